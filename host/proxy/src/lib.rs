@@ -1,0 +1,1 @@
+//! Ring 2: the data plane. No documents, no Kubernetes, no command line.

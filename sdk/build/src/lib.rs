@@ -1,0 +1,1 @@
+//! Finds or installs a Wasm toolchain, compiles a filter, slims and checks it.

@@ -1,0 +1,1 @@
+//! What filter authors import.
