@@ -1,1 +1,11 @@
-//! Ring 2: the data plane. No documents, no Kubernetes, no command line.
+//! Ring 2: the data plane. Takes immutable [`Snapshot`]s, serves traffic with them, and swaps one for the next without
+//! dropping a request.
+//!
+//! Nothing here reads a file, parses a document or knows of Kubernetes. The modules below stand in the order in which a
+//! request meets them, and a module may import only modules declared below it (`tests/it/layers.rs`).
+
+pub mod tls;
+pub mod snapshot;
+mod body;
+
+pub use snapshot::Snapshot;

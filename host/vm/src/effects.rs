@@ -1,0 +1,74 @@
+//! What a guest asked for during a callback, to be carried out by the embedder once the callback has returned.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::state::{RequestHead, StreamKey};
+
+/// One direction of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Client to upstream.
+    Request,
+    /// Upstream to client.
+    Response,
+}
+
+/// Identifies a callout within the instance that made it; never reused while the instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u32);
+
+/// Something a guest asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Effect {
+    /// `proxy_continue_stream`: go on with one direction of a paused exchange. Harmless if it is not paused.
+    Continue(StreamKey, Direction),
+    /// `proxy_close_stream`: reset the exchange.
+    Close(StreamKey),
+    /// `proxy_send_local_response`: answer the client. Beats whatever action the callback returned; a second reply for
+    /// the same stream is dropped here and logged.
+    Reply(StreamKey, LocalReply),
+    /// `proxy_http_call`: to be answered by exactly one [`Plugin::http_call_response`](crate::Plugin::http_call_response).
+    HttpCall(HttpCall),
+    /// `proxy_set_tick_period_milliseconds`: zero cancels the timer.
+    TickPeriod(Duration),
+    /// `proxy_done` after `proxy_on_done` of the root context had answered "not yet".
+    Done,
+}
+
+/// The response a guest wants the client to get.
+#[derive(Debug)]
+pub struct LocalReply {
+    /// A status outside 100–599 has become 500.
+    pub status: StatusCode,
+    /// For the access log; white space replaced by `_`.
+    pub details: String,
+    /// The headers of the guest; to be added after the host's own.
+    pub headers: HeaderMap,
+    /// May be empty.
+    pub body: Bytes,
+    /// `None` when the guest left it unset (outside 0–16).
+    pub grpc_status: Option<u8>,
+}
+
+/// An HTTP request that a guest wants made.
+#[derive(Debug)]
+pub struct HttpCall {
+    /// Names the completion.
+    pub id: CallId,
+    /// The exchange in whose callback the call was made; `None` for root callbacks.
+    pub stream: Option<StreamKey>,
+    /// Name of the upstream as the guest spelled it; known to [`Services::knows_upstream`](crate::Services::knows_upstream).
+    pub upstream: String,
+    /// `:method`, `:path` and `:authority` are present.
+    pub head: RequestHead,
+    /// May be empty.
+    pub body: Bytes,
+    /// May be empty.
+    pub trailers: HeaderMap,
+    /// `None`: the guest set none (0); the embedder imposes its maximum.
+    pub timeout: Option<Duration>,
+}

@@ -1,0 +1,89 @@
+//! What can go wrong: with a module ([`LoadError`]), and with a running instance ([`Trap`]).
+
+use std::fmt;
+
+/// Why a module cannot be used. Every variant has a stable code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Not a Wasm binary, or one that does not validate.
+    #[error("not a valid Wasm module: {0}")]
+    Invalid(String),
+    /// No `proxy_abi_version_*` export that we know.
+    #[error("no Proxy-Wasm ABI marker: the module exports none of {expected}")]
+    NoAbi {
+        /// The markers that we know.
+        expected: String,
+    },
+    /// Imports that this host does not provide.
+    #[error("unknown import {}", .0.join(", "))]
+    UnknownImports(Vec<String>),
+    /// An export or import has a type that the ABI does not allow.
+    #[error("{name} has the type {found}, expected {expected}")]
+    WrongType {
+        /// Import or export.
+        name: String,
+        /// Its type.
+        found: String,
+        /// What the ABI says.
+        expected: String,
+    },
+    /// The engine could not be set up or the compiler failed.
+    #[error("compilation failed: {0}")]
+    Compile(String),
+    /// The cache folder cannot be used.
+    #[error("module cache {path}: {problem}")]
+    Cache {
+        /// The folder.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Why an instance died, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TrapReason {
+    /// `limits.callback` or `limits.start` spent.
+    Cpu,
+    /// `limits.memory` met, and the guest could not go on.
+    Memory,
+    /// The guest reported a panic and stopped.
+    Panic,
+    /// A bad pointer, an illegal instruction, too deep a recursion, `proc_exit`, …
+    Trap,
+    /// `proxy_on_vm_start` or `proxy_on_configure` answered no.
+    Refused,
+}
+
+impl TrapReason {
+    /// Label value for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TrapReason::Cpu => "cpu",
+            TrapReason::Memory => "memory",
+            TrapReason::Panic => "panic",
+            TrapReason::Trap => "trap",
+            TrapReason::Refused => "refused",
+        }
+    }
+}
+
+/// The end of an instance.
+#[derive(Clone, Debug)]
+pub struct Trap {
+    /// For metrics.
+    pub reason: TrapReason,
+    /// One sentence: what happened, in which callback; the guest's panic text or last log lines if it left any.
+    pub message: String,
+    /// Guest frames with function names, innermost first.
+    pub backtrace: Vec<String>,
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Trap {}
