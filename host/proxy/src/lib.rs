@@ -4,8 +4,9 @@
 //! Nothing here reads a file, parses a document or knows of Kubernetes. The modules below stand in the order in which a
 //! request meets them, and a module may import only modules declared below it (`tests/it/layers.rs`).
 
-pub mod tls;
+pub mod facts;
 pub mod snapshot;
+pub mod tls;
 mod body;
 
 pub use snapshot::Snapshot;
