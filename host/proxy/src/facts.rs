@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
@@ -270,4 +271,10 @@ impl Record {
             + optional
             + self.filters.len() * size_of::<(Arc<str>, Verdict)>()
     }
+}
+
+/// A number for a new connection, on either side; counts from 1 in the process.
+pub fn next_connection_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -4,9 +4,15 @@
 //! Nothing here reads a file, parses a document or knows of Kubernetes. The modules below stand in the order in which a
 //! request meets them, and a module may import only modules declared below it (`tests/it/layers.rs`).
 
+pub mod route;
+pub mod upstream;
+pub mod reply;
 pub mod facts;
 pub mod snapshot;
 pub mod tls;
 mod body;
+mod error;
 
+pub use body::{Body, BodyError};
+pub use error::{Refusal, TlsError};
 pub use snapshot::Snapshot;

@@ -1,0 +1,85 @@
+//! Why a request got no answer from an upstream.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::body::Body;
+use crate::facts::Flags;
+use crate::reply::Failure;
+
+/// How far a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The backend has no endpoint.
+    Endpoint,
+    /// The endpoint's name has no address.
+    Resolve,
+    /// No TCP connection, no TLS session or no HTTP/2 session.
+    Connect,
+    /// The same, for `connect_timeout`.
+    ConnectTimeout,
+    /// The request cannot be expressed in the upstream's protocol.
+    Request,
+    /// Sent in part or in whole; the connection ended before the head of a response.
+    Sent,
+    /// The upstream reset the stream (HTTP/2).
+    StreamReset,
+    /// What came back is no HTTP.
+    Protocol,
+}
+
+/// No head of a response.
+#[derive(Debug)]
+pub struct SendError {
+    /// How far it got.
+    pub stage: Stage,
+    /// Whether nothing of the request can have been processed, so that even one with side effects may be sent again.
+    pub retry_safe: bool,
+    /// Whether the connection had served a request before, so that the end of it may be mere chance.
+    pub reused: bool,
+    /// The body, if nothing of it was taken.
+    pub body: Option<Body>,
+    /// Where it was sent, once that was decided.
+    pub endpoint: Option<SocketAddr>,
+    /// What happened, in words; may name internal addresses.
+    pub reason: String,
+}
+
+impl SendError {
+    /// An error before anything was sent; the body goes back.
+    pub(super) fn before(stage: Stage, reason: String, body: Body) -> SendError {
+        let retry_safe = stage != Stage::Request;
+        SendError { stage, retry_safe, reused: false, body: Some(body), endpoint: None, reason }
+    }
+
+    /// What to answer when there is no retry.
+    pub fn failure(&self) -> Failure {
+        let reason = self.reason.clone();
+        match self.stage {
+            Stage::Endpoint | Stage::Resolve => Failure::NoEndpoint(reason),
+            Stage::Connect | Stage::ConnectTimeout => Failure::Connect(reason),
+            Stage::Request => Failure::BadRequest(reason),
+            Stage::Sent | Stage::StreamReset => Failure::Reset(reason),
+            Stage::Protocol => Failure::Protocol(reason),
+        }
+    }
+
+    /// For the access log; finer than those of [`failure`](Self::failure).
+    pub fn flags(&self) -> Flags {
+        let mut flags = self.failure().flags();
+        match self.stage {
+            Stage::Resolve => flags.insert(Flags::DNS_FAILURE),
+            Stage::StreamReset => flags = Flags::UPSTREAM_RESET,
+            _ => {}
+        }
+        flags
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for SendError {}
