@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use portcullis_vm::{Module, PluginSpec};
+use portcullis_vm::{LogLevel, Module, PluginSpec};
 use regex::Regex;
 
 use crate::tls::{ClientTls, ServerTls};
@@ -377,6 +377,8 @@ pub struct Filter {
     pub isolation: Isolation,
     /// Upstream names it may call.
     pub allow_calls: AllowCalls,
+    /// The lowest level of its log records that is kept.
+    pub log_level: LogLevel,
 }
 
 /// What happens to an exchange whose filter cannot run.
@@ -415,6 +417,7 @@ impl Filter {
             && self.fail == other.fail
             && self.isolation == other.isolation
             && self.allow_calls == other.allow_calls
+            && self.log_level == other.log_level
     }
 }
 
