@@ -7,6 +7,7 @@
 pub mod route;
 pub mod upstream;
 pub mod reply;
+pub mod observe;
 pub mod facts;
 pub mod snapshot;
 pub mod tls;

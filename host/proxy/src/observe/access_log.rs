@@ -1,0 +1,273 @@
+//! The access log: one line for each exchange, written off the request path.
+//!
+//! Workers hand over a [`Record`] and go on; filtering, formatting and writing happen on the writer's thread. The field
+//! names are a contract, listed in [`json`].
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::conditions::Condition;
+use super::families::LOG_DROPPED;
+use super::metrics::Registry;
+use super::sink::{Capacity, Entry, Sink, Target};
+use super::time::rfc3339;
+use crate::facts::{Record, Text};
+use crate::snapshot::{AccessLog, AccessLogFormat};
+
+/// An open access log. Share it in an `Arc`.
+#[derive(Debug)]
+pub struct AccessLogger {
+    settings: AccessLog,
+    sink: Sink<Box<Record>>,
+}
+
+impl Entry for Box<Record> {
+    fn weight(&self) -> usize {
+        Record::weight(self)
+    }
+}
+
+impl AccessLogger {
+    /// Compiles the filter, opens the target and starts the writer. Dropped records are counted in `registry`.
+    ///
+    /// # Errors
+    /// In words: what is wrong with the filter, or why the file cannot be opened.
+    pub fn open(settings: &AccessLog, registry: &Registry) -> Result<AccessLogger, String> {
+        let filter = settings.filter.as_deref().map(Condition::compile).transpose();
+        let filter = filter.map_err(|problem| format!("access log filter: {problem}"))?;
+        let write = match settings.format {
+            AccessLogFormat::Json => json,
+            AccessLogFormat::Text => text,
+        };
+        let encode = move |record: &Box<Record>, line: &mut Vec<u8>| {
+            if filter.as_ref().is_none_or(|filter| filter.holds(record)) {
+                write(record, line);
+            }
+        };
+        let dropped = registry.series(&LOG_DROPPED, ["access"]);
+        let target = Target::named(&settings.path);
+        let sink = Sink::start(&target, Capacity::default(), dropped, encode)
+            .map_err(|error| format!("access log {}: {error}", settings.path))?;
+        Ok(AccessLogger { settings: settings.clone(), sink })
+    }
+
+    /// Compiles a filter and throws it away.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check_filter(filter: &str) -> Result<(), String> {
+        Condition::compile(filter).map(drop)
+    }
+
+    /// What it was opened with; a logger of equal settings need not be opened anew.
+    pub fn settings(&self) -> &AccessLog {
+        &self.settings
+    }
+
+    /// Records an exchange. Never waits: when the queue is full the record is dropped and counted.
+    pub fn log(&self, record: Record) {
+        self.sink.push(Box::new(record));
+    }
+
+    /// Waits until what was logged is written, at most for `patience`; answers whether it was. Blocks: not for workers.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.sink.flush(patience)
+    }
+
+    /// Opens the file again, after it was moved away. Blocks while the queue is full: not for workers.
+    pub fn reopen(&self) {
+        self.sink.reopen();
+    }
+}
+
+/// One JSON object. Names follow Envoy's command operators as Istio's JSON access log spells them; `null` for what does
+/// not exist. Bytes that are no UTF-8 become U+FFFD.
+fn json(record: &Record, line: &mut Vec<u8>) {
+    let mut object = Object::open(line);
+    object.string("start_time", Some(rfc3339(record.started).as_bytes()));
+    object.string("method", Some(record.method.as_str().as_bytes()));
+    object.text("path", Some(&record.path));
+    object.text("authority", Some(&record.authority));
+    object.string("scheme", Some(record.scheme.as_bytes()));
+    object.string("protocol", Some(record.protocol.as_bytes()));
+    object.number("response_code", Some(record.status.map_or(0, |status| status.as_u16())));
+    object.string("response_flags", Some(record.flags.to_string().as_bytes()));
+    object.text("response_code_details", record.details.as_ref());
+    object.number("grpc_status", record.grpc_status);
+    object.number("bytes_received", Some(record.request_bytes));
+    object.number("bytes_sent", Some(record.response_bytes));
+    object.number("duration", Some(record.duration.as_millis()));
+    object.number("upstream_service_time", record.upstream_duration.map(|time| time.as_millis()));
+    object.address("upstream_host", record.upstream_peer);
+    object.string("upstream_cluster", record.backend.as_ref().map(|name| name.as_bytes()));
+    object.address("upstream_local_address", record.upstream_local);
+    object.text("upstream_transport_failure_reason", record.upstream_failure.as_ref());
+    object.number("upstream_request_attempt_count", Some(record.attempts));
+    object.string("route_name", record.route.as_ref().map(|name| name.as_bytes()));
+    object.text("request_id", record.request_id.as_ref());
+    object.text("user_agent", record.user_agent.as_ref());
+    object.text("x_forwarded_for", record.forwarded_for.as_ref());
+    object.address("downstream_remote_address", Some(record.client));
+    object.address("downstream_direct_remote_address", Some(record.peer));
+    object.address("downstream_local_address", Some(record.local));
+    object.text("requested_server_name", record.server_name.as_ref());
+    object.string("listener_name", Some(record.listener.as_bytes()));
+    object.string("portcullis_code", record.code.map(str::as_bytes));
+    object.number("generation", Some(record.generation));
+    object.key("filters");
+    object.line.push(b'[');
+    for (index, (filter, verdict)) in record.filters.iter().enumerate() {
+        if index > 0 {
+            object.line.push(b',');
+        }
+        let mut entry = Object::open(object.line);
+        entry.string("filter", Some(filter.as_bytes()));
+        entry.string("verdict", Some(verdict.as_str().as_bytes()));
+        entry.close();
+    }
+    object.line.push(b']');
+    object.close();
+    line.push(b'\n');
+}
+
+/// An object under construction.
+struct Object<'l> {
+    line: &'l mut Vec<u8>,
+    first: bool,
+}
+
+impl<'l> Object<'l> {
+    fn open(line: &'l mut Vec<u8>) -> Object<'l> {
+        line.push(b'{');
+        Object { line, first: true }
+    }
+
+    fn close(self) {
+        self.line.push(b'}');
+    }
+
+    fn key(&mut self, name: &str) {
+        if !self.first {
+            self.line.push(b',');
+        }
+        self.first = false;
+        let _ = write!(self.line, "\"{name}\":");
+    }
+
+    fn string(&mut self, name: &str, value: Option<&[u8]>) {
+        self.key(name);
+        let Some(value) = value else { return self.line.extend_from_slice(b"null") };
+        self.line.push(b'"');
+        for chunk in value.utf8_chunks() {
+            chunk.valid().chars().for_each(|character| escape(self.line, character));
+            if !chunk.invalid().is_empty() {
+                escape(self.line, char::REPLACEMENT_CHARACTER);
+            }
+        }
+        self.line.push(b'"');
+    }
+
+    fn text(&mut self, name: &str, value: Option<&Text>) {
+        self.string(name, value.map(Text::as_bytes));
+    }
+
+    fn number(&mut self, name: &str, value: Option<impl std::fmt::Display>) {
+        self.key(name);
+        let _ = match value {
+            Some(value) => write!(self.line, "{value}"),
+            None => write!(self.line, "null"),
+        };
+    }
+
+    fn address(&mut self, name: &str, address: Option<SocketAddr>) {
+        let address = address.map(|address| address.to_string());
+        self.string(name, address.as_ref().map(|address| address.as_bytes()));
+    }
+}
+
+/// As JSON wants it, and nothing that a terminal would take for a command.
+fn escape(line: &mut Vec<u8>, character: char) {
+    match character {
+        '"' | '\\' => line.extend([b'\\', character as u8]),
+        control if control.is_control() => {
+            let _ = write!(line, "\\u{:04x}", u32::from(control));
+        }
+        other => line.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+/// One line: Envoy's default format, then cluster, route, listener, client, our code, and the filters. Absent is `-`;
+/// inside quotes, everything but printable ASCII and the quote and backslash themselves is `\xNN`, as nginx does it.
+fn text(record: &Record, line: &mut Vec<u8>) {
+    let mut out = String::new();
+    let _ = write!(
+        out,
+        "[{}] \"{} {} {}\" {} {} {} {} {} {} {}",
+        rfc3339(record.started),
+        record.method,
+        printable(Some(&record.path)),
+        record.protocol,
+        record.status.map_or(0, |status| status.as_u16()),
+        record.flags,
+        plain(record.details.as_ref()),
+        record.request_bytes,
+        record.response_bytes,
+        record.duration.as_millis(),
+        or_dash(record.upstream_duration.map(|time| time.as_millis())),
+    );
+    let quoted = [
+        record.forwarded_for.as_ref(),
+        record.user_agent.as_ref(),
+        record.request_id.as_ref(),
+        Some(&record.authority),
+    ];
+    for value in quoted {
+        let _ = write!(out, " \"{}\"", printable(value));
+    }
+    let _ = write!(
+        out,
+        " \"{}\" {} {} {} {} {} {}",
+        or_dash(record.upstream_peer),
+        or_dash(record.backend.as_ref()),
+        or_dash(record.route.as_ref()),
+        record.listener,
+        record.client,
+        or_dash(record.code),
+        record.generation,
+    );
+    let mut separator = ' ';
+    for (filter, verdict) in &record.filters {
+        let _ = write!(out, "{separator}{filter}={}", verdict.as_str());
+        separator = ',';
+    }
+    if record.filters.is_empty() {
+        out.push_str(" -");
+    }
+    line.extend_from_slice(out.as_bytes());
+    line.push(b'\n');
+}
+
+fn or_dash(value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// For a field that stands without quotes.
+fn plain(value: Option<&Text>) -> String {
+    printable(value).replace(' ', "_")
+}
+
+fn printable(value: Option<&Text>) -> String {
+    let Some(value) = value else { return "-".to_owned() };
+    let mut out = String::with_capacity(value.as_bytes().len());
+    for byte in value.as_bytes() {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f.. => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            printable => out.push(char::from(*printable)),
+        }
+    }
+    out
+}
