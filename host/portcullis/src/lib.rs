@@ -1,1 +1,8 @@
-//! Ring 3: the program: command line, documents, control, admin.
+//! Ring 3: the program. Turns documents into snapshots and runs the data plane with them.
+//!
+//! The modules below stand in the order in which a command meets them, and a module may import only modules declared
+//! below it (`tests/it/layers.rs`).
+
+pub mod plan;
+pub mod diagnose;
+pub mod term;

@@ -1,0 +1,157 @@
+//! Documents → snapshot: resolves every reference and collects *all* problems.
+//!
+//! A pure function of the documents and of what [`Modules`] hands out. It opens no file and no socket, remembers nothing
+//! between two calls, and knows nothing of acceptance: who is refused for which problem is decided by `control`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_proxy::Snapshot;
+use portcullis_vm::{Digest, LoadError, Module};
+
+use crate::diagnose::{Place, Problem};
+
+/// One source object: a file, or a ConfigMap's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// A file's path as the user gave it; names in its documents are relative to its folder.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// Which module a filter wants.
+#[derive(Clone, Copy, Debug)]
+pub struct ModuleRequest<'a> {
+    /// As the document has it, such as `file://canary.wasm`.
+    pub url: &'a str,
+    /// [`Source::name`] of the document.
+    pub source: &'a str,
+    /// What the module's digest has to be.
+    pub sha256: Option<Digest>,
+}
+
+/// Why there is no module.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModuleError {
+    /// It cannot be read.
+    #[error("cannot read {path}: {problem}")]
+    Unreadable {
+        /// Where it was looked for.
+        path: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// It is larger than a module may be.
+    #[error("{path} has {size} bytes, more than {limit}")]
+    TooLarge {
+        /// Where it was found.
+        path: String,
+        /// Its bytes.
+        size: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// It is not the one that the document pins.
+    #[error("{path} has the digest {found}")]
+    WrongDigest {
+        /// Where it was found.
+        path: String,
+        /// Its digest.
+        found: Digest,
+    },
+    /// It cannot be used.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Where modules and files come from.
+pub trait Modules {
+    /// Finds, checks and compiles a module. Only `file://` is asked for.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError>;
+
+    /// The bytes of a certificate or key that the document `source` names as `path`; see [`beside`].
+    ///
+    /// # Errors
+    /// What the system said.
+    fn file(&self, source: &str, path: &str) -> Result<Bytes, String>;
+}
+
+/// What the process needs besides the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// `namespace/name` of the Proxy.
+    pub proxy: String,
+    /// Worker threads, at least 1. Needs a restart.
+    pub workers: usize,
+    /// `None`: no admin server. Needs a restart.
+    pub admin: Option<SocketAddr>,
+    /// `None`: no health server. Needs a restart.
+    pub health: Option<SocketAddr>,
+    /// After SIGTERM: not ready, still accepting.
+    pub drain_delay: Duration,
+    /// Then: not accepting, until every exchange is over or this time has passed.
+    pub drain_timeout: Duration,
+}
+
+/// An object that a source defines, whether it is right or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName {
+    /// Index of its source.
+    pub source: usize,
+    /// `HTTPRoute`, …
+    pub kind: String,
+    /// `default` where the document names none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Something that is right and yet worth knowing: an object that does not select this proxy, a parent that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Index of its source.
+    pub source: usize,
+    /// `Kind namespace/name`
+    pub object: String,
+    /// Where.
+    pub place: Option<Place>,
+    /// One sentence without a full stop.
+    pub text: String,
+}
+
+/// What became of the documents.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// Made of all objects that are right; `None` without a usable Proxy. Where `problems` holds reference problems, the
+    /// rules concerned answer 500.
+    pub snapshot: Option<Snapshot>,
+    /// `None` exactly when there is no snapshot.
+    pub process: Option<ProcessSettings>,
+    /// All of them, by source and place.
+    pub problems: Vec<Problem>,
+    /// By source and place.
+    pub notes: Vec<Note>,
+    /// Every object of every source, in order.
+    pub objects: Vec<ObjectName>,
+    /// Modules and certificates to watch, whether they are there or not; sorted, each once.
+    pub used_files: Vec<PathBuf>,
+}
+
+/// The path of what a document of `source` calls `path`: relative to the document's folder.
+pub fn beside(source: &str, path: &str) -> PathBuf {
+    std::path::Path::new(source).parent().unwrap_or(std::path::Path::new("")).join(path)
+}
+
+/// Plans `sources` for the Proxy called `proxy` (`name` or `namespace/name`; `None`: the only one).
+pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> Planned {
+    let _ = (sources, proxy, modules);
+    Planned::default()
+}
