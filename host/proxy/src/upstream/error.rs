@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use http::Request;
+use hyper::client::conn::TrySendError;
+
 use crate::body::Body;
 use crate::facts::Flags;
 use crate::reply::Failure;
@@ -20,7 +23,7 @@ pub enum Stage {
     ConnectTimeout,
     /// The request cannot be expressed in the upstream's protocol.
     Request,
-    /// Sent in part or in whole; the connection ended before the head of a response.
+    /// Sent in part or in whole; then the connection, or the body to be sent, broke before the head of a response.
     Sent,
     /// The upstream reset the stream (HTTP/2).
     StreamReset,
@@ -83,3 +86,53 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// What hyper's error means for the request.
+pub(super) fn classify(
+    mut error: TrySendError<Request<Body>>,
+    endpoint: SocketAddr,
+    reused: bool,
+) -> SendError {
+    let body = error.take_message().map(Request::into_body);
+    let error = error.into_error();
+    let h2 = source::<h2::Error>(&error);
+    let stage = match h2 {
+        _ if error.is_parse() || error.is_parse_too_large() => Stage::Protocol,
+        Some(h2) if h2.is_reset() => Stage::StreamReset,
+        _ => Stage::Sent,
+    };
+    // RFC 9113, 8.7: a refused stream, and one beyond the last of a GOAWAY, has not been processed.
+    let unprocessed = h2.is_some_and(|h2| match h2.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => h2.is_remote(),
+        Some(h2::Reason::NO_ERROR) => h2.is_remote() && h2.is_go_away(),
+        _ => false,
+    });
+    let retry_safe = unprocessed || body.is_some();
+    let reason = format!("{endpoint}: {}", chain(&error));
+    SendError { stage, retry_safe, reused, body, endpoint: Some(endpoint), reason }
+}
+
+fn source<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error and all that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,28 +1,47 @@
 //! Connections to backends: endpoints, names, pools, and sending one request. Works on one worker: nothing here is
 //! shared with another. It never decides on retries, timeouts or answers; the exchange does.
 
+mod body;
+mod call;
+mod dial;
+mod endpoints;
 mod error;
+mod pool;
+mod request;
+mod wire;
 
-use std::pin::Pin;
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use portcullis_vm::{CallOutcome, ConnectionAttributes, RequestHead};
+use http::{HeaderValue, Response};
+use portcullis_vm::{ConnectionAttributes, RequestHead};
 
 use crate::body::Body;
-use crate::snapshot::Backend;
+use crate::snapshot::{Backend, BackendProtocol};
 
+pub use body::ResponseBody;
+pub use call::call;
 pub use error::{SendError, Stage};
+
+use dial::Dialer;
+use endpoints::Endpoints;
+use error::classify;
+use pool::{Pool, Wanted};
+use request::Target;
+
+/// A reused connection may turn out dead once from the pool; then a fresh one is opened, and that one's word counts.
+const TRIES: usize = 2;
 
 /// One backend as one worker sees it: its endpoints and the connections to them.
 #[derive(Debug)]
 pub struct Cluster {
     backend: Arc<Backend>,
+    endpoints: Endpoints,
+    dialer: Dialer,
+    pool: Rc<Pool>,
+    counters: Rc<Counters>,
 }
 
 /// What a request needs beyond head and body.
@@ -56,37 +75,24 @@ pub struct ClusterStats {
     pub idle: u64,
 }
 
-/// The body of an upstream's answer. Read to its end it gives the connection back to the pool; dropped before, it closes
-/// the connection (HTTP/1) or resets the stream (HTTP/2).
-#[derive(Debug)]
-pub struct ResponseBody {
-    incoming: hyper::body::Incoming,
-}
-
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
+#[derive(Debug, Default)]
+struct Counters {
+    opened: Cell<u64>,
+    connect_failures: Cell<u64>,
+    active: Cell<u64>,
 }
 
 impl Cluster {
-    /// The cluster of a backend, without a connection yet. To be made and used inside a `LocalSet`.
+    /// The cluster of a backend, without a connection yet. To be used inside a `LocalSet`.
     pub fn new(backend: Arc<Backend>) -> Rc<Cluster> {
-        Rc::new(Cluster { backend })
+        let counters = Rc::new(Counters::default());
+        Rc::new(Cluster {
+            endpoints: Endpoints::new(&backend.endpoints),
+            dialer: Dialer::new(&backend, counters.clone()),
+            pool: Rc::new(Pool::new(backend.idle_timeout, counters.clone())),
+            counters,
+            backend,
+        })
     }
 
     /// What it was made of.
@@ -96,7 +102,12 @@ impl Cluster {
 
     /// Figures for status and metrics.
     pub fn stats(&self) -> ClusterStats {
-        todo!()
+        ClusterStats {
+            opened: self.counters.opened.get(),
+            connect_failures: self.counters.connect_failures.get(),
+            active: self.counters.active.get(),
+            idle: self.pool.idle(),
+        }
     }
 
     /// Sends one request to the endpoint whose turn it is and waits for the head of the answer.
@@ -115,23 +126,77 @@ impl Cluster {
         body: Body,
         options: SendOptions,
     ) -> Result<Upstreamed, SendError> {
-        let _ = (head, body, options);
-        todo!()
+        let target = match Target::new(head, &options) {
+            Ok(target) => target,
+            Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
+        };
+        let wanted = match self.wanted(&options) {
+            Ok(wanted) => wanted,
+            Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
+        };
+        let address = match self.endpoints.next().await {
+            Ok(address) => address,
+            Err((stage, reason)) => return Err(SendError::before(stage, reason, body)),
+        };
+        let mut sent = self.attempt(address, wanted, &target, body).await;
+        for _ in 1..TRIES {
+            match sent {
+                // Nothing was written, so nothing can have happened.
+                Err(SendError { stage: Stage::Sent, reused: true, body: Some(body), .. }) => {
+                    let fresh = Wanted { fresh: true, ..wanted };
+                    sent = self.attempt(address, fresh, &target, body).await;
+                }
+                _ => break,
+            }
+        }
+        sent
     }
-}
 
-/// Makes a guest's callout: the whole answer within `timeout`, its body at most `limit` bytes. The reason goes with a
-/// failure, for the log.
-///
-/// Cancel safe, as [`Cluster::send`].
-pub async fn call(
-    cluster: &Rc<Cluster>,
-    head: &RequestHead,
-    body: Bytes,
-    trailers: HeaderMap,
-    timeout: Option<Duration>,
-    limit: usize,
-) -> Result<CallOutcome, String> {
-    let _ = (cluster, head, body, trailers, timeout, limit);
-    todo!()
+    async fn attempt(
+        &self,
+        address: SocketAddr,
+        wanted: Wanted,
+        target: &Target<'_>,
+        body: Body,
+    ) -> Result<Upstreamed, SendError> {
+        let mut lease = match self.pool.acquire(&self.dialer, address, wanted).await {
+            Ok(lease) => lease,
+            Err(refused) => {
+                let mut error = SendError::before(refused.stage, refused.reason, body);
+                error.endpoint = Some(address);
+                return Err(error);
+            }
+        };
+        let reused = lease.reused();
+        let request = match target.request(lease.version(), address, body) {
+            Ok(request) => request,
+            Err((reason, body)) => {
+                lease.release();
+                return Err(SendError::before(Stage::Request, reason, body));
+            }
+        };
+        match lease.send(request).await {
+            Ok(response) => {
+                let connection = lease.connection();
+                let response = ResponseBody::wrap(response, lease);
+                Ok(Upstreamed { response, connection, reused })
+            }
+            Err(error) => Err(classify(error, address, reused)),
+        }
+    }
+
+    /// What kind of connection a request needs.
+    fn wanted(&self, options: &SendOptions) -> Result<Wanted, String> {
+        let upgrade = options.upgrade.is_some();
+        let http1_only = match self.backend.protocol {
+            BackendProtocol::Http => true,
+            BackendProtocol::Https => upgrade,
+            BackendProtocol::H2c | BackendProtocol::H2 if upgrade => {
+                let name = &self.backend.name;
+                return Err(format!("backend {name} speaks HTTP/2, which has no upgrade"));
+            }
+            BackendProtocol::H2c | BackendProtocol::H2 => false,
+        };
+        Ok(Wanted { http1_only, fresh: false })
+    }
 }

@@ -1,0 +1,206 @@
+//! Opening a connection: TCP, TLS where the backend has it, and the HTTP session on top, within `connect_timeout`.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use portcullis_vm::{ConnectionAttributes, TlsAttributes};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::wire::Wire;
+use super::{Counters, Stage};
+use crate::body::Body;
+use crate::facts::next_connection_id;
+use crate::snapshot::{Backend, BackendProtocol};
+use crate::tls::{self, Alpn, ClientTls};
+
+/// Of an HTTP/1 response; holds its head and what was read beyond.
+const HTTP1_BUFFER: usize = 128 << 10;
+/// HTTP/2 receive windows: what a slow client can make us hold, for each response and for a connection.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Request bytes waiting for the peer's window, for each stream.
+const SEND_BUFFER: usize = 128 << 10;
+const HEADER_LIST: u32 = 128 << 10;
+
+/// A connection for one request at a time.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Body>,
+    pub(super) attributes: Arc<ConnectionAttributes>,
+    pub(super) served: bool,
+}
+
+/// A connection for many requests at a time.
+#[derive(Debug)]
+pub(super) struct Http2 {
+    pub(super) sender: http2::SendRequest<Body>,
+    pub(super) attributes: Arc<ConnectionAttributes>,
+    /// Requests that the peer allows at a time.
+    pub(super) limit: Rc<Cell<usize>>,
+}
+
+pub(super) enum Connection {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) stage: Stage,
+    pub(super) reason: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Dialer {
+    protocol: BackendProtocol,
+    tls: Option<Arc<ClientTls>>,
+    limit: Duration,
+    /// What the last TLS handshake agreed on, where it may be either.
+    agreed_http1: Cell<bool>,
+    counters: Rc<Counters>,
+}
+
+impl Dialer {
+    pub(super) fn new(backend: &Backend, counters: Rc<Counters>) -> Dialer {
+        Dialer {
+            protocol: backend.protocol,
+            tls: backend.tls.clone(),
+            limit: backend.connect_timeout,
+            agreed_http1: Cell::new(false),
+            counters,
+        }
+    }
+
+    /// Whether the next connection is likely to carry many requests at a time, so that it pays to wait for it.
+    pub(super) fn expects_http2(&self) -> bool {
+        match self.protocol {
+            BackendProtocol::Http => false,
+            BackendProtocol::H2c | BackendProtocol::H2 => true,
+            BackendProtocol::Https => !self.agreed_http1.get(),
+        }
+    }
+
+    pub(super) async fn dial(
+        &self,
+        address: SocketAddr,
+        alpn: Alpn,
+    ) -> Result<Connection, Refused> {
+        let opened = timeout(self.limit, self.open(address, alpn)).await;
+        let refused = match opened {
+            Ok(Ok(connection)) => {
+                self.counters.opened.set(self.counters.opened.get() + 1);
+                return Ok(connection);
+            }
+            Ok(Err(problem)) if problem.kind() != io::ErrorKind::TimedOut => Refused {
+                stage: Stage::Connect,
+                reason: format!("connect to {address}: {problem}"),
+            },
+            Ok(Err(_)) | Err(_) => {
+                let reason = format!("connect to {address}: nothing within {:?}", self.limit);
+                Refused { stage: Stage::ConnectTimeout, reason }
+            }
+        };
+        self.counters.connect_failures.set(self.counters.connect_failures.get() + 1);
+        Err(refused)
+    }
+
+    async fn open(&self, address: SocketAddr, alpn: Alpn) -> io::Result<Connection> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        let (wire, tls, http2) = self.secure(stream, alpn).await?;
+        let id = next_connection_id();
+        let attributes = Arc::new(ConnectionAttributes { id, peer: address, local, tls });
+        let io = TokioIo::new(wire);
+        match http2 {
+            true => Ok(Connection::Http2(open_http2(io, attributes).await?)),
+            false => Ok(Connection::Http1(open_http1(io, attributes).await?)),
+        }
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        alpn: Alpn,
+    ) -> io::Result<(Wire, Option<TlsAttributes>, bool)> {
+        let secure = matches!(self.protocol, BackendProtocol::Https | BackendProtocol::H2);
+        let Some(tls) = self.tls.as_ref().filter(|_| secure) else {
+            if secure {
+                return Err(io::Error::other("the backend has no TLS settings"));
+            }
+            return Ok((Wire::Plain(stream), None, self.protocol == BackendProtocol::H2c));
+        };
+        let offered = match self.protocol {
+            BackendProtocol::H2 => Alpn::H2,
+            _ => alpn,
+        };
+        let connected = tls::connect(tls, stream, offered, self.limit).await?;
+        if offered == Alpn::Any {
+            self.agreed_http1.set(!connected.http2);
+        }
+        let wire = Wire::Tls(Box::new(connected.stream));
+        Ok((wire, Some(connected.attributes), connected.http2))
+    }
+}
+
+async fn open_http1(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) -> io::Result<Http1> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HTTP1_BUFFER)
+        .handshake(io)
+        .await
+        .map_err(io::Error::other)?;
+    let id = attributes.id;
+    tokio::task::spawn_local(async move {
+        if let Err(problem) = connection.with_upgrades().await {
+            tracing::debug!(connection = id, %problem, "upstream connection ended");
+        }
+    });
+    Ok(Http1 { sender, attributes, served: false })
+}
+
+async fn open_http2(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) -> io::Result<Http2> {
+    let (sender, mut connection) = http2::Builder::new(Local)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .handshake(io)
+        .await
+        .map_err(io::Error::other)?;
+    let limit = Rc::new(Cell::new(connection.current_max_send_streams()));
+    let (id, told) = (attributes.id, limit.clone());
+    tokio::task::spawn_local(async move {
+        let done = poll_fn(|context| {
+            told.set(connection.current_max_send_streams());
+            Pin::new(&mut connection).poll(context)
+        });
+        if let Err(problem) = done.await {
+            tracing::debug!(connection = id, %problem, "upstream connection ended");
+        }
+    });
+    Ok(Http2 { sender, attributes, limit })
+}
+
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F> hyper::rt::Executor<F> for Local
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}

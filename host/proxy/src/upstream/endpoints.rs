@@ -1,0 +1,180 @@
+//! Whose turn it is: round robin by weight over endpoints, and over the addresses of a name. Names are looked up by the
+//! system's resolver, again and again while they are used; the last good answer outlives a failing resolver.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Stage;
+use crate::snapshot::{Endpoint, EndpointAddress};
+
+/// An answer that is older is renewed in the background.
+const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// An answer that is older is not used before a renewal was tried: the address may have a new owner.
+const TRUST_FOR: Duration = Duration::from_secs(60);
+/// A name without any answer is asked for again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    places: Vec<Place>,
+    weights: Vec<i64>,
+    /// Smooth weighted round robin: each turn adds the weights, the largest wins and pays their sum.
+    credit: RefCell<Vec<i64>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Ip(SocketAddr),
+    Name(Rc<Name>),
+}
+
+#[derive(Debug)]
+struct Name {
+    host: String,
+    port: u16,
+    turn: Cell<usize>,
+    answer: RefCell<Answer>,
+    renewed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    addresses: Vec<SocketAddr>,
+    problem: String,
+    /// When the last lookup ended, well or not.
+    at: Option<Instant>,
+    asking: bool,
+}
+
+impl Endpoints {
+    /// Workers start at different endpoints, so that they do not all meet at the first.
+    pub(super) fn new(endpoints: &[Endpoint]) -> Endpoints {
+        let place = |endpoint: &Endpoint| match &endpoint.address {
+            EndpointAddress::Ip(address) => Place::Ip(*address),
+            EndpointAddress::Dns(host, port) => Place::Name(Rc::new(Name::new(host, *port))),
+        };
+        let made = Endpoints {
+            places: endpoints.iter().map(place).collect(),
+            weights: endpoints.iter().map(|endpoint| i64::from(endpoint.weight)).collect(),
+            credit: RefCell::new(vec![0; endpoints.len()]),
+        };
+        for _ in 0..fastrand::usize(..=endpoints.len()) {
+            made.turn();
+        }
+        made
+    }
+
+    /// The address whose turn it is. Waits only for a name's first answer.
+    pub(super) async fn next(&self) -> Result<SocketAddr, (Stage, String)> {
+        let mut problem = (Stage::Endpoint, "the backend has no endpoint".to_owned());
+        for _ in 0..self.places.len() {
+            let found = match self.turn() {
+                None => break,
+                Some(Place::Ip(address)) => Ok(*address),
+                Some(Place::Name(name)) => name.next().await,
+            };
+            match found {
+                Ok(address) => return Ok(address),
+                Err(reason) => problem = (Stage::Resolve, reason),
+            }
+        }
+        Err(problem)
+    }
+
+    fn turn(&self) -> Option<&Place> {
+        if let [only] = self.places.as_slice() {
+            return Some(only);
+        }
+        let mut credit = self.credit.borrow_mut();
+        for (credit, weight) in credit.iter_mut().zip(&self.weights) {
+            *credit += weight;
+        }
+        // Of equals the first, which `max_by_key` would not give.
+        let best = (0..credit.len()).rev().max_by_key(|at| credit.get(*at).copied())?;
+        if let Some(credit) = credit.get_mut(best) {
+            *credit -= self.weights.iter().sum::<i64>();
+        }
+        self.places.get(best)
+    }
+}
+
+impl Name {
+    fn new(host: &str, port: u16) -> Name {
+        Name {
+            host: host.to_owned(),
+            port,
+            turn: Cell::new(fastrand::usize(..1 << 16)),
+            answer: RefCell::default(),
+            renewed: Notify::new(),
+        }
+    }
+
+    async fn next(self: &Rc<Self>) -> Result<SocketAddr, String> {
+        loop {
+            self.renew_if_due();
+            if let Some(usable) = self.usable() {
+                return usable;
+            }
+            self.renewed.notified().await;
+        }
+    }
+
+    /// `None` while the answer to wait for is not there.
+    fn usable(&self) -> Option<Result<SocketAddr, String>> {
+        let answer = self.answer.borrow();
+        if answer.asking && answer.at.is_none_or(|at| at.elapsed() > TRUST_FOR) {
+            return None;
+        }
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let addresses = &answer.addresses;
+        match addresses.get(turn.checked_rem(addresses.len()).unwrap_or(0)) {
+            Some(address) => Some(Ok(*address)),
+            None if answer.asking => None,
+            None => Some(Err(format!("{}: {}", self.host, answer.problem))),
+        }
+    }
+
+    fn renew_if_due(self: &Rc<Self>) {
+        let mut answer = self.answer.borrow_mut();
+        let wait = if answer.addresses.is_empty() { RETRY_AFTER } else { RENEW_AFTER };
+        if answer.asking || answer.at.is_some_and(|at| at.elapsed() < wait) {
+            return;
+        }
+        answer.asking = true;
+        let name = self.clone();
+        tokio::task::spawn_local(async move { name.renew().await });
+    }
+
+    async fn renew(&self) {
+        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let mut answer = self.answer.borrow_mut();
+        answer.asking = false;
+        answer.at = Some(Instant::now());
+        match found.map(preferred) {
+            Ok(addresses) if !addresses.is_empty() => answer.addresses = addresses,
+            Ok(_) => answer.problem = "the name has no address".to_owned(),
+            Err(problem) => answer.problem = problem.to_string(),
+        }
+        drop(answer);
+        self.renewed.notify_waiters();
+    }
+}
+
+/// IPv4 where there is any, else IPv6: a host that is named in both often listens on one alone. Sorted, so that the
+/// rotation goes on where it was.
+fn preferred(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = found.collect();
+    if addresses.iter().any(SocketAddr::is_ipv4) {
+        addresses.retain(SocketAddr::is_ipv4);
+    }
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}

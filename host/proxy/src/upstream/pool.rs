@@ -1,0 +1,327 @@
+//! The connections of one cluster on one worker. HTTP/1 connections wait in a list for each address and the last one
+//! back is the first one out; HTTP/2 connections are shared up to the peer's limit. What is idle for too long is closed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use portcullis_vm::ConnectionAttributes;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::Counters;
+use super::dial::{Connection, Dialer, Http1, Http2, Refused};
+use crate::body::Body;
+use crate::tls::Alpn;
+
+/// What kind of connection a request needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// HTTP/2 will not do.
+    pub(super) http1_only: bool,
+    /// One that has not served yet.
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle_timeout: Duration,
+    slots: RefCell<HashMap<SocketAddr, Slot>>,
+    reaping: Cell<bool>,
+    counters: Rc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// The one that waits longest comes first.
+    idle: Vec<Idle>,
+    shared: Vec<Rc<Shared>>,
+    gate: Rc<Gate>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Http1,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connection: Http2,
+    active: Cell<usize>,
+    served: Cell<bool>,
+    idle_since: Cell<Instant>,
+}
+
+/// Lets one request open an HTTP/2 connection while the others wait for it, and tells them if it could not.
+#[derive(Debug, Default)]
+struct Gate {
+    turn: Mutex<()>,
+    failures: Cell<u64>,
+    last: RefCell<Option<Refused>>,
+}
+
+/// A connection for the time of one request. Dropped, it is closed (HTTP/1) or left to the others (HTTP/2).
+#[derive(Debug)]
+pub(super) struct Lease {
+    held: Held,
+    reused: bool,
+    address: SocketAddr,
+    pool: Weak<Pool>,
+    _active: Active,
+}
+
+#[derive(Debug)]
+enum Held {
+    Alone(Http1),
+    Shared(Seat),
+}
+
+/// One request on a shared connection.
+#[derive(Debug)]
+struct Seat(Rc<Shared>);
+
+/// One request of the cluster.
+#[derive(Debug)]
+struct Active(Rc<Counters>);
+
+impl Pool {
+    pub(super) fn new(idle_timeout: Duration, counters: Rc<Counters>) -> Pool {
+        Pool { idle_timeout, slots: RefCell::default(), reaping: Cell::new(false), counters }
+    }
+
+    /// Connections that nobody uses.
+    pub(super) fn idle(&self) -> u64 {
+        let slots = self.slots.borrow();
+        let idle = |slot: &Slot| {
+            slot.idle.len() + slot.shared.iter().filter(|shared| shared.active.get() == 0).count()
+        };
+        slots.values().map(idle).sum::<usize>() as u64
+    }
+
+    pub(super) async fn acquire(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+        address: SocketAddr,
+        wanted: Wanted,
+    ) -> Result<Lease, Refused> {
+        if let Some(lease) = self.checkout(address, wanted) {
+            return Ok(lease);
+        }
+        if wanted.http1_only || !dialer.expects_http2() {
+            return self.open(dialer, address, wanted).await;
+        }
+        let gate = self.slots.borrow_mut().entry(address).or_default().gate.clone();
+        let seen = gate.failures.get();
+        let _turn = gate.turn.lock().await;
+        if let Some(lease) = self.checkout(address, Wanted { fresh: false, ..wanted }) {
+            return Ok(lease);
+        }
+        if let Some(refused) = gate.last.borrow().as_ref().filter(|_| gate.failures.get() != seen) {
+            return Err(refused.clone());
+        }
+        let opened = self.open(dialer, address, wanted).await;
+        if let Err(refused) = &opened {
+            gate.failures.set(gate.failures.get() + 1);
+            *gate.last.borrow_mut() = Some(refused.clone());
+        }
+        opened
+    }
+
+    async fn open(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+        address: SocketAddr,
+        wanted: Wanted,
+    ) -> Result<Lease, Refused> {
+        let alpn = if wanted.http1_only { Alpn::Http1 } else { Alpn::Any };
+        match dialer.dial(address, alpn).await? {
+            Connection::Http1(connection) => Ok(self.lease(address, Held::Alone(connection))),
+            Connection::Http2(connection) => {
+                let shared = Rc::new(Shared::new(connection));
+                let lease = self.lease(address, Held::Shared(Seat::new(&shared)));
+                self.slots.borrow_mut().entry(address).or_default().shared.push(shared);
+                self.reap_later();
+                Ok(lease)
+            }
+        }
+    }
+
+    fn checkout(self: &Rc<Self>, address: SocketAddr, wanted: Wanted) -> Option<Lease> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(&address)?;
+        if !wanted.http1_only
+            && let Some(shared) = slot.shared.iter().find(|shared| shared.has_room())
+        {
+            return Some(self.lease(address, Held::Shared(Seat::new(shared))));
+        }
+        if wanted.fresh {
+            return None;
+        }
+        while let Some(idle) = slot.idle.pop() {
+            if !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout {
+                return Some(self.lease(address, Held::Alone(idle.connection)));
+            }
+        }
+        None
+    }
+
+    fn lease(self: &Rc<Self>, address: SocketAddr, held: Held) -> Lease {
+        let reused = match &held {
+            Held::Alone(alone) => alone.served,
+            Held::Shared(seat) => seat.0.served.replace(true),
+        };
+        let (pool, active) = (Rc::downgrade(self), Active::new(&self.counters));
+        Lease { held, reused, address, pool, _active: active }
+    }
+
+    fn take_back(self: &Rc<Self>, address: SocketAddr, connection: Http1) {
+        let idle = Idle { connection, since: Instant::now() };
+        self.slots.borrow_mut().entry(address).or_default().idle.push(idle);
+        self.reap_later();
+    }
+
+    /// One coarse timer for all, running only while there is something to watch.
+    fn reap_later(self: &Rc<Self>) {
+        if self.reaping.replace(true) {
+            return;
+        }
+        let pool = Rc::downgrade(self);
+        let period =
+            (self.idle_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(period).await;
+                match pool.upgrade() {
+                    Some(pool) if pool.reap() => {}
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    /// Whether something is left to watch.
+    fn reap(&self) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        slots.retain(|_, slot| {
+            slot.idle.retain(|idle| {
+                !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout
+            });
+            slot.shared.retain(|shared| shared.is_wanted(self.idle_timeout));
+            // A gate that others hold must stay the only one of its address.
+            !slot.idle.is_empty() || !slot.shared.is_empty() || Rc::strong_count(&slot.gate) > 1
+        });
+        self.reaping.set(!slots.is_empty());
+        !slots.is_empty()
+    }
+}
+
+impl Shared {
+    fn new(connection: Http2) -> Shared {
+        Shared {
+            connection,
+            active: Cell::new(0),
+            served: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.connection.sender.is_closed() && self.active.get() < self.connection.limit.get()
+    }
+
+    fn is_wanted(&self, idle_timeout: Duration) -> bool {
+        let idle = self.active.get() == 0 && self.idle_since.get().elapsed() >= idle_timeout;
+        !self.connection.sender.is_closed() && !idle
+    }
+}
+
+impl Seat {
+    fn new(shared: &Rc<Shared>) -> Seat {
+        shared.active.set(shared.active.get() + 1);
+        Seat(shared.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+impl Active {
+    fn new(counters: &Rc<Counters>) -> Active {
+        counters.active.set(counters.active.get() + 1);
+        Active(counters.clone())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+    }
+}
+
+impl Lease {
+    pub(super) fn connection(&self) -> Arc<ConnectionAttributes> {
+        match &self.held {
+            Held::Alone(alone) => alone.attributes.clone(),
+            Held::Shared(seat) => seat.0.connection.attributes.clone(),
+        }
+    }
+
+    /// Whether the connection had been given out before.
+    pub(super) fn reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) fn version(&self) -> Version {
+        match self.held {
+            Held::Alone(_) => Version::HTTP_11,
+            Held::Shared(_) => Version::HTTP_2,
+        }
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        match &mut self.held {
+            Held::Shared(seat) => {
+                let mut sender = seat.0.connection.sender.clone();
+                sender.try_send_request(request).await
+            }
+            Held::Alone(alone) => {
+                alone.served = true;
+                alone.sender.try_send_request(request).await
+            }
+        }
+    }
+
+    /// Gives the connection back: the response was read to its end, or nothing was sent.
+    pub(super) fn release(self) {
+        let Held::Alone(mut connection) = self.held else { return };
+        let (pool, address) = (self.pool, self.address);
+        let take_back = move |connection| {
+            if let Some(pool) = pool.upgrade() {
+                pool.take_back(address, connection);
+            }
+        };
+        if connection.sender.is_ready() {
+            return take_back(connection);
+        }
+        // hyper has not noticed yet that the exchange is over, or is still writing the request.
+        tokio::task::spawn_local(async move {
+            if connection.sender.ready().await.is_ok() {
+                take_back(connection);
+            }
+        });
+    }
+}
