@@ -3,6 +3,7 @@
 //! The modules below stand in the order in which a command meets them, and a module may import only modules declared
 //! below it (`tests/it/layers.rs`).
 
+pub mod cli;
 pub mod plan;
 pub mod diagnose;
 pub mod term;

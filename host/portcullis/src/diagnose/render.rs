@@ -71,12 +71,17 @@ impl Problem {
         };
         let equals = frame("=");
         for line in [object, self.cause.clone()].into_iter().flatten() {
-            text += &format!("{:margin$} {equals} {}\n", "", clean(&line));
+            text += &format!("{:margin$} {equals} {}\n", "", indented(&line, margin + 3));
         }
         if let Some(hint) = &self.hint {
             let word = style.paint(Paint::Hint, "hint:");
-            text += &format!("{:margin$} {word} {}\n", "", clean(hint));
+            text += &format!("{:margin$} {word} {}\n", "", indented(hint, margin + 7));
         }
         text
     }
+}
+
+/// What comes from outside may have several lines.
+fn indented(text: &str, margin: usize) -> String {
+    clean(text).replace('\n', &format!("\n{:margin$}", ""))
 }
