@@ -4,6 +4,9 @@
 //! below it (`tests/it/layers.rs`).
 
 pub mod cli;
+pub mod control;
+pub mod source;
+pub mod fetch;
 pub mod plan;
 pub mod diagnose;
 pub mod term;

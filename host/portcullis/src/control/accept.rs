@@ -1,0 +1,304 @@
+//! Which version of each source object goes live: the law of acceptance, without sockets, files or clocks.
+//!
+//! The unit of acceptance is the source object. One that is refused is replaced by its own last good version, or left
+//! out where it has none, and everything is planned again, until nothing more is refused. Traffic sees only the end.
+
+use std::sync::Arc;
+
+use portcullis_proxy::snapshot::{Filter, Snapshot};
+
+use super::blame::{filter_problem, refusal_problem, same_problem};
+use super::candidate::{Candidate, plan_all};
+use super::plane::Plane;
+use crate::diagnose::{Kind, Problem};
+use crate::plan::Planned;
+
+/// What traffic is served with now.
+#[derive(Default)]
+pub struct Live {
+    /// 0 until something is live.
+    pub generation: u64,
+    /// One for each source object that is live, in the order of their names.
+    pub candidates: Vec<Arc<Candidate>>,
+    /// The filters that run; what is equal to one of them needs no rehearsal.
+    pub filters: Vec<Arc<Filter>>,
+    /// What is wrong although it is live: object's name and problem.
+    pub blemishes: Vec<(Arc<str>, Problem)>,
+}
+
+/// One source object that should be live, and what became of it.
+pub struct Seat {
+    /// What was offered.
+    pub offered: Arc<Candidate>,
+    /// The version that is live so far.
+    pub last_good: Option<Arc<Candidate>>,
+    /// The version that goes live; `None` leaves the object out.
+    pub standing: Option<Arc<Candidate>>,
+    /// What is wrong with the offered version, or with the one that stands.
+    pub problems: Vec<Problem>,
+}
+
+impl Seat {
+    fn is_new(&self) -> bool {
+        match (&self.standing, &self.last_good) {
+            (Some(standing), Some(last_good)) => !Arc::ptr_eq(standing, last_good),
+            (standing, _) => standing.is_some(),
+        }
+    }
+
+    /// Whether the offered version is not the one that stands.
+    pub fn is_refused(&self) -> bool {
+        self.standing.as_ref().is_none_or(|standing| !Arc::ptr_eq(standing, &self.offered))
+    }
+
+    /// What was live before any newcomer; changed objects before new ones: of two that define the same thing, the
+    /// later one is refused.
+    fn rank(&self) -> u8 {
+        match (self.is_new(), &self.last_good) {
+            (false, _) => 0,
+            (true, Some(_)) => 1,
+            (true, None) => 2,
+        }
+    }
+}
+
+/// What became of an attempt.
+pub struct Outcome {
+    /// In the order in which they were offered.
+    pub seats: Vec<Seat>,
+    /// What is live from now on; an error leaves everything as it was.
+    pub verdict: Result<Verdict, Vec<Problem>>,
+}
+
+/// What is live after an attempt.
+pub enum Verdict {
+    /// What was live before: nothing that is good is new.
+    Same,
+    /// A new generation.
+    Published {
+        /// What is live.
+        live: Live,
+        /// What the planner found; its snapshot is with the data plane.
+        planned: Box<Planned>,
+    },
+}
+
+/// Whether a set of versions that is live already is published once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eagerness {
+    /// Only what is new.
+    WhenChanged,
+    /// Somebody asked for a reload.
+    Always,
+}
+
+/// One attempt to make `offered` live.
+pub fn accept(
+    live: &Live,
+    offered: Vec<Arc<Candidate>>,
+    proxy: Option<&str>,
+    eagerness: Eagerness,
+    plane: &mut dyn Plane,
+) -> Outcome {
+    let mut attempt = Attempt { live, proxy, plane, seats: Vec::new(), rehearsed: Vec::new() };
+    attempt.seat(offered);
+    let verdict = attempt.settle(eagerness);
+    Outcome { seats: attempt.seats, verdict }
+}
+
+struct Attempt<'a> {
+    live: &'a Live,
+    proxy: Option<&'a str>,
+    plane: &'a mut dyn Plane,
+    seats: Vec<Seat>,
+    rehearsed: Vec<Arc<Filter>>,
+}
+
+impl Attempt<'_> {
+    fn seat(&mut self, offered: Vec<Arc<Candidate>>) {
+        for offered in offered {
+            let name = offered.name();
+            let last_good = self.live.candidates.iter().find(|live| live.name() == name).cloned();
+            let standing = Some(offered.clone());
+            self.seats.push(Seat { offered, last_good, standing, problems: Vec::new() });
+        }
+        for index in 0..self.seats.len() {
+            if let Some(problem) = self.seats.get(index).and_then(|seat| seat.offered.unreadable()) {
+                self.refuse(index, problem);
+            }
+        }
+    }
+
+    /// Refuses until nothing more is refused, then publishes. Every round refuses at least one new version, so the
+    /// number of rounds is bounded by that of the objects.
+    fn settle(&mut self, eagerness: Eagerness) -> Result<Verdict, Vec<Problem>> {
+        loop {
+            if eagerness == Eagerness::WhenChanged && self.nothing_new() {
+                self.note(&self.live.blemishes);
+                return Ok(Verdict::Same);
+            }
+            let mut planned = self.plan(None);
+            if self.refuse_faulty(&planned.problems)? {
+                continue;
+            }
+            let Some(mut snapshot) = planned.snapshot.take() else {
+                return Err(self.unknown(planned.problems));
+            };
+            if self.rehearse(&planned, &snapshot)? {
+                continue;
+            }
+            snapshot.generation = self.live.generation + 1;
+            let live = self.live_with(&snapshot, &planned);
+            match self.plane.publish(snapshot, &planned) {
+                Ok(()) => {
+                    self.note(&live.blemishes);
+                    return Ok(Verdict::Published { live, planned: Box::new(planned) });
+                }
+                Err(refusal) => {
+                    self.refuse_faulty(&[refusal_problem(&planned, &refusal)])?;
+                }
+            }
+        }
+    }
+
+    fn live_with(&self, snapshot: &Snapshot, planned: &Planned) -> Live {
+        let name = |problem: &Problem| {
+            let seat = self.seats.get(problem.source?)?;
+            Some((seat.offered.name().clone(), problem.clone()))
+        };
+        Live {
+            generation: snapshot.generation,
+            candidates: self.seats.iter().filter_map(|seat| seat.standing.clone()).collect(),
+            filters: snapshot.filters.clone(),
+            blemishes: planned.problems.iter().filter_map(name).collect(),
+        }
+    }
+
+    /// Whether what stands is exactly what is live.
+    fn nothing_new(&self) -> bool {
+        let standing = self.seats.iter().filter(|seat| seat.standing.is_some()).count();
+        standing == self.live.candidates.len()
+            && self.live.generation > 0
+            && self.seats.iter().all(|seat| seat.standing.is_none() || !seat.is_new())
+    }
+
+    /// Plans what stands; `instead` puts that seat's last good version in its place. Problems come back with the index
+    /// of their seat.
+    fn plan(&self, instead: Option<usize>) -> Planned {
+        let mut order: Vec<usize> = (0..self.seats.len()).collect();
+        order.sort_by_key(|index| self.seats.get(*index).map(Seat::rank));
+        let standing = |index: &usize| {
+            let seat = self.seats.get(*index)?;
+            let version = if instead == Some(*index) { &seat.last_good } else { &seat.standing };
+            Some((*index, version.clone()?))
+        };
+        let (indexes, candidates): (Vec<usize>, Vec<Arc<Candidate>>) =
+            order.iter().filter_map(standing).unzip();
+        let mut planned = plan_all(&candidates, self.proxy);
+        for problem in &mut planned.problems {
+            problem.source = problem.source.and_then(|source| indexes.get(source).copied());
+        }
+        for object in &mut planned.objects {
+            object.source = indexes.get(object.source).copied().unwrap_or(usize::MAX);
+        }
+        planned
+    }
+
+    /// True when something was refused. Objects that are wrong in themselves go first: what dangles may dangle because
+    /// of them.
+    fn refuse_faulty(&mut self, problems: &[Problem]) -> Result<bool, Vec<Problem>> {
+        let errors: Vec<&Problem> = problems.iter().filter(|problem| problem.is_error()).collect();
+        let own: Vec<&Problem> =
+            errors.iter().copied().filter(|problem| problem.kind == Kind::Object).collect();
+        if !own.is_empty() {
+            let culprits = self.culprits(&own);
+            if culprits.is_empty() {
+                return Err(self.unknown(own.into_iter().cloned().collect()));
+            }
+            return Ok(self.refuse_all(culprits));
+        }
+        let culprits = self.culprits(&errors);
+        Ok(self.refuse_all(culprits))
+    }
+
+    fn refuse_all(&mut self, culprits: Vec<(usize, Problem)>) -> bool {
+        let refused = !culprits.is_empty();
+        for (index, problem) in culprits {
+            self.refuse(index, problem);
+        }
+        refused
+    }
+
+    fn culprits(&self, problems: &[&Problem]) -> Vec<(usize, Problem)> {
+        problems
+            .iter()
+            .filter_map(|problem| Some((self.culprit(problem)?, (*problem).clone())))
+            .collect()
+    }
+
+    /// The new version that a problem is to be blamed on: the one it lies in, or else one without which it would not be
+    /// there. `None`: nobody can be refused for it.
+    fn culprit(&self, problem: &Problem) -> Option<usize> {
+        let own = problem.source.filter(|index| self.seats.get(*index).is_some_and(Seat::is_new));
+        if let Some(index) = own {
+            return (!self.is_collateral(index, problem)).then_some(index);
+        }
+        if self.live.generation == 0 {
+            return None;
+        }
+        let is_new = |index: &usize| self.seats.get(*index).is_some_and(Seat::is_new);
+        (0..self.seats.len()).filter(is_new).find(|index| {
+            let without = self.plan(Some(*index));
+            !without.problems.iter().any(|other| same_problem(other, problem))
+        })
+    }
+
+    /// While another object is left out, nobody knows what it would have defined. A newcomer that refers to something
+    /// missing stays then, and answers 500 for that share, rather than vanish and let other routes have its traffic.
+    fn is_collateral(&self, index: usize, problem: &Problem) -> bool {
+        problem.kind == Kind::Reference
+            && self.seats.get(index).is_some_and(|seat| seat.last_good.is_none())
+            && self.seats.iter().any(|seat| seat.standing.is_none())
+    }
+
+    fn refuse(&mut self, index: usize, problem: Problem) {
+        if let Some(seat) = self.seats.get_mut(index) {
+            seat.standing = seat.last_good.clone();
+            seat.problems.push(problem);
+        }
+    }
+
+    /// True when a filter was refused.
+    fn rehearse(&mut self, planned: &Planned, snapshot: &Snapshot) -> Result<bool, Vec<Problem>> {
+        let runs = |filter: &Filter, filters: &[Arc<Filter>]| {
+            filters.iter().any(|other| other.same_plugin(filter))
+        };
+        let mut refused = Vec::new();
+        for filter in &snapshot.filters {
+            if runs(filter, &self.live.filters) || runs(filter, &self.rehearsed) {
+                continue;
+            }
+            match self.plane.rehearse(filter) {
+                Ok(()) => self.rehearsed.push(filter.clone()),
+                Err(trap) => refused.push(filter_problem(planned, &filter.name, &trap)),
+            }
+        }
+        self.refuse_faulty(&refused)
+    }
+
+    /// Problems that go live with their object.
+    fn note(&mut self, blemishes: &[(Arc<str>, Problem)]) {
+        for (name, problem) in blemishes {
+            let seat = self.seats.iter_mut().find(|seat| seat.offered.name() == name);
+            if let Some(seat) = seat.filter(|seat| !seat.problems.contains(problem)) {
+                seat.problems.push(problem.clone());
+            }
+        }
+    }
+
+    /// Errors that are not shown with an object already.
+    fn unknown(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let known = |problem: &Problem| self.seats.iter().any(|seat| seat.problems.contains(problem));
+        problems.into_iter().filter(|problem| problem.is_error() && !known(problem)).collect()
+    }
+}

@@ -1,0 +1,71 @@
+//! Problems that are found by trying: what a rehearsal or the data plane refused, in the vocabulary of `diagnose`.
+
+use std::io;
+
+use portcullis_proxy::Refusal;
+use portcullis_vm::{Trap, TrapReason};
+
+use crate::diagnose::{Code, Problem};
+use crate::plan::Planned;
+
+const SHOWN_FRAMES: usize = 3;
+
+/// A filter that did not start, or did not take its configuration.
+pub fn filter_problem(planned: &Planned, filter: &str, trap: &Trap) -> Problem {
+    let problem = match trap.reason {
+        TrapReason::Refused => {
+            Problem::new(Code::P0205, format!("filter {filter} refused its configuration"))
+                .hint("what the filter logged says what it expects; see its README")
+        }
+        _ => Problem::new(Code::P0206, format!("filter {filter} failed while it started"))
+            .hint("try it apart from traffic: portcullis check --rehearse"),
+    };
+    let frames = trap.backtrace.iter().take(SHOWN_FRAMES).map(|frame| format!("; at {frame}"));
+    let cause: String = std::iter::once(trap.message.clone()).chain(frames).collect();
+    blame(planned, &["WasmFilter", "WasmPlugin"], filter, problem.because(cause))
+}
+
+/// What the data plane did not take.
+pub fn refusal_problem(planned: &Planned, refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Filter { name, trap } => filter_problem(planned, name, trap),
+        Refusal::Listener { name, address, problem } => {
+            let title = format!("listener {name} cannot listen on {address}");
+            let problem = Problem::new(Code::P0501, title)
+                .because(problem.to_string())
+                .hint(listener_hint(problem.kind()));
+            let proxy = planned.process.as_ref().map_or("", |process| process.proxy.as_str());
+            blame(planned, &["Proxy"], proxy, problem)
+        }
+        other => Problem::new(Code::P0901, "the data plane did not take the configuration")
+            .because(other.to_string()),
+    }
+}
+
+fn listener_hint(problem: io::ErrorKind) -> &'static str {
+    match problem {
+        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
+        _ => "listen on an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+    }
+}
+
+/// Lays a problem at the door of the source that defines `name` (`namespace/name`).
+fn blame(planned: &Planned, kinds: &[&str], name: &str, problem: Problem) -> Problem {
+    let object = planned.objects.iter().find(|object| {
+        kinds.contains(&object.kind.as_str()) && format!("{}/{}", object.namespace, object.name) == name
+    });
+    match object {
+        Some(object) => problem.of(format!("{} {name}", object.kind)).in_source(object.source),
+        None => problem,
+    }
+}
+
+/// Whether two plans complain about the same thing, wherever their sources stand.
+pub fn same_problem(one: &Problem, other: &Problem) -> bool {
+    let place = |problem: &Problem| problem.place.as_ref().map(|place| place.file.clone());
+    one.code == other.code
+        && one.title == other.title
+        && one.object == other.object
+        && place(one) == place(other)
+}

@@ -1,0 +1,187 @@
+//! Keeps the live configuration at what the sources say, as far as that is good.
+//!
+//! One thread reads, plans, rehearses and publishes, so that changes go live one after the other; what changes
+//! meanwhile is read by the next round, whatever came between. A refusal changes a counter, the status and the log,
+//! and never traffic.
+
+mod accept;
+mod blame;
+mod board;
+mod candidate;
+mod plane;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Instant, SystemTime};
+
+pub use accept::{Eagerness, Live, Outcome, Seat, Verdict, accept};
+pub use board::{Board, SourceState};
+pub use candidate::Candidate;
+pub use plane::{DataPlane, Plane};
+
+use crate::diagnose::{Code, Problem};
+use crate::fetch::{Store, Version};
+use crate::plan::Planned;
+use crate::source::{Change, Files, Object, Watch};
+
+/// Sources on one side, a [`Plane`] on the other.
+pub struct Control<P> {
+    files: Files,
+    watch: Watch,
+    store: Arc<Store>,
+    proxy: Option<String>,
+    plane: P,
+    live: Live,
+    /// What the last round was offered. The same once more is no change.
+    offered: Vec<Arc<Candidate>>,
+    accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
+    board: Arc<Board>,
+}
+
+impl<P: Plane> Control<P> {
+    /// Nothing is read yet. `proxy` names the Proxy document that is meant, where there are several.
+    pub fn new(files: Files, store: Arc<Store>, proxy: Option<String>, plane: P) -> Control<P> {
+        Control {
+            files,
+            watch: Watch::new(),
+            store,
+            proxy,
+            plane,
+            live: Live::default(),
+            offered: Vec::new(),
+            accepted: BTreeMap::new(),
+            board: Arc::default(),
+        }
+    }
+
+    /// What others may know.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// Wakes [`Control::serve`].
+    pub fn door(&self) -> Sender<Change> {
+        self.watch.door()
+    }
+
+    /// The first configuration. Objects that are broken are left out, as long as something remains that can serve.
+    ///
+    /// # Errors
+    /// Nothing is good enough to start with: all problems there are.
+    pub fn start(&mut self) -> Result<(), Vec<Problem>> {
+        self.watch.follow(self.files.folders(), []);
+        self.round(Eagerness::WhenChanged);
+        match self.live.generation {
+            0 => Err(self.board.problems()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows changes until it is told to stop.
+    pub fn serve(mut self) {
+        loop {
+            match self.watch.wait() {
+                Change::Stop => return,
+                Change::Maybe => self.round(Eagerness::WhenChanged),
+                Change::Asked => self.round(Eagerness::Always),
+            }
+        }
+    }
+
+    /// Reads everything and makes it live as far as it is good.
+    pub fn round(&mut self, eagerness: Eagerness) {
+        let started = Instant::now();
+        let objects = match self.files.read() {
+            Ok(objects) => objects,
+            Err(error) => {
+                let problem = Problem::new(Code::P0401, format!("cannot read {}", error.path));
+                // The next reading that works counts as a change.
+                self.offered.clear();
+                return self.board.refused_whole(vec![problem.because(error.problem)]);
+            }
+        };
+        let offered: Vec<Arc<Candidate>> =
+            objects.into_iter().map(|object| self.candidate(object)).collect();
+        if eagerness == Eagerness::WhenChanged && same(&offered, &self.offered) {
+            return self.follow();
+        }
+        let before = std::mem::replace(&mut self.offered, offered.clone());
+        let proxy = self.proxy.as_deref();
+        let outcome = accept(&self.live, offered, proxy, eagerness, &mut self.plane);
+        self.conclude(outcome, &before, started);
+        self.follow();
+    }
+
+    /// The version that is live or was offered before, where it still is what the files say.
+    fn candidate(&self, object: Object) -> Arc<Candidate> {
+        let known = self.live.candidates.iter().chain(&self.offered);
+        match known.into_iter().find(|known| known.is_current(&object)) {
+            Some(known) => known.clone(),
+            None => Arc::new(Candidate::new(object, self.store.clone())),
+        }
+    }
+
+    /// Watches what was read. What changed between the reading and the first watch is read now.
+    fn follow(&mut self) {
+        let candidates = self.offered.iter().chain(&self.live.candidates);
+        let files: Vec<_> = candidates.flat_map(|candidate| candidate.files()).collect();
+        if self.watch.follow(self.files.folders(), files) {
+            self.round(Eagerness::WhenChanged);
+        }
+    }
+
+    fn conclude(&mut self, outcome: Outcome, before: &[Arc<Candidate>], started: Instant) {
+        let Outcome { seats, verdict } = outcome;
+        let mut whole = Vec::new();
+        match verdict {
+            Ok(Verdict::Published { live, planned }) => self.publish(live, &planned, started),
+            Ok(Verdict::Same) => {}
+            Err(problems) => whole = problems,
+        }
+        let states = seats.iter().map(|seat| self.state(seat)).collect();
+        let anew = |seat: &Seat| {
+            seat.is_refused() && !before.iter().any(|other| Arc::ptr_eq(other, &seat.offered))
+        };
+        let refused: Vec<&Seat> = seats.iter().filter(|seat| anew(seat)).collect();
+        let errors = refused.iter().flat_map(|seat| seat.problems.iter());
+        let errors: Vec<Problem> = errors.filter(|problem| problem.is_error()).cloned().collect();
+        self.board.show(states);
+        self.board.refused(refused.len() as u64, &errors);
+        self.board.refused_whole(whole);
+    }
+
+    fn publish(&mut self, live: Live, planned: &Planned, started: Instant) {
+        let now = SystemTime::now();
+        let versions = live.candidates.iter().map(|candidate| {
+            let (name, version) = (candidate.name().clone(), candidate.version());
+            let since = self.accepted.get(&name).filter(|(known, _)| *known == version);
+            let since = since.map_or(now, |(_, since)| *since);
+            (name, (version, since))
+        });
+        self.accepted = versions.collect();
+        self.board.published(&live, planned);
+        tracing::info!(
+            generation = live.generation,
+            objects = live.candidates.len(),
+            filters = live.filters.len(),
+            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "configuration accepted"
+        );
+        self.live = live;
+    }
+
+    fn state(&self, seat: &Seat) -> SourceState {
+        let accepted = seat.standing.as_ref().and_then(|_| self.accepted.get(seat.offered.name()));
+        SourceState {
+            name: seat.offered.name().clone(),
+            version: seat.offered.version(),
+            accepted: accepted.copied(),
+            problems: seat.problems.clone(),
+        }
+    }
+}
+
+fn same(one: &[Arc<Candidate>], other: &[Arc<Candidate>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}

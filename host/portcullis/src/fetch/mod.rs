@@ -1,0 +1,163 @@
+//! Brings what documents refer to: Wasm modules and the files beside a document (certificates, keys).
+//!
+//! What one version of one source object refers to lies on a [`Shelf`]: read once and then kept, so that the last good
+//! version of an object stays good when its files change under it. Nothing here decides whether a document is accepted.
+
+mod shelf;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use portcullis_vm::{Cache, Digest, Engine, LoadError, Module};
+use sha2::{Digest as _, Sha256};
+
+pub use shelf::Shelf;
+
+const FILE_BYTES: u64 = 64 << 20;
+const DISPLAYED: usize = 6;
+
+/// Reads and compiles, and remembers both: a module that anybody still uses is compiled once, a file that was not
+/// written to is not hashed again.
+pub struct Store {
+    engine: Engine,
+    cache: Option<Cache>,
+    modules: Mutex<BTreeMap<Digest, Weak<Module>>>,
+    stamps: Mutex<BTreeMap<PathBuf, (Stamp, Version)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Store {
+    /// `cache`: where compiled modules are kept between runs.
+    pub fn new(engine: Engine, cache: Option<Cache>) -> Store {
+        Store { engine, cache, modules: Mutex::default(), stamps: Mutex::default() }
+    }
+
+    /// What a file contains now; `None` when it cannot be read.
+    fn version(&self, path: &Path) -> Option<Version> {
+        let stamp = stamp(path)?;
+        let known = lock(&self.stamps).get(path).copied();
+        if let Some((then, version)) = known
+            && then == stamp
+        {
+            return Some(version);
+        }
+        let version = Version::of(&stored_bytes(path, FILE_BYTES).ok()?);
+        lock(&self.stamps).insert(path.to_owned(), (stamp, version));
+        Some(version)
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, LoadError> {
+        let digest = Digest::of(bytes);
+        let known = lock(&self.modules).get(&digest).and_then(Weak::upgrade);
+        if let Some(module) = known {
+            return Ok(module);
+        }
+        let module = Arc::new(Module::load(&self.engine, bytes, self.cache.as_ref())?);
+        let mut modules = lock(&self.modules);
+        modules.retain(|_, module| module.strong_count() > 0);
+        modules.insert(digest, Arc::downgrade(&module));
+        Ok(module)
+    }
+}
+
+/// A file's bytes, unless there are more than `limit` of them.
+///
+/// # Errors
+/// The file cannot be read or is too large.
+pub fn stored_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let problem = format!("larger than {} MiB", limit >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
+}
+
+/// The folder of compiled modules: `wanted`, or the user's own cache folder.
+///
+/// # Errors
+/// There is no home to put it in, or the folder cannot be made or trusted. Without a cache every start compiles.
+pub fn open_cache(wanted: Option<&Path>) -> Result<Cache, LoadError> {
+    let folder = match wanted {
+        Some(folder) => folder.to_owned(),
+        None => default_cache().ok_or_else(|| LoadError::Cache {
+            path: "~/.cache/portcullis".to_owned(),
+            problem: "neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+        })?,
+    };
+    Cache::open(&folder)
+}
+
+fn default_cache() -> Option<PathBuf> {
+    let folder = |name: &str| {
+        std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute())
+    };
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(caches.join("portcullis"))
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(path).ok()?;
+    Some(Stamp {
+        device: meta.dev(),
+        inode: meta.ino(),
+        bytes: meta.len(),
+        written: (meta.mtime(), meta.mtime_nsec()),
+        changed: (meta.ctime(), meta.ctime_nsec()),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// SHA-256 of content; displayed as its first 12 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version([u8; 32]);
+
+impl Version {
+    /// Of `bytes`.
+    pub fn of(bytes: &[u8]) -> Version {
+        Version(Sha256::digest(bytes).into())
+    }
+
+    /// Of `self` and what it refers to; of `self` alone when that is nothing.
+    pub fn with(self, others: impl IntoIterator<Item = Option<Version>>) -> Version {
+        others.into_iter().fold(self, |version, other| {
+            let mut hash = Sha256::new();
+            hash.update(version.0);
+            hash.update(other.map_or([0; 32], |other| other.0));
+            Version(hash.finalize().into())
+        })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(DISPLAYED).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
