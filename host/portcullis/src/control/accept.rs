@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use portcullis_proxy::Refusal;
 use portcullis_proxy::snapshot::{Filter, Snapshot};
 
-use super::blame::{filter_problem, refusal_problem, same_problem};
+use super::blame::{refusal_problem, same_problem};
 use super::candidate::{Candidate, plan_all};
 use super::plane::Plane;
 use crate::diagnose::{Kind, Problem};
-use crate::plan::Planned;
+use crate::plan::{Planned, ProcessSettings};
 
 /// What traffic is served with now.
 #[derive(Default)]
@@ -123,7 +124,8 @@ impl Attempt<'_> {
             self.seats.push(Seat { offered, last_good, standing, problems: Vec::new() });
         }
         for index in 0..self.seats.len() {
-            if let Some(problem) = self.seats.get(index).and_then(|seat| seat.offered.unreadable()) {
+            if let Some(problem) = self.seats.get(index).and_then(|seat| seat.offered.unreadable())
+            {
                 self.refuse(index, problem);
             }
         }
@@ -141,24 +143,32 @@ impl Attempt<'_> {
             if self.refuse_faulty(&planned.problems)? {
                 continue;
             }
-            let Some(mut snapshot) = planned.snapshot.take() else {
+            let (Some(mut snapshot), Some(process)) =
+                (planned.snapshot.take(), planned.process.clone())
+            else {
                 return Err(self.unknown(planned.problems));
             };
-            if self.rehearse(&planned, &snapshot)? {
+            if self.rehearse(&planned, &snapshot, &process)? {
                 continue;
             }
             snapshot.generation = self.live.generation + 1;
             let live = self.live_with(&snapshot, &planned);
-            match self.plane.publish(snapshot, &planned) {
-                Ok(()) => {
-                    self.note(&live.blemishes);
-                    return Ok(Verdict::Published { live, planned: Box::new(planned) });
-                }
-                Err(refusal) => {
-                    self.refuse_faulty(&[refusal_problem(&planned, &refusal)])?;
-                }
+            if let Err(refusal) = self.plane.publish(snapshot, &process) {
+                self.blame(&planned, &refusal)?;
+                continue;
             }
+            self.note(&live.blemishes);
+            return Ok(Verdict::Published { live, planned: Box::new(planned) });
         }
+    }
+
+    /// Refuses the version that the data plane stumbled over.
+    fn blame(&mut self, planned: &Planned, refusal: &Refusal) -> Result<(), Vec<Problem>> {
+        let problem = refusal_problem(planned, refusal);
+        if problem.source.is_some() && self.refuse_faulty(std::slice::from_ref(&problem))? {
+            return Ok(());
+        }
+        Err(vec![problem])
     }
 
     fn live_with(&self, snapshot: &Snapshot, planned: &Planned) -> Live {
@@ -269,7 +279,12 @@ impl Attempt<'_> {
     }
 
     /// True when a filter was refused.
-    fn rehearse(&mut self, planned: &Planned, snapshot: &Snapshot) -> Result<bool, Vec<Problem>> {
+    fn rehearse(
+        &mut self,
+        planned: &Planned,
+        snapshot: &Snapshot,
+        process: &ProcessSettings,
+    ) -> Result<bool, Vec<Problem>> {
         let runs = |filter: &Filter, filters: &[Arc<Filter>]| {
             filters.iter().any(|other| other.same_plugin(filter))
         };
@@ -278,9 +293,9 @@ impl Attempt<'_> {
             if runs(filter, &self.live.filters) || runs(filter, &self.rehearsed) {
                 continue;
             }
-            match self.plane.rehearse(filter) {
+            match self.plane.rehearse(filter, process) {
                 Ok(()) => self.rehearsed.push(filter.clone()),
-                Err(trap) => refused.push(filter_problem(planned, &filter.name, &trap)),
+                Err(refusal) => refused.push(refusal_problem(planned, &refusal)),
             }
         }
         self.refuse_faulty(&refused)
@@ -298,7 +313,8 @@ impl Attempt<'_> {
 
     /// Errors that are not shown with an object already.
     fn unknown(&self, problems: Vec<Problem>) -> Vec<Problem> {
-        let known = |problem: &Problem| self.seats.iter().any(|seat| seat.problems.contains(problem));
+        let known =
+            |problem: &Problem| self.seats.iter().any(|seat| seat.problems.contains(problem));
         problems.into_iter().filter(|problem| problem.is_error() && !known(problem)).collect()
     }
 }

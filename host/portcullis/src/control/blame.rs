@@ -11,7 +11,7 @@ use crate::plan::Planned;
 const SHOWN_FRAMES: usize = 3;
 
 /// A filter that did not start, or did not take its configuration.
-pub fn filter_problem(planned: &Planned, filter: &str, trap: &Trap) -> Problem {
+fn filter_problem(planned: &Planned, filter: &str, trap: &Trap) -> Problem {
     let problem = match trap.reason {
         TrapReason::Refused => {
             Problem::new(Code::P0205, format!("filter {filter} refused its configuration"))
@@ -44,7 +44,9 @@ pub fn refusal_problem(planned: &Planned, refusal: &Refusal) -> Problem {
 
 fn listener_hint(problem: io::ErrorKind) -> &'static str {
     match problem {
-        io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port",
+        io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another port"
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
         _ => "listen on an address of this machine, such as 127.0.0.1 or 0.0.0.0",
     }
@@ -53,7 +55,8 @@ fn listener_hint(problem: io::ErrorKind) -> &'static str {
 /// Lays a problem at the door of the source that defines `name` (`namespace/name`).
 fn blame(planned: &Planned, kinds: &[&str], name: &str, problem: Problem) -> Problem {
     let object = planned.objects.iter().find(|object| {
-        kinds.contains(&object.kind.as_str()) && format!("{}/{}", object.namespace, object.name) == name
+        kinds.contains(&object.kind.as_str())
+            && format!("{}/{}", object.namespace, object.name) == name
     });
     match object {
         Some(object) => problem.of(format!("{} {name}", object.kind)).in_source(object.source),

@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 pub use accept::{Eagerness, Live, Outcome, Seat, Verdict, accept};
 pub use board::{Board, SourceState};
 pub use candidate::Candidate;
-pub use plane::{DataPlane, Plane};
+pub use plane::Plane;
 
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Store, Version};

@@ -69,7 +69,8 @@ impl Watch {
         let mut wanted: BTreeSet<PathBuf> = folders.into_iter().collect();
         wanted.extend(files.into_iter().flat_map(|file| holding_folders(&file)));
         // A replaced folder shows in the folder that holds it.
-        let holders: Vec<PathBuf> = wanted.iter().flat_map(|folder| holding_folders(folder)).collect();
+        let holders: Vec<PathBuf> =
+            wanted.iter().flat_map(|folder| holding_folders(folder)).collect();
         *self.followed.lock().unwrap_or_else(PoisonError::into_inner) =
             wanted.iter().map(|folder| absolute(folder)).collect();
         wanted.extend(holders);

@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 
-use portcullis::source::{Change, Files, Object, Version, Watch};
+use portcullis::fetch::Version;
+use portcullis::source::{Change, Files, Object, Watch};
 use tempfile::TempDir;
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
