@@ -44,7 +44,7 @@ pub struct App {
     ready: Arc<AtomicBool>,
     door: Sender<Change>,
     control: Option<JoinHandle<()>>,
-    _admin: Option<Admin>,
+    admin: Admin,
 }
 
 impl App {
@@ -69,18 +69,24 @@ impl App {
         };
         let ready = Arc::new(AtomicBool::new(true));
         let report = Everything::new(proxy.clone(), board.clone(), ready.clone());
-        let admin = start_admin(&process, report)?;
+        let admin = Admin::start(process.admin, process.health, Arc::new(report))
+            .map_err(|error| vec![taken(&error)])?;
         let door = control.door();
         let control = thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.serve())
             .map_err(|error| vec![internal("no thread", &error)])?;
-        Ok(App { proxy, process, board, ready, door, control: Some(control), _admin: admin })
+        Ok(App { proxy, process, board, ready, door, control: Some(control), admin })
     }
 
     /// Name and bound address of every listener.
     pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
         self.proxy.addresses()
+    }
+
+    /// Where the admin server is, if there is one.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.admin
     }
 
     /// What became of the sources.
@@ -110,6 +116,13 @@ impl Drop for App {
             let _ = control.join();
         }
     }
+}
+
+/// The message names the address.
+fn taken(error: &std::io::Error) -> Problem {
+    Problem::new(Code::P0501, "the admin or health server cannot listen")
+        .because(error.to_string())
+        .hint("stop what listens there, or choose another port")
 }
 
 fn internal(title: &str, error: &dyn std::error::Error) -> Problem {

@@ -4,16 +4,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use portcullis_proxy::observe::Counter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{Exit, Outcome};
 use crate::app::{App, Settings};
 use crate::diagnose::{Code, Problem};
-use crate::logging;
+use crate::logging::{Format, Log, default_level};
 use crate::term::Term;
+
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -41,9 +45,30 @@ pub enum LogFormat {
     Json,
 }
 
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Format {
+        match format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT; a second one ends without waiting. SIGHUP reads the documents again.
 pub fn run(args: &Args, term: &Term) -> Outcome {
-    logging::init(args.log_format.into());
+    let log = match Log::begin(args.log_format.into(), &default_level(), Counter::default()) {
+        Ok(log) => log,
+        Err(error) => {
+            let problem = Problem::new(Code::P0901, "cannot log").because(error.to_string());
+            return Outcome::failed(Exit::Setup, problem);
+        }
+    };
+    let outcome = serve(args, term);
+    log.flush(LAST_LINES);
+    outcome
+}
+
+fn serve(args: &Args, term: &Term) -> Outcome {
     let settings = Settings {
         paths: args.config.clone(),
         proxy: args.proxy.clone(),
@@ -79,14 +104,16 @@ fn announce(app: &App, term: &Term) {
     for problem in app.board().problems() {
         term.complain(&problem.render(term.err));
     }
-    for (name, url) in app.listeners() {
-        term.say(&format!("listening {url} ({name})"));
+    for (name, address) in app.addresses() {
+        let scheme = app.board().scheme(&name);
+        term.say(&format!("listening {scheme}://{address} ({name})"));
     }
-    let filters = match app.board().filters().join(", ") {
-        none if none.is_empty() => "no filters".to_owned(),
-        names => format!("filters {names}"),
-    };
-    term.say(&format!("generation {}, {filters}", app.board().generation()));
+    if let Some(admin) = app.admin() {
+        term.say(&format!("admin http://{admin}"));
+    }
+    let filters = app.board().filters();
+    let filters = if filters.is_empty() { "none".to_owned() } else { filters.join(", ") };
+    term.say(&format!("generation {}, filters: {filters}", app.board().generation()));
 }
 
 async fn follow_signals(app: Arc<App>) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use portcullis_proxy::Refusal;
-use portcullis_proxy::snapshot::{Filter, Snapshot};
+use portcullis_proxy::snapshot::{Filter, Listener, Snapshot};
 
 use super::blame::{refusal_problem, same_problem};
 use super::candidate::{Candidate, plan_all};
@@ -23,6 +23,8 @@ pub struct Live {
     pub candidates: Vec<Arc<Candidate>>,
     /// The filters that run; what is equal to one of them needs no rehearsal.
     pub filters: Vec<Arc<Filter>>,
+    /// Where it is served.
+    pub listeners: Vec<Arc<Listener>>,
     /// What is wrong although it is live: object's name and problem.
     pub blemishes: Vec<(Arc<str>, Problem)>,
 }
@@ -180,6 +182,7 @@ impl Attempt<'_> {
             generation: snapshot.generation,
             candidates: self.seats.iter().filter_map(|seat| seat.standing.clone()).collect(),
             filters: snapshot.filters.clone(),
+            listeners: snapshot.listeners.clone(),
             blemishes: planned.problems.iter().filter_map(name).collect(),
         }
     }

@@ -32,6 +32,9 @@ struct State {
     refused_total: u64,
     /// What the process was started with, and what the documents say now.
     process: Option<(ProcessSettings, ProcessSettings)>,
+    filters: Vec<Arc<str>>,
+    /// Listeners that speak TLS.
+    secure: Vec<String>,
     /// Name and text of what is live.
     documents: Vec<(Arc<str>, String)>,
 }
@@ -65,6 +68,17 @@ impl Board {
     /// What the process was started with.
     pub fn process(&self) -> Option<ProcessSettings> {
         self.lock().process.as_ref().map(|(started, _)| started.clone())
+    }
+
+    /// Names of the filters that are live.
+    pub fn filters(&self) -> Vec<Arc<str>> {
+        self.lock().filters.clone()
+    }
+
+    /// How a listener is spoken to: `http` or `https`.
+    pub fn scheme(&self, listener: &str) -> &'static str {
+        let state = self.lock();
+        if state.secure.iter().any(|secure| secure == listener) { "https" } else { "http" }
     }
 
     /// The configuration's part of `/status`.
@@ -111,6 +125,9 @@ impl Board {
         state.accepted_total += 1;
         let document = |live: &Arc<Candidate>| (live.name().clone(), live.text().to_owned());
         state.documents = live.candidates.iter().map(document).collect();
+        state.filters = live.filters.iter().map(|filter| filter.name.clone()).collect();
+        let secure = live.listeners.iter().filter(|listener| listener.tls.is_some());
+        state.secure = secure.map(|listener| listener.name.clone()).collect();
         if let Some(now) = planned.process.clone() {
             let started = state.process.take().map_or_else(|| now.clone(), |(started, _)| started);
             state.process = Some((started, now));

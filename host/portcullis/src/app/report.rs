@@ -1,0 +1,52 @@
+//! What the admin server tells of the whole program.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use portcullis_proxy::Proxy;
+use serde_json::{Value, json};
+
+use crate::admin::Report;
+use crate::control::Board;
+
+/// Control's board and the data plane's own account, in one.
+pub(super) struct Everything {
+    proxy: Proxy,
+    board: Arc<Board>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Everything {
+    pub(super) fn new(proxy: Proxy, board: Arc<Board>, ready: Arc<AtomicBool>) -> Everything {
+        Everything { proxy, board, ready }
+    }
+}
+
+impl Report for Everything {
+    fn live(&self) -> bool {
+        true
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.ready.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("draining".to_owned()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.proxy.metrics() + &self.board.metrics()
+    }
+
+    fn status(&self) -> Value {
+        let mut status = self.board.status();
+        status["schema"] = json!("portcullis.status/1");
+        status["ready"] = json!(self.ready().is_ok());
+        status["proxy"] = serde_json::to_value(self.proxy.status()).unwrap_or_default();
+        status
+    }
+
+    fn config(&self) -> Value {
+        json!({"schema": "portcullis.config/1", "sources": self.board.documents()})
+    }
+}
