@@ -1,0 +1,564 @@
+//! What others can see of the proxy: metrics text, access log lines, and when a filter is suspended.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, StatusCode};
+use portcullis_proxy::facts::{Flags, Record, Text, Verdict};
+use portcullis_proxy::observe::{
+    AccessLogger, Capacity, Counter, Entry, Family, FilterHealth, Gauge, Guests, Histogram,
+    Registry, RequestCounts, Sink, Target, rfc3339,
+};
+use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat};
+use portcullis_vm::{MetricKind, Trap, TrapReason};
+
+const SEEN: Family<Counter, 2> = Family::new("seen_total", "What was\nseen.", ["who", "what"]);
+const OPEN: Family<Gauge, 1> = Family::new("open", "Open now.", ["who"]);
+const TOOK: Family<Histogram, 1> = Family::new("took_seconds", "How long it took.", ["who"]);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn metrics_are_prometheus_text_in_a_stable_order() {
+    let registry = Registry::default();
+    registry.series(&SEEN, ["b", "quote \" slash \\ line\n"]).add(2);
+    registry.series(&SEEN, ["a", ""]).increment();
+    let gauge = registry.series(&OPEN, ["a"]);
+    gauge.add(-3);
+    assert_eq!(
+        registry.render(),
+        concat!(
+            "# HELP open Open now.\n",
+            "# TYPE open gauge\n",
+            "open{who=\"a\"} -3\n",
+            "# HELP seen_total What was\\nseen.\n",
+            "# TYPE seen_total counter\n",
+            "seen_total{who=\"a\",what=\"\"} 1\n",
+            "seen_total{who=\"b\",what=\"quote \\\" slash \\\\ line\\n\"} 2\n",
+        )
+    );
+}
+
+#[test]
+fn a_histogram_is_cumulative_and_in_seconds() {
+    let registry = Registry::default();
+    let histogram = registry.series(&TOOK, ["a"]);
+    for milliseconds in [0, 1, 3, 70_000] {
+        histogram.observe(Duration::from_millis(milliseconds));
+    }
+    let text = registry.render();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[..7],
+        [
+            "# HELP took_seconds How long it took.",
+            "# TYPE took_seconds histogram",
+            "took_seconds_bucket{who=\"a\",le=\"0.0005\"} 1",
+            "took_seconds_bucket{who=\"a\",le=\"0.001\"} 2",
+            "took_seconds_bucket{who=\"a\",le=\"0.0025\"} 2",
+            "took_seconds_bucket{who=\"a\",le=\"0.005\"} 3",
+            "took_seconds_bucket{who=\"a\",le=\"0.01\"} 3",
+        ]
+    );
+    assert_eq!(
+        lines[17..],
+        [
+            "took_seconds_bucket{who=\"a\",le=\"60\"} 3",
+            "took_seconds_bucket{who=\"a\",le=\"+Inf\"} 4",
+            "took_seconds_sum{who=\"a\"} 70.004",
+            "took_seconds_count{who=\"a\"} 4",
+        ]
+    );
+}
+
+#[test]
+fn the_same_labels_give_the_same_counter_on_every_thread() {
+    let registry = Registry::default();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    registry.series(&SEEN, ["a", "b"]).increment();
+                }
+            });
+        }
+    });
+    assert_eq!(registry.series(&SEEN, ["a", "b"]).get(), 4000);
+}
+
+#[test]
+fn a_gauge_disappears_with_its_last_handle() {
+    let registry = Registry::default();
+    let first = registry.series(&OPEN, ["a"]);
+    let second = registry.series(&OPEN, ["a"]);
+    first.add(1);
+    drop(first);
+    assert!(registry.render().contains("open{who=\"a\"} 1\n"));
+    drop(second);
+    assert_eq!(registry.render(), "");
+    let third = registry.series(&OPEN, ["a"]);
+    assert_eq!(third.get(), 0);
+}
+
+#[test]
+fn what_is_forgotten_is_gone_and_nothing_else() {
+    let registry = Registry::default();
+    for (who, what) in [("a", "x"), ("b", "x"), ("x", "a"), ("a\",what=\"x", "y")] {
+        registry.series(&SEEN, [who, what]).increment();
+    }
+    registry.forget("what", "x");
+    let text = registry.render();
+    assert!(!text.contains("what=\"x\"}"), "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn exchanges_are_counted_by_listener_route_backend_code_and_flags() {
+    let registry = Arc::new(Registry::default());
+    let counts = RequestCounts::new(Arc::clone(&registry), "web".into(), "ns/r/0".into());
+    let backend: Arc<str> = "ns/b".into();
+    for status in [StatusCode::OK, StatusCode::OK, StatusCode::BAD_GATEWAY] {
+        counts.record(Some(&backend), Some(status), Flags::none(), Duration::ZERO);
+    }
+    counts.record(None, None, Flags::DOWNSTREAM_TERMINATION, Duration::ZERO);
+    let text = registry.render();
+    let requests: Vec<_> =
+        text.lines().filter(|line| line.starts_with("portcullis_requests_total")).collect();
+    let prefix = "portcullis_requests_total{listener=\"web\",route=\"ns/r/0\",backend=";
+    assert_eq!(
+        requests,
+        [
+            format!("{prefix}\"\",code=\"0\",flags=\"DC\"}} 1"),
+            format!("{prefix}\"ns/b\",code=\"200\",flags=\"-\"}} 2"),
+            format!("{prefix}\"ns/b\",code=\"502\",flags=\"-\"}} 1"),
+        ]
+    );
+    assert!(text.contains("_count{listener=\"web\",route=\"ns/r/0\"} 4\n"), "{text}");
+}
+
+#[test]
+fn guest_metrics_keep_their_names_and_kinds_apart() {
+    let guests = Guests::new(Arc::default());
+    let (one, two): (Arc<str>, Arc<str>) = ("ns/one".into(), "ns/two".into());
+    let hits = guests.define(&one, MetricKind::Counter, "cache.hits");
+    assert_eq!(guests.define(&one, MetricKind::Counter, "cache.hits"), hits);
+    assert_eq!(guests.define(&one, MetricKind::Counter, "cache-hits"), hits);
+    guests.increment(hits, 2);
+    guests.increment(hits, -1);
+    guests.record(hits, 3);
+    let level = guests.define(&two, MetricKind::Gauge, "cache.hits");
+    guests.record(level, 7);
+    guests.increment(level, -9);
+    guests.increment(level, 4);
+    let sizes = guests.define(&two, MetricKind::Histogram, "sizes");
+    for value in [0, 1, 2, 3, u64::from(u32::MAX)] {
+        guests.record(sizes, value);
+    }
+    assert_eq!((guests.value(hits), guests.value(level), guests.value(sizes)), (5, 4, 0));
+    let text = guests.render();
+    let expected = concat!(
+        "# HELP wasmcustom_cache_hits Defined by a filter.\n",
+        "# TYPE wasmcustom_cache_hits counter\n",
+        "wasmcustom_cache_hits{filter=\"ns/one\"} 5\n",
+        "# HELP wasmcustom_cache_hits_gauge Defined by a filter.\n",
+        "# TYPE wasmcustom_cache_hits_gauge gauge\n",
+        "wasmcustom_cache_hits_gauge{filter=\"ns/two\"} 4\n",
+        "# HELP wasmcustom_sizes Defined by a filter.\n",
+        "# TYPE wasmcustom_sizes histogram\n",
+        "wasmcustom_sizes_bucket{filter=\"ns/two\",le=\"1\"} 2\n",
+        "wasmcustom_sizes_bucket{filter=\"ns/two\",le=\"2\"} 3\n",
+        "wasmcustom_sizes_bucket{filter=\"ns/two\",le=\"4\"} 4\n",
+    );
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains("le=\"1073741824\"} 4\n"), "{text}");
+    assert!(text.ends_with("sizes_count{filter=\"ns/two\"} 5\n"), "{text}");
+}
+
+#[test]
+fn a_filter_with_too_many_metrics_gets_one_that_does_nothing() {
+    let registry: Arc<Registry> = Arc::default();
+    let guests = Guests::new(Arc::clone(&registry));
+    let (greedy, modest): (Arc<str>, Arc<str>) = ("ns/greedy".into(), "ns/modest".into());
+    let mut last = guests.define(&greedy, MetricKind::Counter, "m");
+    for number in 0..Guests::MAX_METRICS + 1 {
+        last = guests.define(&greedy, MetricKind::Counter, &format!("m{number}"));
+    }
+    guests.increment(last, 1);
+    assert_eq!(guests.value(last), 0);
+    assert_eq!(guests.render().matches("\nwasmcustom_").count(), Guests::MAX_METRICS);
+    let refused = "portcullis_filter_metrics_refused_total{filter=\"ns/greedy\"} 2\n";
+    assert!(registry.render().ends_with(refused), "{}", registry.render());
+
+    let other = guests.define(&modest, MetricKind::Counter, "m");
+    guests.increment(other, 1);
+    guests.forget("ns/greedy");
+    assert_eq!(guests.render().matches("\nwasmcustom_").count(), 1);
+    assert_eq!(guests.value(other), 1);
+    let again = guests.define(&greedy, MetricKind::Counter, "m");
+    guests.increment(again, 1);
+    assert_eq!(guests.value(again), 1);
+}
+
+#[test]
+fn times_are_rfc_3339() {
+    let check = |seconds: u64, millis: u64, expected: &str| {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis);
+        assert_eq!(rfc3339(time), expected);
+    };
+    check(0, 0, "1970-01-01T00:00:00.000Z");
+    check(951_782_399, 999, "2000-02-28T23:59:59.999Z");
+    check(951_782_400, 0, "2000-02-29T00:00:00.000Z");
+    check(1_709_251_199, 0, "2024-02-29T23:59:59.000Z");
+    check(1_735_689_599, 1, "2024-12-31T23:59:59.001Z");
+    check(4_107_542_400, 0, "2100-03-01T00:00:00.000Z");
+}
+
+fn record() -> Record {
+    let text = |text: &str| Some(Text::from(text));
+    Record {
+        started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_210_096_007),
+        duration: Duration::from_micros(12_900),
+        upstream_duration: Some(Duration::from_millis(11)),
+        generation: 7,
+        listener: "web".into(),
+        route: Some("default/reviews/0".into()),
+        backend: Some("default/reviews-v1".into()),
+        upstream_peer: Some(([127, 0, 0, 1], 9001).into()),
+        upstream_local: Some(([127, 0, 0, 1], 40001).into()),
+        upstream_failure: None,
+        attempts: 1,
+        peer: ([10, 0, 0, 2], 50000).into(),
+        local: ([10, 0, 0, 1], 8080).into(),
+        client: ([192, 0, 2, 9], 0).into(),
+        server_name: None,
+        mutual_tls: false,
+        protocol: "HTTP/1.1",
+        scheme: "http",
+        method: Method::GET,
+        authority: Text::from("reviews"),
+        path: Text::from("/a?b=c"),
+        user_agent: text("curl/8"),
+        forwarded_for: text("192.0.2.9"),
+        request_id: text("id-1"),
+        request_bytes: 0,
+        status: Some(StatusCode::OK),
+        grpc_status: None,
+        response_bytes: 37,
+        flags: Flags::none(),
+        details: text("via_upstream"),
+        code: None,
+        filters: vec![
+            ("default/authz".into(), Verdict::Continued),
+            ("default/canary".into(), Verdict::Skipped),
+        ],
+    }
+}
+
+/// A record full of bytes that have no place in a log.
+fn hostile() -> Record {
+    let mut flags = Flags::NO_ROUTE;
+    flags.insert(Flags::DOWNSTREAM_TERMINATION);
+    Record {
+        route: None,
+        backend: None,
+        upstream_duration: None,
+        upstream_peer: None,
+        upstream_local: None,
+        status: None,
+        flags,
+        details: Some(Text::from("no route\n")),
+        code: Some("P0701"),
+        path: Text::of(b"/\xff\"\\\x1b[31m\r\n{}"),
+        user_agent: Some(Text::of("\u{e9}\u{9b}\u{0}\u{7f}".as_bytes())),
+        forwarded_for: None,
+        request_id: None,
+        filters: Vec::new(),
+        ..record()
+    }
+}
+
+/// What an access log with these settings holds after these records.
+fn logged(format: AccessLogFormat, filter: Option<&str>, records: Vec<Record>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let settings = AccessLog {
+        format,
+        path: path.to_str().unwrap().to_owned(),
+        filter: filter.map(str::to_owned),
+    };
+    let logger = AccessLogger::open(&settings, &Registry::default()).unwrap();
+    records.into_iter().for_each(|record| logger.log(record));
+    assert!(logger.flush(PATIENCE));
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn an_exchange_is_one_json_object() {
+    assert_eq!(
+        logged(AccessLogFormat::Json, None, vec![record()]),
+        concat!(
+            r#"{"start_time":"2024-02-29T12:34:56.007Z","method":"GET","path":"/a?b=c","#,
+            r#""authority":"reviews","scheme":"http","protocol":"HTTP/1.1","response_code":200,"#,
+            r#""response_flags":"-","response_code_details":"via_upstream","grpc_status":null,"#,
+            r#""bytes_received":0,"bytes_sent":37,"duration":12,"upstream_service_time":11,"#,
+            r#""upstream_host":"127.0.0.1:9001","upstream_cluster":"default/reviews-v1","#,
+            r#""upstream_local_address":"127.0.0.1:40001","#,
+            r#""upstream_transport_failure_reason":null,"upstream_request_attempt_count":1,"#,
+            r#""route_name":"default/reviews/0","request_id":"id-1","user_agent":"curl/8","#,
+            r#""x_forwarded_for":"192.0.2.9","downstream_remote_address":"192.0.2.9:0","#,
+            r#""downstream_direct_remote_address":"10.0.0.2:50000","#,
+            r#""downstream_local_address":"10.0.0.1:8080","requested_server_name":null,"#,
+            r#""listener_name":"web","portcullis_code":null,"generation":7,"filters":["#,
+            r#"{"filter":"default/authz","verdict":"continued"},"#,
+            r#"{"filter":"default/canary","verdict":"skipped"}]}"#,
+            "\n",
+        )
+    );
+}
+
+#[test]
+fn an_exchange_is_one_line_of_text() {
+    assert_eq!(
+        logged(AccessLogFormat::Text, None, vec![record()]),
+        concat!(
+            "[2024-02-29T12:34:56.007Z] \"GET /a?b=c HTTP/1.1\" 200 - via_upstream 0 37 12 11 ",
+            "\"192.0.2.9\" \"curl/8\" \"id-1\" \"reviews\" \"127.0.0.1:9001\" ",
+            "default/reviews-v1 default/reviews/0 web 192.0.2.9:0 - 7 ",
+            "default/authz=continued,default/canary=skipped\n",
+        )
+    );
+}
+
+#[test]
+fn hostile_bytes_neither_break_a_line_nor_reach_a_terminal() {
+    let json = logged(AccessLogFormat::Json, None, vec![hostile(), record()]);
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["path"], "/\u{fffd}\"\\\u{1b}[31m\r\n{}");
+    assert_eq!(lines[0]["user_agent"], "\u{e9}\u{9b}\u{0}\u{7f}");
+    assert_eq!(lines[0]["response_code"], 0);
+    assert_eq!(lines[0]["response_flags"], "NR,DC");
+    assert_eq!(lines[0]["portcullis_code"], "P0701");
+    assert!(!json.chars().any(|c| c.is_control() && c != '\n'), "{json:?}");
+
+    assert_eq!(
+        logged(AccessLogFormat::Text, None, vec![hostile()]),
+        concat!(
+            "[2024-02-29T12:34:56.007Z] \"GET /\\xFF\\x22\\x5C\\x1B[31m\\x0D\\x0A{} HTTP/1.1\" 0 ",
+            "NR,DC no_route\\x0A 0 37 12 - \"-\" \"\\xC3\\xA9\\xC2\\x9B\\x00\\x7F\" \"-\" ",
+            "\"reviews\" \"-\" - - web 192.0.2.9:0 P0701 7 -\n",
+        )
+    );
+}
+
+#[test]
+fn only_exchanges_that_the_filter_is_true_of_are_logged() {
+    let check = |filter: &str, expected: &[bool]| {
+        let exchanges = vec![record(), hostile()];
+        let log = logged(AccessLogFormat::Text, Some(filter), exchanges);
+        let found = [log.contains("curl/8"), log.contains("P0701")];
+        assert_eq!(found, expected, "{filter}");
+    };
+    check("true", &[true, true]);
+    check("response.code >= 500", &[false, false]);
+    check("response.code == 200", &[true, false]);
+    check("!has(response.code) || response.code >= 500", &[false, true]);
+    check("request.method == 'GET' && request.path.startsWith('/a')", &[true, false]);
+    check("request.url_path == '/a' && request.query == 'b=c'", &[true, false]);
+    check("request.path.matches('^/a[?]')", &[true, false]);
+    check("route_name == 'default/reviews/0'", &[true, false]);
+    check("cluster_name == null", &[false, true]);
+    check("response.flags != 0", &[false, true]);
+    check("['HEAD', 'GET'].exists(m, m == request.method)", &[true, true]);
+    check("request.duration_ms > 12", &[false, false]);
+}
+
+#[test]
+fn a_filter_that_cannot_work_is_refused_when_it_is_opened() {
+    let check = |filter: &str, expected: &str| {
+        let problem = AccessLogger::check_filter(filter).unwrap_err();
+        assert!(problem.contains(expected), "{filter}: {problem}");
+    };
+    check("response.code >=", "line 1, column");
+    check("response.cod >= 500", "unknown attribute response.cod");
+    check("true || respons.code >= 500", "unknown attribute respons");
+    check("has(request.headers)", "unknown attribute request.headers");
+    check("response.code", "expected bool");
+    check("response.code >= '500'", "overload");
+    check("frobnicate(response.code)", "frobnicate");
+}
+
+#[test]
+fn a_log_file_that_was_moved_away_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let settings = AccessLog {
+        format: AccessLogFormat::Text,
+        path: path.to_str().unwrap().to_owned(),
+        filter: None,
+    };
+    let logger = AccessLogger::open(&settings, &Registry::default()).unwrap();
+    logger.log(record());
+    assert!(logger.flush(PATIENCE));
+    let moved = folder.path().join("access.log.1");
+    fs::rename(&path, &moved).unwrap();
+    logger.reopen();
+    logger.log(hostile());
+    assert!(logger.flush(PATIENCE));
+    assert!(fs::read_to_string(moved).unwrap().contains("curl/8"));
+    assert!(fs::read_to_string(path).unwrap().contains("P0701"));
+}
+
+#[test]
+fn an_access_log_that_cannot_be_opened_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing/access.log").to_str().unwrap().to_owned();
+    let settings = AccessLog { format: AccessLogFormat::Json, path: path.clone(), filter: None };
+    let problem = AccessLogger::open(&settings, &Registry::default()).unwrap_err();
+    assert!(problem.starts_with(&format!("access log {path}: ")), "{problem}");
+}
+
+struct Line(usize);
+
+impl Entry for Line {
+    fn weight(&self) -> usize {
+        self.0
+    }
+}
+
+/// A sink whose writer stops at the first line until it is let go.
+fn stalled(capacity: Capacity, dropped: &Counter) -> (Sink<Line>, Sender<()>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let (entered, wait_entered) = channel();
+    let (release, released): (Sender<()>, Receiver<()>) = channel();
+    let released = Mutex::new(Some(released));
+    let encode = move |_: &Line, out: &mut Vec<u8>| {
+        if let Some(released) = released.lock().unwrap().take() {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        out.extend_from_slice(b"line\n");
+    };
+    let target = Target::File(folder.path().join("log"));
+    let sink = Sink::start(&target, capacity, dropped.clone(), encode).unwrap();
+    sink.push(Line(0));
+    wait_entered.recv().unwrap();
+    (sink, release, folder)
+}
+
+#[test]
+fn what_finds_the_queue_full_is_dropped_and_counted() {
+    let check = |capacity, weight, pushed, expected_dropped| {
+        let dropped = Counter::default();
+        let (sink, release, folder) = stalled(capacity, &dropped);
+        (0..pushed).for_each(|_| sink.push(Line(weight)));
+        assert_eq!(dropped.get(), expected_dropped);
+        assert!(!sink.flush(Duration::ZERO));
+        release.send(()).unwrap();
+        assert!(sink.flush(PATIENCE));
+        let lines = fs::read_to_string(folder.path().join("log")).unwrap().lines().count();
+        assert_eq!(lines as u64, 1 + pushed - expected_dropped);
+    };
+    check(Capacity { entries: 4, bytes: 1000 }, 1, 7, 3);
+    check(Capacity { entries: 100, bytes: 1000 }, 300, 5, 2);
+}
+
+struct Timeline {
+    health: FilterHealth,
+    start: Instant,
+}
+
+impl Timeline {
+    fn begin() -> Timeline {
+        let start = Instant::now();
+        Timeline { health: FilterHealth::new("ns/f".into(), Arc::default(), start), start }
+    }
+
+    fn at(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+
+    /// Traps at these seconds; the suspension that the last one caused, in seconds.
+    fn traps(&self, seconds: &[f64]) -> Option<u64> {
+        let trap =
+            Trap { reason: TrapReason::Panic, message: "boom".to_owned(), backtrace: Vec::new() };
+        let record =
+            |at: &f64| self.health.record_trap(&trap, self.at(*at), SystemTime::UNIX_EPOCH);
+        seconds.iter().map(record).last().flatten().map(|pause| pause.as_secs())
+    }
+
+    fn is_suspended(&self, seconds: f64) -> bool {
+        self.health.is_suspended(self.at(seconds))
+    }
+}
+
+#[test]
+fn five_traps_in_ten_seconds_suspend_a_filter() {
+    let timeline = Timeline::begin();
+    assert_eq!(timeline.traps(&[1.0, 2.0, 3.0, 4.0]), None);
+    assert!(!timeline.is_suspended(4.0));
+    assert_eq!(timeline.traps(&[11.0]), Some(1));
+    assert!(timeline.is_suspended(11.0) && timeline.is_suspended(11.9));
+    assert!(!timeline.is_suspended(12.0));
+}
+
+#[test]
+fn traps_that_are_far_apart_suspend_nothing() {
+    let timeline = Timeline::begin();
+    let apart: Vec<f64> = (0..20).map(|n| f64::from(n) * 2.6).collect();
+    assert_eq!(timeline.traps(&apart), None);
+}
+
+#[test]
+fn each_suspension_is_twice_as_long_up_to_a_minute() {
+    let timeline = Timeline::begin();
+    let mut now = 0.0;
+    for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(timeline.traps(&[now; 5]), Some(expected));
+        now += expected as f64 + 0.1;
+        assert!(!timeline.is_suspended(now));
+    }
+}
+
+#[test]
+fn a_quiet_minute_after_a_suspension_makes_the_next_one_short() {
+    let timeline = Timeline::begin();
+    assert_eq!(timeline.traps(&[0.0; 5]), Some(1));
+    assert_eq!(timeline.traps(&[60.5; 5]), Some(2));
+    assert_eq!(timeline.traps(&[122.6; 5]), Some(1));
+}
+
+#[test]
+fn late_traps_of_a_suspended_filter_prolong_nothing() {
+    let timeline = Timeline::begin();
+    assert_eq!(timeline.traps(&[0.0; 5]), Some(1));
+    assert_eq!(timeline.traps(&[0.5; 5]), None);
+    assert!(!timeline.is_suspended(1.0));
+}
+
+#[test]
+fn traps_and_suspensions_are_in_the_metrics() {
+    let registry: Arc<Registry> = Arc::default();
+    let start = Instant::now();
+    let health = FilterHealth::new("ns/f".into(), Arc::clone(&registry), start);
+    let trap = |reason| Trap { reason, message: String::new(), backtrace: Vec::new() };
+    for reason in [TrapReason::Cpu, TrapReason::Cpu, TrapReason::Memory, TrapReason::Panic] {
+        health.record_trap(&trap(reason), start, SystemTime::UNIX_EPOCH);
+    }
+    assert!(registry.render().contains("filter_suspended{filter=\"ns/f\"} 0\n"));
+    health.record_trap(&trap(TrapReason::Cpu), start, SystemTime::UNIX_EPOCH);
+    let text = registry.render();
+    for line in [
+        "portcullis_filter_suspended{filter=\"ns/f\"} 1\n",
+        "portcullis_filter_traps_total{filter=\"ns/f\",reason=\"cpu\"} 3\n",
+        "portcullis_filter_traps_total{filter=\"ns/f\",reason=\"memory\"} 1\n",
+        "portcullis_filter_traps_total{filter=\"ns/f\",reason=\"panic\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    health.refresh(start + Duration::from_secs(1));
+    assert!(registry.render().contains("filter_suspended{filter=\"ns/f\"} 0\n"));
+}
