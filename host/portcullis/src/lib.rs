@@ -4,9 +4,11 @@
 //! below it (`tests/it/layers.rs`).
 
 pub mod cli;
+pub mod admin;
 pub mod control;
 pub mod source;
 pub mod fetch;
 pub mod plan;
 pub mod diagnose;
 pub mod term;
+pub mod logging;

@@ -1,2 +1,11 @@
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking"
+)]
+
+mod admin;
 mod layers;
 mod source;

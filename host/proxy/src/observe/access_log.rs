@@ -20,12 +20,16 @@ use crate::snapshot::{AccessLog, AccessLogFormat};
 #[derive(Debug)]
 pub struct AccessLogger {
     settings: AccessLog,
-    sink: Sink<Box<Record>>,
+    sink: Sink<Boxed>,
 }
 
-impl Entry for Box<Record> {
+/// The queue has a place for every entry it may ever hold, so entries are small.
+#[derive(Debug)]
+struct Boxed(Box<Record>);
+
+impl Entry for Boxed {
     fn weight(&self) -> usize {
-        Record::weight(self)
+        self.0.weight()
     }
 }
 
@@ -41,7 +45,7 @@ impl AccessLogger {
             AccessLogFormat::Json => json,
             AccessLogFormat::Text => text,
         };
-        let encode = move |record: &Box<Record>, line: &mut Vec<u8>| {
+        let encode = move |Boxed(record): &Boxed, line: &mut Vec<u8>| {
             if filter.as_ref().is_none_or(|filter| filter.holds(record)) {
                 write(record, line);
             }
@@ -68,7 +72,7 @@ impl AccessLogger {
 
     /// Records an exchange. Never waits: when the queue is full the record is dropped and counted.
     pub fn log(&self, record: Record) {
-        self.sink.push(Box::new(record));
+        self.sink.push(Boxed(Box::new(record)));
     }
 
     /// Waits until what was logged is written, at most for `patience`; answers whether it was. Blocks: not for workers.
