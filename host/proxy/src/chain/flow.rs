@@ -1,0 +1,119 @@
+//! One direction of an exchange on its way through the filters: what each filter holds back, and what has come out at
+//! the end. Knows no guest; `chain` calls the guests and tells this module what they answered.
+
+use std::collections::VecDeque;
+
+use http::HeaderMap;
+use portcullis_vm::Buffer;
+
+/// What has passed all filters, in order.
+#[derive(Debug)]
+pub enum Passed {
+    /// The head, which stands in the stream; `end` when nothing follows.
+    Headers {
+        /// Nothing follows.
+        end: bool,
+    },
+    /// A part of the body; may be empty when `end`.
+    Data {
+        /// The bytes.
+        data: Buffer,
+        /// Nothing follows.
+        end: bool,
+    },
+    /// The end of the stream.
+    Trailers(HeaderMap),
+}
+
+/// One direction of an exchange.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// What has passed all filters and was not taken yet.
+    pub passed: VecDeque<Passed>,
+    /// The source has given its last piece.
+    pub source_ended: bool,
+    /// A guest's callback has seen the body, so its length may have changed.
+    pub body_seen: bool,
+    /// Bytes of body that came in and that went out, to notice that guests changed the length.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+}
+
+/// What one filter holds back of one direction.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The head.
+    pub head: Head,
+    /// Body bytes, held or about to be shown.
+    pub body: Buffer,
+    /// The guest has seen `body` and said pause.
+    pub paused: Option<Full>,
+    /// `body` ends the stream.
+    pub end: bool,
+    /// Trailers that wait.
+    pub trailers: Option<Trailers>,
+    /// The filter has ended the stream early; what still comes is dropped.
+    pub drop_rest: bool,
+}
+
+/// Where a filter stands with the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Head {
+    /// It has not come this far.
+    #[default]
+    Before,
+    /// The filter waits for an instance; `end` as in [`Passed::Headers`].
+    AwaitsInstance {
+        /// Nothing follows.
+        end: bool,
+    },
+    /// The guest holds everything.
+    HeldAll {
+        /// Nothing follows.
+        end: bool,
+    },
+    /// The guest holds the head and goes on seeing the body.
+    HeldHead,
+    /// It was passed on.
+    Passed,
+}
+
+/// What too much held body does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// An error.
+    Fails,
+    /// No more is read until the guest lets go.
+    Waits,
+}
+
+/// Trailers that a filter holds.
+#[derive(Debug)]
+pub struct Trailers {
+    /// The fields.
+    pub map: HeaderMap,
+    /// The guest has seen them.
+    pub seen: bool,
+}
+
+impl Held {
+    /// Whether nothing may reach this filter at the moment.
+    pub fn blocks(&self, limit: usize) -> bool {
+        match self.head {
+            Head::AwaitsInstance { .. } | Head::HeldAll { .. } => true,
+            _ => self.paused == Some(Full::Waits) && self.body.len() >= limit,
+        }
+    }
+
+    /// Whether the filter holds anything back.
+    pub fn holds(&self) -> bool {
+        !matches!(self.head, Head::Before | Head::Passed) || self.paused.is_some() || self.trailers.is_some()
+    }
+
+    /// Keeps a part of the body for later.
+    pub fn keep(&mut self, data: &mut Buffer, end: bool) {
+        self.body.append(data);
+        self.end |= end;
+    }
+}

@@ -1,0 +1,260 @@
+//! One filter in the chain of one exchange: how it is entered, called and left, and what its failure means.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use portcullis_vm::{Action, Direction, Phase, StreamKey};
+
+use crate::chain::flow::{Head, Held};
+use crate::chain::local::Signal;
+use crate::chain::slot::{Availability, Seat, Slot, SlotId};
+use crate::chain::{Chain, Terminal};
+use crate::snapshot::FailStrategy;
+
+/// One filter in the chain of one exchange.
+#[derive(Debug)]
+pub struct Link {
+    /// Runs it.
+    pub slot: Rc<Slot>,
+    /// What it did, if it interfered.
+    pub verdict: Option<String>,
+    seat: Option<Seat>,
+    bypassed: bool,
+    held: [Held; 2],
+}
+
+/// Whether a filter takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It has a context.
+    Open,
+    /// It takes no part in this direction.
+    Skip,
+    /// It will, once it has an instance.
+    Wait,
+    /// It should, and cannot.
+    Failed,
+}
+
+impl Link {
+    /// Before its first phase.
+    pub fn new(slot: Rc<Slot>) -> Link {
+        Link { slot, verdict: None, seat: None, bypassed: false, held: [Held::default(), Held::default()] }
+    }
+
+    /// What it holds back.
+    pub fn held(&mut self, direction: Direction) -> &mut Held {
+        &mut self.held[direction as usize]
+    }
+
+    /// Whether it is skipped for the rest of the exchange.
+    pub fn is_bypassed(&self) -> bool {
+        self.bypassed || self.seat.is_none() && !self.waits()
+    }
+
+    /// Whether nothing may reach it at the moment.
+    pub fn blocks(&self, direction: Direction) -> bool {
+        !self.bypassed && self.held[direction as usize].blocks(self.slot.filter.plugin.limits.body)
+    }
+
+    /// Whether it holds more than its limit, which is inclusive.
+    pub fn over_limit(&self, direction: Direction) -> bool {
+        self.held[direction as usize].body.len() > self.slot.filter.plugin.limits.body
+    }
+
+    /// Whether its guest wants to be called in this phase. A dead instance does, so that its failure is noticed.
+    pub fn sees(&self, phase: Phase) -> bool {
+        !self.bypassed
+            && self.seat.is_some_and(|seat| !self.slot.is_alive(seat.instance) || self.slot.handles(phase))
+    }
+
+    /// Gives the exchange a context, at the first phase. A filter that never saw the request sees no response.
+    pub fn enter(&mut self, direction: Direction, key: StreamKey) -> Entry {
+        if self.bypassed {
+            return Entry::Skip;
+        }
+        if self.seat.is_some() {
+            return Entry::Open;
+        }
+        if direction == Direction::Response {
+            return Entry::Skip;
+        }
+        match self.slot.availability() {
+            Availability::Replacing => Entry::Wait,
+            Availability::Suspended => Entry::Failed,
+            Availability::Ready(number) => match self.slot.seat(number, key) {
+                Ok(seat) => {
+                    self.seat = Some(seat);
+                    Entry::Open
+                }
+                Err(_) => Entry::Failed,
+            },
+        }
+    }
+
+    /// The guest logs, and its context is deleted.
+    pub fn finish(&mut self) {
+        let Some(seat) = self.seat.take() else { return };
+        if self.slot.call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context)).is_err() {
+            tracing::debug!(filter = %self.slot.filter.name, "no log phase: the instance is gone");
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.held.iter().any(|held| matches!(held.head, Head::AwaitsInstance { .. }))
+    }
+}
+
+impl Chain {
+    /// Calls a guest; `None` when it could not answer, which has been dealt with.
+    pub(super) fn run(&mut self, index: usize, phase: Phase, end: bool) -> Option<Action> {
+        let link = &mut self.links[index];
+        let seat = link.seat?;
+        if link.slot.is_alive(seat.instance) && !link.slot.handles(phase) {
+            return Some(Action::Continue);
+        }
+        let answer =
+            link.slot.call(seat.instance, |plugin, streams| plugin.run(streams, seat.context, phase, end));
+        match answer {
+            Ok(action) => {
+                self.take_end();
+                Some(action)
+            }
+            Err(_) => {
+                self.fail(index);
+                None
+            }
+        }
+    }
+
+    /// Calls a guest with all the body that it holds.
+    pub(super) fn run_with_body(&mut self, index: usize, direction: Direction, end: bool) -> Option<Action> {
+        self.swap_body(index, direction);
+        let phase = match direction {
+            Direction::Request => Phase::RequestBody,
+            Direction::Response => Phase::ResponseBody,
+        };
+        let action = self.run(index, phase, end);
+        self.swap_body(index, direction);
+        action
+    }
+
+    /// Calls a guest with the trailers, and gives them back.
+    pub(super) fn run_with_trailers(
+        &mut self,
+        index: usize,
+        direction: Direction,
+        map: HeaderMap,
+    ) -> (Option<Action>, HeaderMap) {
+        self.local.with(self.key, |stream| *stream.trailers_mut(direction) = Some(map));
+        self.swap_body(index, direction);
+        let phase = match direction {
+            Direction::Request => Phase::RequestTrailers,
+            Direction::Response => Phase::ResponseTrailers,
+        };
+        let action = self.run(index, phase, true);
+        self.swap_body(index, direction);
+        let map = self.local.with(self.key, |stream| stream.trailers_mut(direction).take()).flatten();
+        (action, map.unwrap_or_default())
+    }
+
+    /// Trailers that the guest has added while it saw the last of the body.
+    pub(super) fn take_added_trailers(&mut self, index: usize, direction: Direction) -> Option<HeaderMap> {
+        if !self.links[index].held(direction).end {
+            return None;
+        }
+        let added = self.local.with(self.key, |stream| stream.trailers_mut(direction).take()).flatten();
+        added.filter(|map| !map.is_empty())
+    }
+
+    /// A filter cannot run: its `failStrategy` decides.
+    pub(super) fn fail(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        match link.slot.filter.fail {
+            FailStrategy::Open => {
+                link.bypassed = true;
+                link.verdict = Some("skipped: the filter failed".to_owned());
+            }
+            FailStrategy::Close => {
+                link.verdict = Some("failed".to_owned());
+                let name = link.slot.filter.name.clone();
+                self.end(Terminal::Failed(name));
+            }
+        }
+    }
+
+    /// A filter holds more than it may.
+    pub(super) fn too_large(&mut self, index: usize, direction: Direction) {
+        let link = &mut self.links[index];
+        link.verdict = Some("held too much body".to_owned());
+        let name = link.slot.filter.name.clone();
+        self.end(Terminal::TooLarge(name, direction));
+    }
+
+    /// A guest has ended the exchange from a callback.
+    pub(super) fn end_by(&mut self, slot: SlotId, terminal: impl FnOnce(Arc<str>) -> Terminal) {
+        let Some(link) = self.links.iter_mut().find(|link| link.slot.id == slot) else { return };
+        let terminal = terminal(link.slot.filter.name.clone());
+        link.verdict = Some(match &terminal {
+            Terminal::Reply(_, reply) => format!("replied {}", reply.status.as_u16()),
+            _ => "closed the stream".to_owned(),
+        });
+        self.end(terminal);
+    }
+
+    /// Where the filter of `slot` stands in `direction`.
+    pub(super) fn position(&self, slot: SlotId, direction: Direction) -> Option<usize> {
+        let index = self.links.iter().position(|link| link.slot.id == slot)?;
+        Some(self.index(direction, index))
+    }
+
+    pub(super) fn instance_ready(&mut self, slot: SlotId) {
+        let direction = Direction::Request;
+        let Some(position) = self.position(slot, direction) else { return };
+        let index = self.index(direction, position);
+        let held = self.links[index].held(direction);
+        if let Head::AwaitsInstance { end } = held.head {
+            held.head = Head::Before;
+            self.head(direction, position, end);
+            if !self.links[index].held(direction).blocks(usize::MAX) {
+                self.show_rest(direction, position);
+            }
+        }
+    }
+
+    pub(super) fn instance_died(&mut self, slot: SlotId, number: u64) {
+        let Some(index) = self.links.iter().position(|link| link.slot.id == slot) else { return };
+        let link = &mut self.links[index];
+        if link.bypassed || link.seat.is_none_or(|seat| seat.instance != number) {
+            return;
+        }
+        self.fail(index);
+        for direction in [Direction::Request, Direction::Response] {
+            if self.terminal.is_none() && self.links[index].held(direction).holds() {
+                self.resume(direction, self.index(direction, index));
+            }
+        }
+    }
+
+    /// Ends the exchange if the callback that has just returned asked for it; the other signals wait for `pump`.
+    fn take_end(&mut self) {
+        if let Some(signal) = self.mailbox.take_end() {
+            match signal {
+                Signal::Reply(slot, reply) => self.end_by(slot, |filter| Terminal::Reply(filter, reply)),
+                Signal::Close(slot) => self.end_by(slot, Terminal::Close),
+                _ => {}
+            }
+        }
+    }
+
+    /// The first end counts.
+    fn end(&mut self, terminal: Terminal) {
+        self.terminal.get_or_insert(terminal);
+    }
+
+    fn swap_body(&mut self, index: usize, direction: Direction) {
+        let held = &mut self.links[index].held[direction as usize];
+        self.local.with(self.key, |stream| std::mem::swap(stream.body_mut(direction), &mut held.body));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the exchanges and filters of one worker share: the table of streams that is lent to guests, and a mailbox for
+//! each exchange, through which callbacks of other streams and of root contexts reach it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use portcullis_vm::{Direction, HttpStream, LocalReply, StreamKey, Streams};
+
+use crate::chain::slot::SlotId;
+
+/// The streams of one worker. Borrowed for the time of a callback, never across an await.
+#[derive(Debug, Default)]
+pub struct Local {
+    streams: RefCell<Streams>,
+    mailboxes: RefCell<Vec<Option<Rc<Mailbox>>>>,
+}
+
+/// What happened to an exchange outside its own callbacks.
+#[derive(Debug)]
+pub enum Signal {
+    /// A guest resumed one direction.
+    Continue(SlotId, Direction),
+    /// A guest answers the client.
+    Reply(SlotId, LocalReply),
+    /// A guest resets the exchange.
+    Close(SlotId),
+    /// A plugin has an instance again.
+    Ready(SlotId),
+    /// The numbered instance of a plugin died.
+    Trapped(SlotId, u64),
+}
+
+/// The part of an exchange that waits.
+#[derive(Clone, Copy, Debug)]
+pub enum Party {
+    /// Whoever works towards the response head.
+    Head,
+    /// The body on its way to the upstream.
+    Request,
+    /// The body on its way to the client.
+    Response,
+}
+
+/// Signals for one exchange, and who waits for them.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    signals: RefCell<VecDeque<Signal>>,
+    waiting: RefCell<[Option<Waker>; 3]>,
+}
+
+impl Mailbox {
+    /// Takes the oldest signal.
+    pub fn take(&self) -> Option<Signal> {
+        self.signals.borrow_mut().pop_front()
+    }
+
+    /// Takes the oldest signal that ends the exchange.
+    pub fn take_end(&self) -> Option<Signal> {
+        let mut signals = self.signals.borrow_mut();
+        let at = signals.iter().position(|signal| matches!(signal, Signal::Reply(..) | Signal::Close(_)))?;
+        signals.remove(at)
+    }
+
+    /// Has `party` woken by the next signal or [`wake`](Self::wake).
+    pub fn wait(&self, party: Party, context: &Context<'_>) {
+        let slot = &mut self.waiting.borrow_mut()[party as usize];
+        match slot {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => *slot = Some(context.waker().clone()),
+        }
+    }
+
+    /// Wakes everybody who waits.
+    pub fn wake(&self) {
+        let woken = std::mem::take(&mut *self.waiting.borrow_mut());
+        woken.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn post(&self, signal: Signal) {
+        self.signals.borrow_mut().push_back(signal);
+        self.wake();
+    }
+}
+
+impl Local {
+    /// Adds an exchange.
+    pub fn insert(&self, stream: HttpStream) -> (StreamKey, Rc<Mailbox>) {
+        let key = self.streams.borrow_mut().insert(Box::new(stream));
+        let mailbox = Rc::new(Mailbox::default());
+        let mut mailboxes = self.mailboxes.borrow_mut();
+        if mailboxes.len() <= key.0 {
+            mailboxes.resize(key.0 + 1, None);
+        }
+        mailboxes[key.0] = Some(mailbox.clone());
+        (key, mailbox)
+    }
+
+    /// Takes an exchange out, once no instance holds a context of it.
+    pub fn remove(&self, key: StreamKey) -> Option<Box<HttpStream>> {
+        if let Some(mailbox) = self.mailboxes.borrow_mut().get_mut(key.0) {
+            *mailbox = None;
+        }
+        self.streams.borrow_mut().remove(key)
+    }
+
+    /// Lends all streams, for a callback.
+    pub fn with_streams<T>(&self, run: impl FnOnce(&mut Streams) -> T) -> T {
+        run(&mut self.streams.borrow_mut())
+    }
+
+    /// Reads or edits one stream; `None` when it is gone.
+    pub fn with<T>(&self, key: StreamKey, run: impl FnOnce(&mut HttpStream) -> T) -> Option<T> {
+        self.streams.borrow_mut().get_mut(key).map(run)
+    }
+
+    /// Leaves a signal for one exchange.
+    pub fn post(&self, key: StreamKey, signal: Signal) {
+        if let Some(mailbox) = self.mailbox(key) {
+            mailbox.post(signal);
+        }
+    }
+
+    /// Leaves a signal for every exchange; those it does not concern ignore it.
+    pub fn post_all(&self, signal: impl Fn() -> Signal) {
+        let mailboxes: Vec<_> = self.mailboxes.borrow().iter().flatten().cloned().collect();
+        mailboxes.iter().for_each(|mailbox| mailbox.post(signal()));
+    }
+
+    fn mailbox(&self, key: StreamKey) -> Option<Rc<Mailbox>> {
+        self.mailboxes.borrow().get(key.0).cloned().flatten()
+    }
+}

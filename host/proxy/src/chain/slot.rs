@@ -1,0 +1,338 @@
+//! One filter on one worker: its instance, the replacement of a dead one, its timer, its callouts and its queues.
+//!
+//! A callback's effects are carried out here, after the callback has returned. Nothing in this module waits while the
+//! instance or the streams are borrowed.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_vm::{CallId, CallOutcome, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use crate::chain::builder::Builder;
+use crate::chain::local::{Local, Signal};
+use crate::observe::FilterHealth;
+use crate::services::{Upstreams, World};
+use crate::snapshot::Filter;
+
+/// How long a retired root context may put off its end.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Shortest wait before an instance that died is built again after its successor failed to start.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// Names a slot within its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlotId(pub u64);
+
+/// Whether a filter can take a new exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// By the instance with this number.
+    Ready(u64),
+    /// Not now: its instance is being replaced.
+    Replacing,
+    /// It trapped too often; its `failStrategy` answers.
+    Suspended,
+}
+
+/// Why a guest could not be called.
+#[derive(Debug)]
+pub struct Gone;
+
+/// One filter on one worker.
+#[derive(Debug)]
+pub struct Slot {
+    /// Names it in signals.
+    pub id: SlotId,
+    /// What it runs.
+    pub filter: Arc<Filter>,
+    /// Shared with the same filter on other workers.
+    pub health: Arc<FilterHealth>,
+    live: RefCell<Option<Live>>,
+    instances: Cell<u64>,
+    generations: Cell<usize>,
+    upstreams: RefCell<Rc<Upstreams>>,
+    world: World,
+    local: Rc<Local>,
+    builder: Builder,
+    tick: RefCell<Option<AbortHandle>>,
+    queue_watch: RefCell<Option<AbortHandle>>,
+    done: Notify,
+}
+
+#[derive(Debug)]
+struct Live {
+    plugin: Plugin,
+    number: u64,
+}
+
+impl Slot {
+    /// Takes a started plugin into service.
+    pub fn new(
+        id: SlotId,
+        filter: Arc<Filter>,
+        plugin: Plugin,
+        world: World,
+        upstreams: Rc<Upstreams>,
+        local: Rc<Local>,
+        builder: Builder,
+    ) -> Rc<Slot> {
+        let slot = Rc::new(Slot {
+            id,
+            health: world.health.clone(),
+            filter,
+            live: RefCell::new(None),
+            instances: Cell::new(0),
+            generations: Cell::new(0),
+            upstreams: RefCell::new(upstreams),
+            world,
+            local,
+            builder,
+            tick: RefCell::new(None),
+            queue_watch: RefCell::new(None),
+            done: Notify::new(),
+        });
+        slot.install(plugin);
+        slot.watch_queues();
+        slot
+    }
+
+    /// Whether a new exchange may enter.
+    pub fn availability(&self) -> Availability {
+        if self.health.suspended() {
+            return Availability::Suspended;
+        }
+        match self.live.borrow().as_ref() {
+            Some(live) => Availability::Ready(live.number),
+            None => Availability::Replacing,
+        }
+    }
+
+    /// Whether the instance with this number is alive.
+    pub fn is_alive(&self, number: u64) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.number == number)
+    }
+
+    /// Whether the guest wants to be called in this phase.
+    pub fn handles(&self, phase: Phase) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.plugin.handles(phase))
+    }
+
+    /// Gives the filter the upstreams of a new generation.
+    pub fn set_upstreams(&self, upstreams: Rc<Upstreams>) {
+        self.world.set_upstream_names(upstreams.names());
+        *self.upstreams.borrow_mut() = upstreams;
+    }
+
+    /// Runs a callback in the instance with this number and carries out its effects. A trap kills the instance and fails
+    /// every exchange that holds a context in it.
+    ///
+    /// # Errors
+    /// The instance is gone, or has trapped just now.
+    pub fn call<T>(
+        self: &Rc<Slot>,
+        number: u64,
+        run: impl FnOnce(&mut Plugin, &mut Streams) -> Result<T, Trap>,
+    ) -> Result<T, Gone> {
+        let mut guard = self.live.borrow_mut();
+        let live = guard.as_mut().filter(|live| live.number == number).ok_or(Gone)?;
+        let result = self.local.with_streams(|streams| run(&mut live.plugin, streams));
+        while let Some(effect) = live.plugin.next_effect() {
+            self.carry_out(effect, number);
+        }
+        match result {
+            Ok(value) => {
+                self.health.set_memory(&self.world.gauges, live.plugin.memory_bytes());
+                Ok(value)
+            }
+            Err(trap) => {
+                *guard = None;
+                drop(guard);
+                self.trapped(&trap, number);
+                Err(Gone)
+            }
+        }
+    }
+
+    /// One more generation uses the filter.
+    pub fn adopt(&self) {
+        self.generations.set(self.generations.get() + 1);
+    }
+
+    /// One generation fewer uses the filter; after the last one the plugin ends.
+    pub fn release(self: Rc<Slot>) {
+        self.generations.set(self.generations.get().saturating_sub(1));
+        if self.generations.get() == 0 {
+            spawn_local(self.retire());
+        }
+    }
+
+    async fn retire(self: Rc<Slot>) {
+        let Some(number) = self.live.borrow().as_ref().map(|live| live.number) else { return };
+        let ended = self.call(number, |plugin, streams| plugin.done(streams));
+        if matches!(ended, Ok(false)) && timeout(RETIRE_TIMEOUT, self.done.notified()).await.is_err() {
+            tracing::warn!(filter = %self.filter.name, "the filter put off its end for too long and is dropped");
+        }
+        self.stop_tick();
+        let live = self.live.borrow_mut().take();
+        if let Some(live) = live {
+            self.local.with_streams(|streams| live.plugin.delete(streams));
+            self.world.gauges.instance_removed();
+        }
+    }
+
+    fn install(self: &Rc<Slot>, mut plugin: Plugin) {
+        let number = self.instances.get() + 1;
+        self.instances.set(number);
+        self.health.set_memory(&self.world.gauges, plugin.memory_bytes());
+        let mut effects = Vec::new();
+        while let Some(effect) = plugin.next_effect() {
+            effects.push(effect);
+        }
+        *self.live.borrow_mut() = Some(Live { plugin, number });
+        self.world.gauges.instance_added();
+        effects.into_iter().for_each(|effect| self.carry_out(effect, number));
+        self.local.post_all(|| Signal::Ready(self.id));
+    }
+
+    fn trapped(self: &Rc<Slot>, trap: &Trap, number: u64) {
+        tracing::error!(
+            filter = %self.filter.name,
+            reason = trap.reason.as_str(),
+            backtrace = %trap.backtrace.join(" < "),
+            "filter trapped: {trap}"
+        );
+        self.world.gauges.instance_removed();
+        self.health.record_trap(trap);
+        self.stop_tick();
+        self.local.post_all(|| Signal::Trapped(self.id, number));
+        self.replace(Duration::ZERO);
+    }
+
+    /// Has a new instance built and takes it into service; while the filter is suspended, only after that.
+    fn replace(self: &Rc<Slot>, pause: Duration) {
+        let weak = Rc::downgrade(self);
+        let wait = self.health.suspended_for().max(pause);
+        let (filter, world, builder) = (self.filter.clone(), self.world.clone(), self.builder.clone());
+        spawn_local(async move {
+            sleep(wait).await;
+            if weak.strong_count() == 0 {
+                return;
+            }
+            let (sender, receiver) = oneshot::channel();
+            builder.build(filter, world.services(), move |built| drop(sender.send(built)));
+            let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) else { return };
+            match built {
+                Ok(plugin) => slot.install(plugin),
+                Err(trap) => {
+                    tracing::error!(filter = %slot.filter.name, "filter could not be started again: {trap}");
+                    slot.health.record_trap(&trap);
+                    slot.replace(RESTART_PAUSE);
+                }
+            }
+        });
+    }
+
+    fn carry_out(self: &Rc<Slot>, effect: Effect, number: u64) {
+        match effect {
+            Effect::Continue(key, direction) => self.local.post(key, Signal::Continue(self.id, direction)),
+            Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
+            Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
+            Effect::HttpCall(call) => self.start_call(call, number),
+            Effect::TickPeriod(period) => self.set_tick(period, number),
+            Effect::Done => self.done.notify_one(),
+            other => tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}"),
+        }
+    }
+
+    fn start_call(self: &Rc<Slot>, call: HttpCall, number: u64) {
+        let slot = self.clone();
+        let upstreams = self.upstreams.borrow().clone();
+        spawn_local(async move {
+            let id = call.id;
+            let outcome = upstreams.call(call).await;
+            slot.complete(number, id, outcome);
+        });
+    }
+
+    fn complete(self: &Rc<Slot>, number: u64, id: CallId, outcome: CallOutcome) {
+        if self.call(number, |plugin, streams| plugin.http_call_response(streams, id, outcome)).is_err() {
+            tracing::debug!(filter = %self.filter.name, "a callout ended after its instance");
+        }
+    }
+
+    fn set_tick(self: &Rc<Slot>, period: Duration, number: u64) {
+        self.stop_tick();
+        if period.is_zero() {
+            return;
+        }
+        let weak = Rc::downgrade(self);
+        let task = spawn_local(async move {
+            loop {
+                sleep(period).await;
+                let Some(slot) = weak.upgrade() else { return };
+                if slot.call(number, |plugin, streams| plugin.tick(streams)).is_err() {
+                    return;
+                }
+            }
+        });
+        *self.tick.borrow_mut() = Some(task.abort_handle());
+    }
+
+    fn stop_tick(&self) {
+        if let Some(task) = self.tick.borrow_mut().take() {
+            task.abort();
+        }
+    }
+
+    fn watch_queues(self: &Rc<Slot>) {
+        let weak = Rc::downgrade(self);
+        let inbox = self.world.inbox.clone();
+        let task = spawn_local(async move {
+            loop {
+                inbox.arrived.notified().await;
+                while let Some(queue) = inbox.next() {
+                    let Some(slot) = weak.upgrade() else { return };
+                    let number = slot.instances.get();
+                    if slot.call(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_err() {
+                        tracing::debug!(filter = %slot.filter.name, "a queue element arrived without an instance");
+                    }
+                }
+            }
+        });
+        *self.queue_watch.borrow_mut() = Some(task.abort_handle());
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.stop_tick();
+        if let Some(task) = self.queue_watch.get_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+/// A context of an exchange in an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// The instance's number.
+    pub instance: u64,
+    /// The context in it.
+    pub context: portcullis_vm::ContextId,
+}
+
+impl Slot {
+    /// Gives an exchange a context in the instance with this number.
+    ///
+    /// # Errors
+    /// The instance is gone, or has trapped just now.
+    pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
+        let context = self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
+        Ok(Seat { instance, context })
+    }
+}

@@ -1,0 +1,255 @@
+//! Attempts at the upstream: which backend, what is sent, when an attempt has failed, and whether there is another.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::header::{HeaderName, TE, TRAILER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use portcullis_vm::{Direction, RequestHead};
+use tokio::time::{sleep, timeout};
+
+use super::body::{Inlet, RequestStream};
+use super::head::Hop;
+use super::{Exchange, Interruption, upgrade};
+use crate::body::Body;
+use crate::chain::Party;
+use crate::facts::Flags;
+use crate::reply::Failure;
+use crate::route::{self, Pick, Selected};
+use crate::snapshot::{Retry, RouteFilter, Rule, WeightedBackend};
+use crate::upstream::{Cluster, SendError, SendOptions, Upstreamed};
+
+/// A retry never waits longer than this.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Upstreamed),
+    Failed(SendError),
+    TimedOut,
+}
+
+impl Exchange {
+    /// Sends the request to a backend of the rule, again if the rule says so, and takes the head of the answer.
+    pub(super) async fn upstream_phase(
+        self: &Rc<Self>,
+        selected: &Selected,
+        bodyless: bool,
+        hop: &Hop,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<Inlet>, Interruption> {
+        let rule = &selected.rule;
+        let (cluster, reference) = self.choose(rule)?;
+        let mut head = self.upstream_head(selected, reference, hop)?;
+        if bodyless && hop.upgrade.is_none() {
+            head.headers.remove(TRAILER);
+        }
+        self.local.with(self.key, |stream| stream.request_sent = true);
+        self.replay.borrow_mut().keeps = rule.retry.is_some();
+        let upgrade = hop.upgrade.clone().filter(|_| bodyless);
+        let answer = self.attempts(rule, &cluster, &head, bodyless, upgrade.as_ref()).await?;
+        self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
+        let mut response = answer.response;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return match upgrade {
+                Some(_) => Ok(upgrade::establish(response, on_upgrade)),
+                None => Err(Interruption::Failure(Failure::Protocol("an upgrade nobody asked for".to_owned()))),
+            };
+        }
+        let filters = rule.filters.iter().chain(&reference.filters);
+        for filter in filters {
+            if let RouteFilter::ResponseHeaders(modifier) = filter
+                && route::apply(modifier, response.headers_mut()).is_err()
+            {
+                tracing::debug!(rule = %rule.name, "the response has too many headers for the rule's modifiers");
+            }
+        }
+        Ok(response.map(Inlet::Upstream))
+    }
+
+    fn choose<'a>(&self, rule: &'a Rule) -> Result<(Rc<Cluster>, &'a WeightedBackend), Interruption> {
+        let broken = |reason: String| Err(Interruption::Failure(Failure::BrokenRule(reason)));
+        match route::pick(rule, fastrand::u64(..)) {
+            Pick::Backend(index, reference) => {
+                let cluster = self.generation.clusters[index].clone();
+                let mut facts = self.facts.borrow_mut();
+                facts.backend = Some(cluster.backend().clone());
+                let name = Some(cluster.backend().name.clone());
+                self.local.with(self.key, |stream| stream.attributes.cluster_name = name);
+                Ok((cluster, reference))
+            }
+            Pick::Invalid(reference) => broken(format!("backend {} does not exist", reference.reference)),
+            Pick::Nothing => broken(format!("rule {} has no backend", rule.name)),
+        }
+    }
+
+    /// The request's head as the route's own filters make it.
+    fn upstream_head(
+        &self,
+        selected: &Selected,
+        reference: &WeightedBackend,
+        hop: &Hop,
+    ) -> Result<RequestHead, Interruption> {
+        let gone = || Interruption::Failure(Failure::BadRequest("the exchange is over".to_owned()));
+        let mut head = self.with_request(RequestHead::clone).ok_or_else(gone)?;
+        for filter in selected.rule.filters.iter().chain(&reference.filters) {
+            match filter {
+                RouteFilter::RequestHeaders(modifier) => {
+                    if route::apply_to_request(modifier, &mut head).is_err() {
+                        return Err(Interruption::Failure(Failure::HeadersTooLarge));
+                    }
+                }
+                RouteFilter::Rewrite(rewrite) => route::rewrite(rewrite, &mut head, &selected.prefix),
+                _ => {}
+            }
+        }
+        if hop.trailers {
+            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        Ok(head)
+    }
+
+    async fn attempts(
+        self: &Rc<Self>,
+        rule: &Rule,
+        cluster: &Rc<Cluster>,
+        head: &RequestHead,
+        bodyless: bool,
+        upgrade: Option<&HeaderValue>,
+    ) -> Result<Upstreamed, Interruption> {
+        let mut retries = 0;
+        let mut second_chance = is_idempotent(&head.method) && bodyless;
+        loop {
+            let attempt = self.attempt(rule, cluster, head, bodyless, upgrade).await?;
+            if let Some(direction) = self.broken.get() {
+                return Err(broken_off(direction));
+            }
+            let may_resend = bodyless || self.replay.borrow().is_complete();
+            if let Attempt::Failed(error) = &attempt
+                && error.reused
+                && may_resend
+                && (second_chance || error.retry_safe)
+            {
+                second_chance = false;
+                if !error.retry_safe || retries == 0 {
+                    continue;
+                }
+            }
+            let again = rule.retry.as_ref().filter(|retry| may_resend && is_retried(retry, &attempt, head));
+            match again {
+                Some(retry) if retries < retry.attempts => {
+                    retries += 1;
+                    self.generation.meters.retried(cluster);
+                    drop(attempt);
+                    sleep(backoff(retry.backoff, retries)).await;
+                }
+                Some(_) if retries > 0 => {
+                    self.facts.borrow_mut().flags |= Flags::URX;
+                    return self.conclude(attempt);
+                }
+                _ => return self.conclude(attempt),
+            }
+        }
+    }
+
+    fn conclude(&self, attempt: Attempt) -> Result<Upstreamed, Interruption> {
+        match attempt {
+            Attempt::Answered(answer) => {
+                self.facts.borrow_mut().upstream = Some(answer.connection.clone());
+                let upstream = Some(answer.connection.clone());
+                self.local.with(self.key, |stream| stream.attributes.upstream = upstream);
+                Ok(answer)
+            }
+            Attempt::Failed(error) => {
+                self.facts.borrow_mut().flags |= error.flags();
+                let reason = Some(error.reason.clone());
+                self.local.with(self.key, |stream| stream.attributes.upstream_failure = reason);
+                Err(Interruption::Failure(error.failure()))
+            }
+            Attempt::TimedOut => Err(Interruption::Failure(Failure::AttemptTimeout)),
+        }
+    }
+
+    async fn attempt(
+        self: &Rc<Self>,
+        rule: &Rule,
+        cluster: &Rc<Cluster>,
+        head: &RequestHead,
+        bodyless: bool,
+        upgrade: Option<&HeaderValue>,
+    ) -> Result<Attempt, Interruption> {
+        self.facts.borrow_mut().attempts += 1;
+        self.replay.borrow_mut().attempt += 1;
+        let body = match bodyless {
+            true => Body::Empty,
+            false => Body::stream(RequestStream::new(self.clone())),
+        };
+        let options = SendOptions { upgrade: upgrade.cloned() };
+        let send = self.unless_interrupted(cluster.send(head, body, options));
+        let Some(limit) = rule.timeouts.backend_request else {
+            return send.await.map(Attempt::from);
+        };
+        self.attempt_deadline.set(Instant::now().checked_add(limit));
+        match timeout(limit, send).await {
+            Ok(sent) => sent.map(Attempt::from),
+            Err(_) => Ok(Attempt::TimedOut),
+        }
+    }
+
+    /// Waits, unless the filters end the exchange first.
+    async fn unless_interrupted<T>(&self, future: impl Future<Output = T>) -> Result<T, Interruption> {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            self.mailbox.wait(Party::Head, context);
+            let mut chain = self.chain.borrow_mut();
+            chain.pump();
+            if let Some(terminal) = chain.take_terminal() {
+                return Poll::Ready(Err(Interruption::Terminal(terminal)));
+            }
+            drop(chain);
+            future.as_mut().poll(context).map(Ok)
+        })
+        .await
+    }
+}
+
+impl From<Result<Upstreamed, SendError>> for Attempt {
+    fn from(sent: Result<Upstreamed, SendError>) -> Attempt {
+        match sent {
+            Ok(answer) => Attempt::Answered(answer),
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+}
+
+/// What a body that broke off means.
+pub(super) fn broken_off(direction: Direction) -> Interruption {
+    Interruption::Failure(match direction {
+        Direction::Request => Failure::BadRequest("the request's body broke off".to_owned()),
+        Direction::Response => Failure::Reset("the response's body broke off".to_owned()),
+    })
+}
+
+/// Connection errors and timeouts of attempts always are; a request with side effects that may have been processed is
+/// repeated only where the route names its status.
+fn is_retried(retry: &Retry, attempt: &Attempt, head: &RequestHead) -> bool {
+    match attempt {
+        Attempt::Answered(answer) => retry.codes.contains(&answer.response.status().as_u16()),
+        Attempt::Failed(error) => error.retry_safe || is_idempotent(&head.method),
+        Attempt::TimedOut => retry.codes.contains(&504) || is_idempotent(&head.method),
+    }
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+/// Doubled for each retry after the first, with up to a half on top.
+fn backoff(shortest: Duration, retry: u32) -> Duration {
+    let doubled = shortest.saturating_mul(1 << (retry - 1).min(16)).min(LONGEST_BACKOFF.max(shortest));
+    doubled.mul_f64(1.0 + fastrand::f64() / 2.0)
+}

@@ -1,0 +1,81 @@
+//! The headers by which a proxy tells what it knows of the client: `x-forwarded-for`, `x-forwarded-proto`, and the
+//! `x-request-id` that ties log lines together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Adds the peer, the scheme and a request id; returns the client's address. With no trusted hops, what the client
+/// itself claims counts for nothing: scheme and id are replaced, and the client is the peer.
+pub fn stamp(headers: &mut HeaderMap, peer: SocketAddr, scheme: &'static str, trusted_hops: usize) -> SocketAddr {
+    let client = client_address(headers, peer, trusted_hops);
+    append_peer(headers, peer.ip());
+    let trusted = trusted_hops > 0;
+    if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
+        insert(headers, FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if !(trusted && headers.contains_key(&REQUEST_ID)) {
+        insert(headers, REQUEST_ID, request_id());
+    }
+    client
+}
+
+/// The entry that the outermost trusted proxy has written, counted from the right; the peer where there is none.
+fn client_address(headers: &HeaderMap, peer: SocketAddr, trusted_hops: usize) -> SocketAddr {
+    if trusted_hops == 0 {
+        return peer;
+    }
+    let entries: Vec<&str> = headers
+        .get_all(&FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let entry = entries.len().checked_sub(trusted_hops).and_then(|index| entries.get(index));
+    match entry.and_then(|entry| parse_address(entry)) {
+        Some(address) => address,
+        None => peer,
+    }
+}
+
+/// An address, possibly with a port; without one the port is 0.
+fn parse_address(entry: &str) -> Option<SocketAddr> {
+    if let Ok(ip) = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, 0));
+    }
+    entry.parse().ok()
+}
+
+fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+    let peer = peer.to_canonical().to_string();
+    let mut line = Vec::new();
+    for value in headers.get_all(&FORWARDED_FOR) {
+        line.extend_from_slice(value.as_bytes());
+        line.extend_from_slice(b", ");
+    }
+    line.extend_from_slice(peer.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&line) {
+        insert(headers, FORWARDED_FOR, value);
+    }
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn request_id() -> HeaderValue {
+    let random = fastrand::u128(..);
+    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// A map that is full keeps what it has: the request then goes on without our header.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    if headers.try_insert(&name, value).is_err() {
+        tracing::debug!(%name, "the header map is full");
+    }
+}

@@ -1,0 +1,149 @@
+//! Heads at the border: what of a client's request is refused or normalised before anything else sees it (RFC 9110, RFC
+//! 9112, RFC 9113), and what of a head concerns one connection only.
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Uri, Version};
+use portcullis_vm::RequestHead;
+
+use crate::reply::Failure;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What a request's head said about its connection, apart from what it says to the upstream.
+#[derive(Debug, Default)]
+pub struct Hop {
+    /// Wants the connection for this protocol (HTTP/1.1 only).
+    pub upgrade: Option<HeaderValue>,
+    /// The client takes trailers.
+    pub trailers: bool,
+}
+
+/// Checks a request's head and brings it into the form that filters and upstreams see.
+///
+/// # Errors
+/// A request that different recipients could read differently, or that is no request to a proxy of this kind.
+pub fn accept(parts: Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
+    let Parts { method, uri, version, mut headers, .. } = parts;
+    if method == Method::CONNECT {
+        return bad("CONNECT is not served");
+    }
+    check_framing(&headers, version)?;
+    let authority = authority(&uri, &headers, version)?;
+    headers.remove(HOST);
+    let path = match uri.path_and_query() {
+        Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
+        None => Bytes::from_static(b"/"),
+    };
+    if path.first() != Some(&b'/') && !(path == "*" && method == Method::OPTIONS) {
+        return bad("the path does not begin with /");
+    }
+    let scheme = match (uri.scheme_str(), version) {
+        (Some(scheme), Version::HTTP_2) => Bytes::copy_from_slice(scheme.as_bytes()),
+        _ if tls => Bytes::from_static(b"https"),
+        _ => Bytes::from_static(b"http"),
+    };
+    let hop = strip_request(&mut headers, version);
+    Ok((RequestHead { method, scheme, authority, path, headers }, hop))
+}
+
+fn bad<T>(reason: &str) -> Result<T, Failure> {
+    Err(Failure::BadRequest(reason.to_owned()))
+}
+
+/// hyper refuses lengths that disagree, and transfer codings that do not end in chunked; the rest of the smuggling
+/// shapes is refused here.
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if headers.contains_key(CONTENT_LENGTH) {
+        return bad("both content-length and transfer-encoding");
+    }
+    if version == Version::HTTP_10 {
+        return bad("transfer-encoding in HTTP/1.0");
+    }
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return bad("a transfer coding other than chunked");
+    }
+    Ok(())
+}
+
+/// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
+fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, Failure> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return bad("more than one host header");
+    }
+    let authority = match (uri.authority(), host) {
+        (Some(target), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) => {
+            return bad("host header and request target disagree");
+        }
+        (Some(target), _) => Bytes::copy_from_slice(target.as_str().as_bytes()),
+        (None, Some(host)) => Bytes::copy_from_slice(host.as_bytes()),
+        (None, None) if version == Version::HTTP_10 => Bytes::new(),
+        (None, None) => return bad("no host header"),
+    };
+    if !authority.iter().copied().all(is_authority_byte) {
+        return bad("the host is not valid");
+    }
+    Ok(authority)
+}
+
+/// Host and port of RFC 3986, without user information.
+fn is_authority_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
+}
+
+fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
+    let upgrade = match version {
+        Version::HTTP_11 if has_token(headers, &CONNECTION, "upgrade") => headers.get(UPGRADE).cloned(),
+        _ => None,
+    };
+    // An upgrade to h2c is an offer that a proxy may leave alone: RFC 9113 has dropped it.
+    let upgrade = upgrade.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    let hop = Hop { upgrade, trailers: has_token(headers, &TE, "trailers") };
+    strip_hop_by_hop(headers);
+    headers.remove(EXPECT);
+    headers.remove(HTTP2_SETTINGS);
+    hop
+}
+
+/// Removes what concerns one connection only: RFC 9110, 7.6.1.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        named.iter().for_each(|name| drop(headers.remove(name)));
+        headers.remove(CONNECTION);
+    }
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Fields that a `connection` header cannot take from the message: without them it would mean something else.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    [CONTENT_LENGTH, HOST, AUTHORIZATION, COOKIE, CONTENT_TYPE, TRAILER].contains(name)
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}

@@ -1,0 +1,27 @@
+//! Upgraded connections (WebSocket): once both sides have switched, bytes go back and forth past the filters, and
+//! nothing of the exchange is held any more.
+
+use http::Response;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::copy_bidirectional;
+use tokio::task::spawn_local;
+
+use super::body::Inlet;
+use crate::io::HyperIo;
+use crate::upstream::ResponseBody;
+
+/// Passes the upstream's 101 on and joins the two connections as soon as both have switched.
+pub fn establish(mut response: Response<ResponseBody>, client: OnUpgrade) -> Response<Inlet> {
+    let upstream = hyper::upgrade::on(&mut response);
+    spawn_local(async move {
+        let (client, upstream) = match tokio::try_join!(client, upstream) {
+            Ok(both) => both,
+            Err(error) => return tracing::debug!("an upgrade was not completed: {error}"),
+        };
+        let (mut client, mut upstream) = (HyperIo::new(client), HyperIo::new(upstream));
+        if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
+            tracing::debug!("a tunnel broke: {error}");
+        }
+    });
+    response.map(|_| Inlet::Ended)
+}

@@ -1,0 +1,123 @@
+//! What plugins share across workers: keys with versions, and queues. Sharded maps and atomics, no lock of ours that two
+//! workers hold for longer than a map operation.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use portcullis_vm::{CasMismatch, QueueError, QueueId};
+use tokio::sync::Notify;
+
+/// Elements in one queue; past it the oldest is dropped.
+const MAX_QUEUE_ELEMENTS: usize = 65_536;
+
+/// Shared data and shared queues of the process.
+#[derive(Debug, Default)]
+pub struct Shared {
+    data: DashMap<(String, Vec<u8>), (Vec<u8>, u32)>,
+    versions: AtomicU32,
+    names: DashMap<(String, Vec<u8>), QueueId>,
+    queues: DashMap<u32, Queue>,
+    last_queue: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    elements: VecDeque<Vec<u8>>,
+    inbox: Option<Arc<Inbox>>,
+}
+
+/// Where a plugin instance learns that elements have arrived in its queues.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    ready: Mutex<VecDeque<QueueId>>,
+    /// Woken after each arrival.
+    pub arrived: Notify,
+}
+
+impl Inbox {
+    /// The next queue that got an element.
+    pub fn next(&self) -> Option<QueueId> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn push(&self, queue: QueueId) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.len() < MAX_QUEUE_ELEMENTS {
+            ready.push_back(queue);
+        }
+        drop(ready);
+        self.arrived.notify_one();
+    }
+}
+
+impl Shared {
+    /// Value and version of a key.
+    pub fn get(&self, vm_id: &str, key: &[u8]) -> Option<(Vec<u8>, u32)> {
+        self.data.get(&(vm_id.to_owned(), key.to_vec())).map(|entry| entry.value().clone())
+    }
+
+    /// Writes a key; a `cas` of 0 is unconditional, and so is the first write of a key.
+    ///
+    /// # Errors
+    /// The key has another version.
+    pub fn set(&self, vm_id: &str, key: &[u8], value: &[u8], cas: u32) -> Result<(), CasMismatch> {
+        let mut entry = self.data.entry((vm_id.to_owned(), key.to_vec())).or_default();
+        let (stored, version) = entry.value_mut();
+        if cas != 0 && *version != 0 && *version != cas {
+            return Err(CasMismatch);
+        }
+        *version = self.next_version();
+        *stored = value.to_vec();
+        Ok(())
+    }
+
+    /// Finds or creates a queue; its arrivals are told to `inbox` from now on.
+    pub fn register(&self, vm_id: &str, name: &[u8], inbox: &Arc<Inbox>) -> QueueId {
+        let id = *self.names.entry((vm_id.to_owned(), name.to_vec())).or_insert_with(|| {
+            QueueId(self.last_queue.fetch_add(1, Ordering::Relaxed) + 1)
+        });
+        self.queues.entry(id.0).or_default().inbox = Some(inbox.clone());
+        id
+    }
+
+    /// Finds a queue.
+    pub fn resolve(&self, vm_id: &str, name: &[u8]) -> Option<QueueId> {
+        self.names.get(&(vm_id.to_owned(), name.to_vec())).map(|entry| *entry.value())
+    }
+
+    /// Adds an element; false when there is no such queue.
+    pub fn enqueue(&self, id: QueueId, element: &[u8]) -> bool {
+        let Some(mut queue) = self.queues.get_mut(&id.0) else { return false };
+        if queue.elements.len() >= MAX_QUEUE_ELEMENTS {
+            queue.elements.pop_front();
+        }
+        queue.elements.push_back(element.to_vec());
+        let inbox = queue.inbox.clone();
+        drop(queue);
+        if let Some(inbox) = inbox {
+            inbox.push(id);
+        }
+        true
+    }
+
+    /// Takes the oldest element.
+    ///
+    /// # Errors
+    /// No such queue, or nothing in it.
+    pub fn dequeue(&self, id: QueueId) -> Result<Vec<u8>, QueueError> {
+        let mut queue = self.queues.get_mut(&id.0).ok_or(QueueError::NotFound)?;
+        queue.elements.pop_front().ok_or(QueueError::Empty)
+    }
+
+    /// Versions are never 0.
+    fn next_version(&self) -> u32 {
+        loop {
+            let version = self.versions.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if version != 0 {
+                return version;
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The backends of a generation by the names that guests call them: `name`, `namespace/name`, and Istio's
+//! `outbound|PORT|SUBSET|HOST`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use portcullis_vm::{CallOutcome, HttpCall};
+
+use crate::upstream::{Cluster, call};
+
+/// Whom guests may call, on one worker.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    clusters: HashMap<String, Rc<Cluster>>,
+    names: Arc<BTreeSet<String>>,
+}
+
+impl Upstreams {
+    /// By the names of `clusters`. A plain name that several namespaces share means the one in `default`, else the first.
+    pub fn new(clusters: &[Rc<Cluster>]) -> Upstreams {
+        let mut by_name = HashMap::new();
+        for cluster in clusters {
+            let full = cluster.backend().name.to_string();
+            if let Some((namespace, name)) = full.split_once('/') {
+                if namespace == "default" {
+                    by_name.insert(name.to_owned(), cluster.clone());
+                } else {
+                    by_name.entry(name.to_owned()).or_insert_with(|| cluster.clone());
+                }
+            }
+            by_name.insert(full, cluster.clone());
+        }
+        let names = Arc::new(by_name.keys().cloned().collect());
+        Upstreams { clusters: by_name, names }
+    }
+
+    /// All names.
+    pub fn names(&self) -> Arc<BTreeSet<String>> {
+        self.names.clone()
+    }
+
+    /// Makes a guest's call. Cancel safe: dropping it abandons the call.
+    pub async fn call(&self, request: HttpCall) -> CallOutcome {
+        match self.find(&request.upstream) {
+            Some(cluster) => call(cluster, request).await,
+            None => CallOutcome::Failed,
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Rc<Cluster>> {
+        self.clusters.get(backend_name(name))
+    }
+}
+
+/// The backend that an upstream name means: Istio's `outbound|PORT|SUBSET|HOST` names the first label of HOST.
+pub fn backend_name(name: &str) -> &str {
+    let istio = name.strip_prefix("outbound|").and_then(|rest| rest.splitn(3, '|').nth(2));
+    match istio {
+        Some(host) => host.split('.').next().unwrap_or(host),
+        None => name,
+    }
+}
