@@ -6,7 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{CallId, CallOutcome, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap};
 use tokio::sync::{Notify, oneshot};
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::chain::builder::Builder;
 use crate::chain::local::{Local, Signal};
-use crate::observe::FilterHealth;
+use crate::observe::Gauge;
 use crate::services::{Upstreams, World};
 use crate::snapshot::Filter;
 
@@ -50,8 +51,6 @@ pub struct Slot {
     pub id: SlotId,
     /// What it runs.
     pub filter: Arc<Filter>,
-    /// Shared with the same filter on other workers.
-    pub health: Arc<FilterHealth>,
     live: RefCell<Option<Live>>,
     instances: Cell<u64>,
     generations: Cell<usize>,
@@ -68,13 +67,24 @@ pub struct Slot {
 struct Live {
     plugin: Plugin,
     number: u64,
+    memory: i64,
+}
+
+impl Live {
+    /// Keeps the gauge at the sum of all instances.
+    fn note_memory(&mut self, gauge: &Gauge) {
+        let now = i64::try_from(self.plugin.memory_bytes()).unwrap_or(i64::MAX);
+        if now != self.memory {
+            gauge.add(now - self.memory);
+            self.memory = now;
+        }
+    }
 }
 
 impl Slot {
     /// Takes a started plugin into service.
     pub fn new(
         id: SlotId,
-        filter: Arc<Filter>,
         plugin: Plugin,
         world: World,
         upstreams: Rc<Upstreams>,
@@ -83,8 +93,7 @@ impl Slot {
     ) -> Rc<Slot> {
         let slot = Rc::new(Slot {
             id,
-            health: world.health.clone(),
-            filter,
+            filter: world.running.filter.clone(),
             live: RefCell::new(None),
             instances: Cell::new(0),
             generations: Cell::new(0),
@@ -103,7 +112,7 @@ impl Slot {
 
     /// Whether a new exchange may enter.
     pub fn availability(&self) -> Availability {
-        if self.health.suspended() {
+        if self.world.running.health.is_suspended(Instant::now()) {
             return Availability::Suspended;
         }
         match self.live.borrow().as_ref() {
@@ -146,12 +155,13 @@ impl Slot {
         }
         match result {
             Ok(value) => {
-                self.health.set_memory(&self.world.gauges, live.plugin.memory_bytes());
+                live.note_memory(&self.world.running.memory);
                 Ok(value)
             }
             Err(trap) => {
-                *guard = None;
+                let dead = guard.take();
                 drop(guard);
+                self.unload(dead);
                 self.trapped(&trap, number);
                 Err(Gone)
             }
@@ -179,22 +189,24 @@ impl Slot {
         }
         self.stop_tick();
         let live = self.live.borrow_mut().take();
-        if let Some(live) = live {
-            self.local.with_streams(|streams| live.plugin.delete(streams));
-            self.world.gauges.instance_removed();
+        if let Some(Live { plugin, memory, .. }) = live {
+            self.world.running.memory.add(-memory);
+            self.world.running.instances.add(-1);
+            self.local.with_streams(|streams| plugin.delete(streams));
         }
     }
 
     fn install(self: &Rc<Slot>, mut plugin: Plugin) {
         let number = self.instances.get() + 1;
         self.instances.set(number);
-        self.health.set_memory(&self.world.gauges, plugin.memory_bytes());
         let mut effects = Vec::new();
         while let Some(effect) = plugin.next_effect() {
             effects.push(effect);
         }
-        *self.live.borrow_mut() = Some(Live { plugin, number });
-        self.world.gauges.instance_added();
+        let mut live = Live { plugin, number, memory: 0 };
+        live.note_memory(&self.world.running.memory);
+        self.world.running.instances.add(1);
+        *self.live.borrow_mut() = Some(live);
         effects.into_iter().for_each(|effect| self.carry_out(effect, number));
         self.local.post_all(|| Signal::Ready(self.id));
     }
@@ -206,20 +218,26 @@ impl Slot {
             backtrace = %trap.backtrace.join(" < "),
             "filter trapped: {trap}"
         );
-        self.world.gauges.instance_removed();
-        self.health.record_trap(trap);
         self.stop_tick();
         self.local.post_all(|| Signal::Trapped(self.id, number));
-        self.replace(Duration::ZERO);
+        let pause = self.world.running.health.record_trap(trap, Instant::now(), SystemTime::now());
+        self.world.running.replacing.fetch_add(1, Ordering::Relaxed);
+        self.replace(pause.unwrap_or_default());
     }
 
-    /// Has a new instance built and takes it into service; while the filter is suspended, only after that.
+    fn unload(&self, dead: Option<Live>) {
+        if let Some(live) = dead {
+            self.world.running.memory.add(-live.memory);
+            self.world.running.instances.add(-1);
+        }
+    }
+
+    /// Has a new instance built after a pause, and takes it into service.
     fn replace(self: &Rc<Slot>, pause: Duration) {
         let weak = Rc::downgrade(self);
-        let wait = self.health.suspended_for().max(pause);
         let (filter, world, builder) = (self.filter.clone(), self.world.clone(), self.builder.clone());
         spawn_local(async move {
-            sleep(wait).await;
+            sleep(pause).await;
             if weak.strong_count() == 0 {
                 return;
             }
@@ -227,11 +245,15 @@ impl Slot {
             builder.build(filter, world.services(), move |built| drop(sender.send(built)));
             let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) else { return };
             match built {
-                Ok(plugin) => slot.install(plugin),
+                Ok(plugin) => {
+                    slot.world.running.replacing.fetch_sub(1, Ordering::Relaxed);
+                    slot.install(plugin);
+                }
                 Err(trap) => {
                     tracing::error!(filter = %slot.filter.name, "filter could not be started again: {trap}");
-                    slot.health.record_trap(&trap);
-                    slot.replace(RESTART_PAUSE);
+                    let health = &slot.world.running.health;
+                    let pause = health.record_trap(&trap, Instant::now(), SystemTime::now());
+                    slot.replace(pause.unwrap_or_default().max(RESTART_PAUSE));
                 }
             }
         });
@@ -314,6 +336,8 @@ impl Drop for Slot {
         if let Some(task) = self.queue_watch.get_mut().take() {
             task.abort();
         }
+        let dead = self.live.get_mut().take();
+        self.unload(dead);
     }
 }
 

@@ -5,6 +5,7 @@ mod shared;
 mod upstreams;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,12 +21,15 @@ pub use upstreams::Upstreams;
 
 use upstreams::backend_name;
 
-use crate::observe::{FilterGauges, FilterHealth, Guests};
+use crate::observe::families::{FILTER_INSTANCES, FILTER_MEMORY, PHASE_VIOLATIONS};
+use crate::observe::{FilterHealth, FilterView, Gauge, Guests, Registry};
 use crate::snapshot::{AllowCalls, Filter};
 
 /// What all plugins of the process share.
 #[derive(Debug)]
 pub struct Process {
+    /// Our own metrics.
+    pub registry: Arc<Registry>,
     /// Keys and queues.
     pub shared: Shared,
     /// The guests' own metrics.
@@ -33,23 +37,68 @@ pub struct Process {
     started: Instant,
 }
 
-impl Process {
-    /// Around the given metrics.
-    pub fn new(guests: Guests) -> Process {
-        Process { shared: Shared::default(), guests, started: Instant::now() }
+impl Default for Process {
+    fn default() -> Process {
+        let registry = Arc::new(Registry::default());
+        let guests = Guests::new(registry.clone());
+        Process { registry, shared: Shared::default(), guests, started: Instant::now() }
+    }
+}
+
+/// One filter as it runs with one module and one configuration, on all workers.
+#[derive(Debug)]
+pub struct Running {
+    /// What it runs.
+    pub filter: Arc<Filter>,
+    /// Traps and suspension.
+    pub health: FilterHealth,
+    /// The generation that brought it.
+    pub generation: u64,
+    /// Live instances.
+    pub instances: Gauge,
+    /// Their linear memory, in bytes.
+    pub memory: Gauge,
+    /// Workers that wait for a new instance.
+    pub replacing: AtomicUsize,
+    since: SystemTime,
+    registry: Arc<Registry>,
+}
+
+impl Running {
+    /// A filter that a generation brings.
+    pub fn new(filter: Arc<Filter>, generation: u64, registry: &Arc<Registry>) -> Running {
+        let label = generation.to_string();
+        Running {
+            health: FilterHealth::new(filter.name.clone(), registry.clone(), Instant::now()),
+            instances: registry.series(&FILTER_INSTANCES, [&filter.name, &label]),
+            memory: registry.series(&FILTER_MEMORY, [&filter.name, &label]),
+            replacing: AtomicUsize::new(0),
+            since: SystemTime::now(),
+            registry: registry.clone(),
+            generation,
+            filter,
+        }
+    }
+
+    /// For the status.
+    pub fn view(&self) -> FilterView {
+        FilterView {
+            wall: SystemTime::now(),
+            since: self.since,
+            instances: usize::try_from(self.instances.get()).unwrap_or(0),
+            memory_bytes: usize::try_from(self.memory.get()).unwrap_or(0),
+            replacing: self.replacing.load(Ordering::Relaxed),
+        }
     }
 }
 
 /// The world of one filter on one worker, from which each of its instances gets its [`Services`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// The filter's counters and traps, shared by the workers.
-    pub health: Arc<FilterHealth>,
-    /// Instances and memory of this generation.
-    pub gauges: FilterGauges,
+    /// The filter, on all workers.
+    pub running: Arc<Running>,
     /// Where elements of queues are announced.
     pub inbox: Arc<Inbox>,
-    filter: Arc<Filter>,
     process: Arc<Process>,
     upstreams: Arc<RwLock<Existing>>,
 }
@@ -65,25 +114,18 @@ enum Existing {
 
 impl World {
     /// A filter that may call those of `upstreams` that it is allowed to.
-    pub fn new(
-        filter: Arc<Filter>,
-        process: Arc<Process>,
-        health: Arc<FilterHealth>,
-        gauges: FilterGauges,
-        upstreams: Arc<BTreeSet<String>>,
-    ) -> World {
+    pub fn new(running: Arc<Running>, process: Arc<Process>, upstreams: Arc<BTreeSet<String>>) -> World {
         let upstreams = Arc::new(RwLock::new(Existing::Named(upstreams)));
-        World { health, gauges, inbox: Arc::default(), filter, process, upstreams }
+        World { running, inbox: Arc::default(), process, upstreams }
     }
 
     /// For a rehearsal: shared state and metrics are thrown away, callouts are accepted (and never sent).
-    pub fn rehearsal(filter: Arc<Filter>) -> World {
+    pub fn rehearsal(filter: &Arc<Filter>) -> World {
+        let process = Process::default();
         World {
-            health: Arc::new(FilterHealth::detached(&filter)),
-            gauges: FilterGauges::default(),
+            running: Arc::new(Running::new(filter.clone(), 0, &process.registry)),
             inbox: Arc::default(),
-            filter,
-            process: Arc::new(Process::new(Guests::default())),
+            process: Arc::new(process),
             upstreams: Arc::new(RwLock::new(Existing::All)),
         }
     }
@@ -122,11 +164,11 @@ impl Services for PluginServices {
     }
 
     fn log_level(&self) -> LogLevel {
-        self.world.filter.log_level
+        self.world.running.filter.log_level
     }
 
     fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str) {
-        let filter = &*self.world.filter.name;
+        let filter = &*self.world.running.filter.name;
         let id = stream.and_then(|stream| stream.request.headers.get("x-request-id"));
         let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         match level {
@@ -141,11 +183,12 @@ impl Services for PluginServices {
     }
 
     fn phase_violation(&self, call: &'static str) {
-        self.world.health.phase_violation(call);
+        let labels = [&*self.world.running.filter.name, call];
+        self.world.running.registry.series(&PHASE_VIOLATIONS, labels).increment();
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Metric {
-        self.world.process.guests.define(&self.world.filter.name, kind, name)
+        self.world.process.guests.define(&self.world.running.filter.name, kind, name)
     }
 
     fn increment_metric(&self, metric: Metric, delta: i64) {
@@ -157,7 +200,7 @@ impl Services for PluginServices {
     }
 
     fn metric(&self, metric: Metric) -> u64 {
-        self.world.process.guests.get(metric)
+        self.world.process.guests.value(metric)
     }
 
     fn shared_data(&self, key: &[u8]) -> Option<(Vec<u8>, u32)> {
@@ -189,7 +232,7 @@ impl Services for PluginServices {
     }
 
     fn knows_upstream(&self, name: &str) -> bool {
-        let allowed = match &self.world.filter.allow_calls {
+        let allowed = match &self.world.running.filter.allow_calls {
             AllowCalls::Everything => true,
             AllowCalls::Only(names) => names.contains(name),
         };
@@ -207,7 +250,7 @@ impl Services for PluginServices {
 
 impl PluginServices {
     fn vm_id(&self) -> &str {
-        &self.world.filter.plugin.vm_id
+        &self.world.running.filter.plugin.vm_id
     }
 }
 

@@ -9,6 +9,9 @@ use portcullis_vm::{CallOutcome, HttpCall};
 
 use crate::upstream::{Cluster, call};
 
+/// Bytes of body that an answer to a guest's call may have.
+const MAX_ANSWER: usize = 1 << 20;
+
 /// Whom guests may call, on one worker.
 #[derive(Debug, Default)]
 pub struct Upstreams {
@@ -42,10 +45,12 @@ impl Upstreams {
 
     /// Makes a guest's call. Cancel safe: dropping it abandons the call.
     pub async fn call(&self, request: HttpCall) -> CallOutcome {
-        match self.find(&request.upstream) {
-            Some(cluster) => call(cluster, request).await,
-            None => CallOutcome::Failed,
-        }
+        let Some(cluster) = self.find(&request.upstream) else { return CallOutcome::Failed };
+        let HttpCall { head, body, trailers, timeout, upstream, .. } = request;
+        call(cluster, &head, body, trailers, timeout, MAX_ANSWER).await.unwrap_or_else(|reason| {
+            tracing::info!(upstream, "a filter's call failed: {reason}");
+            CallOutcome::Failed
+        })
     }
 
     fn find(&self, name: &str) -> Option<&Rc<Cluster>> {

@@ -1,16 +1,22 @@
 //! One snapshot brought to life on one worker: its route tables, clusters and filters. Exchanges pin it; when the last
 //! one lets go, filters and connections that no later generation uses end.
 
+mod meters;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use portcullis_vm::Plugin;
 
+pub use meters::Meters;
+
 use crate::chain::{Builder, Local, Slot, SlotId};
+use crate::observe::{AccessLogger, Registry};
 use crate::route::RouteTable;
 use crate::services::{Upstreams, World};
-use crate::snapshot::{Listener, ListenerIndex, Snapshot};
+use crate::snapshot::{Backend, Listener, ListenerIndex, Snapshot};
 use crate::upstream::Cluster;
 
 /// One snapshot on one worker.
@@ -20,6 +26,15 @@ pub struct Generation {
     pub snapshot: Arc<Snapshot>,
     /// By backend index.
     pub clusters: Vec<Rc<Cluster>>,
+    /// The streams of the worker.
+    pub local: Rc<Local>,
+    /// `None`: off.
+    pub access_log: Option<Arc<AccessLogger>>,
+    /// Counters.
+    pub meters: Meters,
+    /// Exchanges that are pinned to it, on all workers.
+    pub tally: Arc<Tally>,
+    upstreams: Rc<Upstreams>,
     tables: Arc<[RouteTable]>,
     slots: Vec<Rc<Slot>>,
     /// By listener index: the filters in request order.
@@ -36,6 +51,19 @@ pub struct Parts {
     pub tables: Arc<[RouteTable]>,
     /// By filter index; `None`: the running plugin of the current generation serves on.
     pub plugins: Vec<Option<(Plugin, World)>>,
+    /// `None`: off.
+    pub access_log: Option<Arc<AccessLogger>>,
+    /// Counts the exchanges of this generation.
+    pub tally: Arc<Tally>,
+}
+
+/// Exchanges of one generation, on all workers.
+#[derive(Debug)]
+pub struct Tally {
+    /// The generation.
+    pub generation: u64,
+    /// Exchanges that have begun and not ended.
+    pub exchanges: AtomicUsize,
 }
 
 impl Parts {
@@ -56,8 +84,9 @@ impl Generation {
         local: &Rc<Local>,
         builder: &Builder,
         slot_ids: &mut u64,
+        registry: &Arc<Registry>,
     ) -> Result<Generation, Arc<str>> {
-        let Parts { snapshot, tables, plugins } = parts;
+        let Parts { snapshot, tables, plugins, access_log, tally } = parts;
         let clusters: Vec<_> = snapshot
             .backends
             .iter()
@@ -73,7 +102,7 @@ impl Generation {
                 Some((plugin, world)) => {
                     *slot_ids += 1;
                     let id = SlotId(*slot_ids);
-                    Slot::new(id, filter.clone(), plugin, world, upstreams.clone(), local.clone(), builder.clone())
+                    Slot::new(id, plugin, world, upstreams.clone(), local.clone(), builder.clone())
                 }
                 None => previous
                     .and_then(|previous| previous.slots.iter().find(|slot| slot.filter.same_plugin(filter)))
@@ -87,9 +116,14 @@ impl Generation {
         let chains = snapshot.listeners.iter().map(chain).collect();
         let name = |(index, listener): (usize, &Arc<Listener>)| (listener.name.clone(), index);
         let listeners = snapshot.listeners.iter().enumerate().map(name).collect();
-        let generation = Generation { snapshot, clusters, tables, slots, chains, listeners };
-        generation.upstreams_changed(&upstreams);
-        Ok(generation)
+        let meters = Meters::new(&snapshot, registry);
+        let local = local.clone();
+        Ok(Generation { snapshot, clusters, local, access_log, tally, meters, upstreams, tables, slots, chains, listeners })
+    }
+
+    /// New exchanges see this generation from now on: filters that were carried over call its backends.
+    pub fn activate(&self) {
+        self.slots.iter().for_each(|slot| slot.set_upstreams(self.upstreams.clone()));
     }
 
     /// The listener of this name.
@@ -107,18 +141,18 @@ impl Generation {
         &self.chains[listener]
     }
 
+    /// The name of a listener, for the log.
+    pub fn listener_name(&self, listener: ListenerIndex) -> Arc<str> {
+        self.meters.listener_name(listener)
+    }
+
     /// The filter with this index.
     pub fn slot(&self, filter: usize) -> &Rc<Slot> {
         &self.slots[filter]
     }
 
-    fn cluster_like(&self, backend: &crate::snapshot::Backend) -> Option<Rc<Cluster>> {
+    fn cluster_like(&self, backend: &Backend) -> Option<Rc<Cluster>> {
         self.clusters.iter().find(|cluster| cluster.backend().same_endpoints(backend)).cloned()
-    }
-
-    /// Carried-over filters call the new generation's backends from now on.
-    fn upstreams_changed(&self, upstreams: &Rc<Upstreams>) {
-        self.slots.iter().for_each(|slot| slot.set_upstreams(upstreams.clone()));
     }
 }
 

@@ -1,0 +1,192 @@
+//! HTTP on one client connection: hyper's connection, our clock, and the wish to leave.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use portcullis_vm::ConnectionAttributes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep};
+
+use super::io::Metered;
+use super::watch::{Expiry, Watch};
+use super::{LocalExecutor, Reception, Stage};
+use crate::body::Body;
+use crate::exchange::{self, Client, Reset};
+use crate::snapshot::Limits;
+
+/// HTTP/2 streams of one connection at the same time.
+const MAX_STREAMS: u32 = 256;
+/// What one HTTP/2 stream may send before it is read.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// What all streams of a connection may send before they are read.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What is kept of one HTTP/2 response that the client does not take yet.
+const SEND_BUFFER: usize = 128 << 10;
+/// The smallest buffer that hyper accepts.
+const SMALLEST_BUFFER: usize = 8192;
+
+/// What a client is told that has not sent its request's head in time. Nothing else writes to the connection then.
+pub const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\n\
+    content-length: 48\r\nx-portcullis-code: P0711\r\nconnection: close\r\n\r\n\
+    P0711 the request's head did not arrive in time\n";
+
+/// A client connection after its handshake.
+#[derive(Debug)]
+pub struct Accepted<T> {
+    /// To be read and written.
+    pub stream: T,
+    /// What was read already.
+    pub read: Vec<u8>,
+    /// Who.
+    pub attributes: Arc<ConnectionAttributes>,
+    /// Limits at the time it came.
+    pub limits: Limits,
+}
+
+/// How hyper's connection was left.
+enum Left<E> {
+    Ended(Result<(), E>),
+    Expired(Expiry),
+}
+
+impl Reception {
+    /// Serves HTTP/1 to the end.
+    pub(super) async fn http1<T>(self: &Rc<Self>, accepted: Accepted<T>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Accepted { stream, read, attributes, limits } = accepted;
+        let watch = Arc::new(Watch::default());
+        let stream = Metered::new(stream, read, Some(watch.clone()));
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(None).pipeline_flush(true);
+        builder.max_buf_size(limits.request_header_bytes.max(SMALLEST_BUFFER));
+        let service = service_fn(|request| self.answer(&attributes, &watch, request));
+        let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let left = self
+            .attend(&watch, &limits, &mut connection, |connection| connection.graceful_shutdown())
+            .await;
+        match left {
+            Left::Ended(Ok(())) | Left::Expired(Expiry::Idle) => {}
+            Left::Ended(Err(error)) => self.note_error(&error),
+            Left::Expired(Expiry::Head) => {
+                self.count_error("408");
+                if let Some(parts) = connection.into_parts() {
+                    let mut stream = parts.io.into_inner();
+                    drop(stream.write_all(REQUEST_TIMEOUT).await);
+                    drop(stream.shutdown().await);
+                }
+            }
+        }
+    }
+
+    /// Serves HTTP/2 to the end.
+    pub(super) async fn http2<T>(self: &Rc<Self>, accepted: Accepted<T>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Accepted { stream, read, attributes, limits } = accepted;
+        let watch = Arc::new(Watch::default());
+        let stream = Metered::new(stream, read, None);
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX));
+        let reception = self.clone();
+        let requests = watch.clone();
+        let service = service_fn(move |request| {
+            let (reception, attributes, watch) = (reception.clone(), attributes.clone(), requests.clone());
+            async move { reception.answer(&attributes, &watch, request).await }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let shutdown = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
+        match self.attend(&watch, &limits, &mut connection, |connection| shutdown(connection.as_mut())).await {
+            Left::Ended(Ok(())) => {}
+            Left::Ended(Err(error)) => self.note_error(&error),
+            Left::Expired(_) => {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
+        }
+    }
+
+    /// Drives a connection until it ends, its clock runs out, or the listener has closed and nothing is in flight.
+    async fn attend<C, E>(
+        &self,
+        watch: &Watch,
+        limits: &Limits,
+        connection: &mut C,
+        shutdown: impl Fn(Pin<&mut C>),
+    ) -> Left<E>
+    where
+        C: Future<Output = Result<(), E>> + Unpin,
+    {
+        let mut stage = self.stage.clone();
+        let mut leaving = pin!(async move {
+            // A listener that is gone is closed.
+            drop(stage.wait_for(|stage| *stage >= Stage::Closing).await);
+        });
+        let mut left = false;
+        let mut clock = pin!(sleep(limits.request_header_timeout.min(limits.idle_timeout)));
+        poll_fn(|context| {
+            if !left && leaving.as_mut().poll(context).is_ready() {
+                left = true;
+                shutdown(Pin::new(connection));
+            }
+            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
+                return Poll::Ready(Left::Ended(result));
+            }
+            while clock.as_mut().poll(context).is_ready() {
+                match watch.check(limits) {
+                    Err(expiry) => return Poll::Ready(Left::Expired(expiry)),
+                    Ok(wait) => clock.as_mut().reset(Instant::now() + wait),
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn answer(
+        self: &Rc<Self>,
+        attributes: &Arc<ConnectionAttributes>,
+        watch: &Arc<Watch>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Reset> {
+        let _in_flight = InFlight::new(watch.clone());
+        let generation = self.generation.borrow().clone();
+        let Some(listener) = generation.listener(&self.name) else { return Err(Reset) };
+        let closing = *self.stage.borrow() >= Stage::Leaving;
+        let client = Client { connection: attributes.clone(), listener, closing };
+        exchange::serve(generation, client, request).await
+    }
+}
+
+/// A request between its head and the head of its response.
+struct InFlight(Arc<Watch>);
+
+impl InFlight {
+    fn new(watch: Arc<Watch>) -> InFlight {
+        watch.request_begun();
+        InFlight(watch)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+

@@ -1,0 +1,179 @@
+//! One client connection: handshake, protocol, requests one after the other or side by side, and its end. Keeps slow,
+//! idle and broken clients within limits; knows nothing of routes and filters.
+
+mod http;
+mod io;
+mod watch;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use portcullis_vm::{ConnectionAttributes, TlsAttributes};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch as channel;
+use tokio::task::spawn_local;
+
+use self::http::{Accepted, REQUEST_TIMEOUT};
+use self::io::{Detected, detect};
+use crate::facts::next_connection_id;
+use crate::generation::Generation;
+use crate::observe::families::{
+    CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED, HANDSHAKES_FAILED, PROTOCOL_ERRORS,
+};
+use crate::observe::{Counter, Gauge, Registry};
+use crate::tls;
+
+/// How a listener stands to its connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Everybody is welcome.
+    #[default]
+    Open,
+    /// Still serving, but each response says that the connection ends.
+    Leaving,
+    /// Connections end as soon as nothing is in flight.
+    Closing,
+}
+
+/// The connections of one listener on one worker.
+#[derive(Debug)]
+pub struct Reception {
+    name: String,
+    generation: Rc<RefCell<Rc<Generation>>>,
+    stage: channel::Receiver<Stage>,
+    open: Arc<AtomicUsize>,
+    registry: Arc<Registry>,
+    accepted: Counter,
+    active: Gauge,
+    refused: Counter,
+    handshakes_failed: Counter,
+}
+
+/// Counts a connection for as long as it lives.
+struct Guest {
+    open: Arc<AtomicUsize>,
+    active: Gauge,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.active.add(-1);
+    }
+}
+
+impl Reception {
+    /// For the listener of this name; `open` counts the connections of the whole process.
+    pub fn new(
+        name: &str,
+        generation: Rc<RefCell<Rc<Generation>>>,
+        stage: channel::Receiver<Stage>,
+        open: Arc<AtomicUsize>,
+        registry: Arc<Registry>,
+    ) -> Rc<Reception> {
+        Rc::new(Reception {
+            accepted: registry.series(&CONNECTIONS, [name]),
+            active: registry.series(&CONNECTIONS_ACTIVE, [name]),
+            refused: registry.series(&CONNECTIONS_REFUSED, [name]),
+            handshakes_failed: registry.series(&HANDSHAKES_FAILED, [name]),
+            name: name.to_owned(),
+            generation,
+            stage,
+            open,
+            registry,
+        })
+    }
+
+    /// Takes a connection that was accepted, or closes it if there are too many.
+    pub fn receive(self: &Rc<Self>, stream: TcpStream) {
+        self.accepted.increment();
+        let most = self.generation.borrow().snapshot.limits.connections;
+        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.refused.increment();
+            return;
+        }
+        self.active.add(1);
+        let guest = Guest { open: self.open.clone(), active: self.active.clone() };
+        let reception = self.clone();
+        spawn_local(async move {
+            let _guest = guest;
+            if let Err(error) = reception.serve(stream).await {
+                tracing::debug!(listener = %reception.name, "connection ended: {error}");
+            }
+        });
+    }
+
+    async fn serve(self: &Rc<Self>, stream: TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let attributes =
+            |tls: Option<TlsAttributes>| Arc::new(ConnectionAttributes { id: next_connection_id(), peer, local, tls });
+        // A connection pins no generation: each of its exchanges does.
+        let generation = self.generation.borrow().clone();
+        let Some(listener) = generation.listener(&self.name) else { return Ok(()) };
+        let limits = generation.snapshot.limits.clone();
+        let server_tls = generation.snapshot.listeners[listener].tls.clone();
+        drop(generation);
+        if let Some(server_tls) = server_tls {
+            let accepted = tls::accept(&server_tls, stream, limits.request_header_timeout).await;
+            let accepted = accepted.inspect_err(|_| self.handshakes_failed.increment())?;
+            let http2 = accepted.http2;
+            let attributes = attributes(Some(accepted.attributes));
+            let accepted = Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits };
+            match http2 {
+                true => self.http2(accepted).await,
+                false => self.http1(accepted).await,
+            }
+            return Ok(());
+        }
+        match detect(stream, limits.request_header_timeout, limits.idle_timeout).await? {
+            Detected::Http1(stream, read) => {
+                self.http1(Accepted { stream, read, attributes: attributes(None), limits }).await;
+            }
+            Detected::Http2(stream, read) => {
+                self.http2(Accepted { stream, read, attributes: attributes(None), limits }).await;
+            }
+            Detected::TooSlow(mut stream) => {
+                self.count_error("408");
+                stream.write_all(REQUEST_TIMEOUT).await?;
+                stream.shutdown().await?;
+            }
+            Detected::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// Counts and logs what hyper has answered by itself (400, 414, 431) or given up on.
+    fn note_error(&self, error: &hyper::Error) {
+        let kind = match error {
+            error if error.is_parse_too_large() => "431",
+            error if error.is_parse() => "400",
+            error if error.is_incomplete_message() => "incomplete",
+            error if error.is_user() => "reset",
+            _ => "broken",
+        };
+        self.count_error(kind);
+        tracing::debug!(listener = %self.name, kind, "connection error: {error}");
+    }
+
+    fn count_error(&self, kind: &str) {
+        self.registry.series(&PROTOCOL_ERRORS, [&self.name, kind]).increment();
+    }
+}
+
+/// Runs hyper's tasks on the worker they belong to.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        drop(spawn_local(async move {
+            future.await;
+        }));
+    }
+}

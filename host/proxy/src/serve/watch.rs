@@ -1,0 +1,79 @@
+//! The clock of one client connection: since when a request's head is on its way, and since when nothing is.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::snapshot::Limits;
+
+/// Shared by the connection's bytes, its requests and its timer; all on one thread.
+#[derive(Debug)]
+pub struct Watch {
+    epoch: Instant,
+    /// Milliseconds after `epoch`, plus one; 0: no head is on its way.
+    head_since: AtomicU64,
+    /// Milliseconds after `epoch`.
+    idle_since: AtomicU64,
+    in_flight: AtomicUsize,
+}
+
+/// What a connection has run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Time to send a head.
+    Head,
+    /// Time to do nothing.
+    Idle,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            epoch: Instant::now(),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Watch {
+    /// Bytes have arrived: outside a request they begin the next head.
+    pub fn bytes_arrived(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+            self.head_since.store(self.now() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// A head is complete.
+    pub fn request_begun(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A response has been handed over to its end.
+    pub fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// What has run out, or how long nothing will.
+    pub fn check(&self, limits: &Limits) -> Result<Duration, Expiry> {
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return Ok(limits.request_header_timeout);
+        }
+        let (since, limit, expiry) = match self.head_since.load(Ordering::Relaxed) {
+            0 => (self.idle_since.load(Ordering::Relaxed), limits.idle_timeout, Expiry::Idle),
+            since => (since - 1, limits.request_header_timeout, Expiry::Head),
+        };
+        let left = (Duration::from_millis(since) + limit).saturating_sub(self.epoch.elapsed());
+        match left {
+            Duration::ZERO => Err(expiry),
+            // While the connection is idle a head may begin at any moment.
+            left => Ok(left.min(limits.request_header_timeout)),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
