@@ -4,6 +4,12 @@
 //! Nothing here reads a file, parses a document or knows of Kubernetes. The modules below stand in the order in which a
 //! request meets them, and a module may import only modules declared below it (`tests/it/layers.rs`).
 
+mod worker;
+mod serve;
+mod exchange;
+mod generation;
+mod chain;
+mod services;
 pub mod route;
 pub mod upstream;
 pub mod reply;
@@ -11,9 +17,11 @@ pub mod observe;
 pub mod facts;
 pub mod snapshot;
 pub mod tls;
+mod clock;
 mod body;
 mod error;
 
 pub use body::{Body, BodyError};
 pub use error::{Refusal, TlsError};
 pub use snapshot::Snapshot;
+pub use worker::{Options, Proxy};

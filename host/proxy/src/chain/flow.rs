@@ -32,8 +32,6 @@ pub struct Flow {
     pub passed: VecDeque<Passed>,
     /// The source has given its last piece.
     pub source_ended: bool,
-    /// A guest's callback has seen the body, so its length may have changed.
-    pub body_seen: bool,
     /// Bytes of body that came in and that went out, to notice that guests changed the length.
     pub bytes_in: u64,
     /// See `bytes_in`.
@@ -108,7 +106,9 @@ impl Held {
 
     /// Whether the filter holds anything back.
     pub fn holds(&self) -> bool {
-        !matches!(self.head, Head::Before | Head::Passed) || self.paused.is_some() || self.trailers.is_some()
+        !matches!(self.head, Head::Before | Head::Passed)
+            || self.paused.is_some()
+            || self.trailers.is_some()
     }
 
     /// Keeps a part of the body for later.

@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use portcullis_vm::{Action, Direction, Phase, StreamKey};
+use portcullis_vm::{Action, Buffer, Direction, HttpStream, Phase, StreamKey};
 
 use crate::chain::flow::{Head, Held};
 use crate::chain::local::Signal;
 use crate::chain::slot::{Availability, Seat, Slot, SlotId};
 use crate::chain::{Chain, Terminal};
+use crate::facts::Verdict;
 use crate::snapshot::FailStrategy;
 
 /// One filter in the chain of one exchange.
@@ -17,8 +18,8 @@ use crate::snapshot::FailStrategy;
 pub struct Link {
     /// Runs it.
     pub slot: Rc<Slot>,
-    /// What it did, if it interfered.
-    pub verdict: Option<String>,
+    /// What it did.
+    pub verdict: Verdict,
     seat: Option<Seat>,
     bypassed: bool,
     held: [Held; 2],
@@ -40,7 +41,18 @@ pub enum Entry {
 impl Link {
     /// Before its first phase.
     pub fn new(slot: Rc<Slot>) -> Link {
-        Link { slot, verdict: None, seat: None, bypassed: false, held: [Held::default(), Held::default()] }
+        Link {
+            slot,
+            verdict: Verdict::Continued,
+            seat: None,
+            bypassed: false,
+            held: [Held::default(), Held::default()],
+        }
+    }
+
+    /// Whether it was reached at all.
+    pub fn took_part(&self) -> bool {
+        self.seat.is_some() || self.verdict != Verdict::Continued
     }
 
     /// What it holds back.
@@ -66,7 +78,9 @@ impl Link {
     /// Whether its guest wants to be called in this phase. A dead instance does, so that its failure is noticed.
     pub fn sees(&self, phase: Phase) -> bool {
         !self.bypassed
-            && self.seat.is_some_and(|seat| !self.slot.is_alive(seat.instance) || self.slot.handles(phase))
+            && self
+                .seat
+                .is_some_and(|seat| !self.slot.is_alive(seat.instance) || self.slot.handles(phase))
     }
 
     /// Gives the exchange a context, at the first phase. A filter that never saw the request sees no response.
@@ -96,7 +110,11 @@ impl Link {
     /// The guest logs, and its context is deleted.
     pub fn finish(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        if self.slot.call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context)).is_err() {
+        if self
+            .slot
+            .call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context))
+            .is_err()
+        {
             tracing::debug!(filter = %self.slot.filter.name, "no log phase: the instance is gone");
         }
     }
@@ -114,8 +132,9 @@ impl Chain {
         if link.slot.is_alive(seat.instance) && !link.slot.handles(phase) {
             return Some(Action::Continue);
         }
-        let answer =
-            link.slot.call(seat.instance, |plugin, streams| plugin.run(streams, seat.context, phase, end));
+        let answer = link
+            .slot
+            .call(seat.instance, |plugin, streams| plugin.run(streams, seat.context, phase, end));
         match answer {
             Ok(action) => {
                 self.take_end();
@@ -129,7 +148,12 @@ impl Chain {
     }
 
     /// Calls a guest with all the body that it holds.
-    pub(super) fn run_with_body(&mut self, index: usize, direction: Direction, end: bool) -> Option<Action> {
+    pub(super) fn run_with_body(
+        &mut self,
+        index: usize,
+        direction: Direction,
+        end: bool,
+    ) -> Option<Action> {
         self.swap_body(index, direction);
         let phase = match direction {
             Direction::Request => Phase::RequestBody,
@@ -147,7 +171,7 @@ impl Chain {
         direction: Direction,
         map: HeaderMap,
     ) -> (Option<Action>, HeaderMap) {
-        self.local.with(self.key, |stream| *stream.trailers_mut(direction) = Some(map));
+        self.local.with(self.key, |stream| *trailers(stream, direction) = Some(map));
         self.swap_body(index, direction);
         let phase = match direction {
             Direction::Request => Phase::RequestTrailers,
@@ -155,16 +179,21 @@ impl Chain {
         };
         let action = self.run(index, phase, true);
         self.swap_body(index, direction);
-        let map = self.local.with(self.key, |stream| stream.trailers_mut(direction).take()).flatten();
+        let map = self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
         (action, map.unwrap_or_default())
     }
 
     /// Trailers that the guest has added while it saw the last of the body.
-    pub(super) fn take_added_trailers(&mut self, index: usize, direction: Direction) -> Option<HeaderMap> {
+    pub(super) fn take_added_trailers(
+        &mut self,
+        index: usize,
+        direction: Direction,
+    ) -> Option<HeaderMap> {
         if !self.links[index].held(direction).end {
             return None;
         }
-        let added = self.local.with(self.key, |stream| stream.trailers_mut(direction).take()).flatten();
+        let added =
+            self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
         added.filter(|map| !map.is_empty())
     }
 
@@ -174,10 +203,10 @@ impl Chain {
         match link.slot.filter.fail {
             FailStrategy::Open => {
                 link.bypassed = true;
-                link.verdict = Some("skipped: the filter failed".to_owned());
+                link.verdict = Verdict::Skipped;
             }
             FailStrategy::Close => {
-                link.verdict = Some("failed".to_owned());
+                link.verdict = Verdict::Failed;
                 let name = link.slot.filter.name.clone();
                 self.end(Terminal::Failed(name));
             }
@@ -187,7 +216,7 @@ impl Chain {
     /// A filter holds more than it may.
     pub(super) fn too_large(&mut self, index: usize, direction: Direction) {
         let link = &mut self.links[index];
-        link.verdict = Some("held too much body".to_owned());
+        link.verdict = Verdict::Failed;
         let name = link.slot.filter.name.clone();
         self.end(Terminal::TooLarge(name, direction));
     }
@@ -196,10 +225,10 @@ impl Chain {
     pub(super) fn end_by(&mut self, slot: SlotId, terminal: impl FnOnce(Arc<str>) -> Terminal) {
         let Some(link) = self.links.iter_mut().find(|link| link.slot.id == slot) else { return };
         let terminal = terminal(link.slot.filter.name.clone());
-        link.verdict = Some(match &terminal {
-            Terminal::Reply(_, reply) => format!("replied {}", reply.status.as_u16()),
-            _ => "closed the stream".to_owned(),
-        });
+        link.verdict = match terminal {
+            Terminal::Reply(..) => Verdict::Replied,
+            _ => Verdict::Closed,
+        };
         self.end(terminal);
     }
 
@@ -241,7 +270,9 @@ impl Chain {
     fn take_end(&mut self) {
         if let Some(signal) = self.mailbox.take_end() {
             match signal {
-                Signal::Reply(slot, reply) => self.end_by(slot, |filter| Terminal::Reply(filter, reply)),
+                Signal::Reply(slot, reply) => {
+                    self.end_by(slot, |filter| Terminal::Reply(filter, reply))
+                }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
                 _ => {}
             }
@@ -255,6 +286,20 @@ impl Chain {
 
     fn swap_body(&mut self, index: usize, direction: Direction) {
         let held = &mut self.links[index].held[direction as usize];
-        self.local.with(self.key, |stream| std::mem::swap(stream.body_mut(direction), &mut held.body));
+        self.local.with(self.key, |stream| std::mem::swap(body(stream, direction), &mut held.body));
+    }
+}
+
+fn body(stream: &mut HttpStream, direction: Direction) -> &mut Buffer {
+    match direction {
+        Direction::Request => &mut stream.request_body,
+        Direction::Response => &mut stream.response_body,
+    }
+}
+
+fn trailers(stream: &mut HttpStream, direction: Direction) -> &mut Option<HeaderMap> {
+    match direction {
+        Direction::Request => &mut stream.request_trailers,
+        Direction::Response => &mut stream.response_trailers,
     }
 }

@@ -1,12 +1,13 @@
 //! What the exchanges and filters of one worker share: the table of streams that is lent to guests, and a mailbox for
 //! each exchange, through which callbacks of other streams and of root contexts reach it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use portcullis_vm::{Direction, HttpStream, LocalReply, StreamKey, Streams};
+use tokio::task::{AbortHandle, spawn_local};
 
 use crate::chain::slot::SlotId;
 
@@ -15,6 +16,7 @@ use crate::chain::slot::SlotId;
 pub struct Local {
     streams: RefCell<Streams>,
     mailboxes: RefCell<Vec<Option<Rc<Mailbox>>>>,
+    ending: Cell<bool>,
 }
 
 /// What happened to an exchange outside its own callbacks.
@@ -59,7 +61,9 @@ impl Mailbox {
     /// Takes the oldest signal that ends the exchange.
     pub fn take_end(&self) -> Option<Signal> {
         let mut signals = self.signals.borrow_mut();
-        let at = signals.iter().position(|signal| matches!(signal, Signal::Reply(..) | Signal::Close(_)))?;
+        let at = signals
+            .iter()
+            .position(|signal| matches!(signal, Signal::Reply(..) | Signal::Close(_)))?;
         signals.remove(at)
     }
 
@@ -103,6 +107,16 @@ impl Local {
             *mailbox = None;
         }
         self.streams.borrow_mut().remove(key)
+    }
+
+    /// Runs a task on this worker. While the worker itself is ending, nothing new begins.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Option<AbortHandle> {
+        (!self.ending.get()).then(|| spawn_local(task).abort_handle())
+    }
+
+    /// The worker is about to end.
+    pub fn end(&self) {
+        self.ending.set(true);
     }
 
     /// Lends all streams, for a callback.

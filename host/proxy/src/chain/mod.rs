@@ -22,6 +22,7 @@ pub use flow::Passed;
 pub use local::{Local, Mailbox, Party, Signal};
 pub use slot::{Slot, SlotId};
 
+use crate::facts::Verdict;
 use flow::{Flow, Full, Head, Trailers};
 use links::{Entry, Link};
 
@@ -38,6 +39,18 @@ pub enum Terminal {
     TooLarge(Arc<str>, Direction),
 }
 
+impl Terminal {
+    /// Whose doing it is.
+    pub fn filter(&self) -> &str {
+        match self {
+            Terminal::Reply(filter, _)
+            | Terminal::Close(filter)
+            | Terminal::Failed(filter)
+            | Terminal::TooLarge(filter, _) => filter,
+        }
+    }
+}
+
 /// The filters of one exchange.
 #[derive(Debug)]
 pub struct Chain {
@@ -52,13 +65,20 @@ pub struct Chain {
 const fn phases(direction: Direction) -> [Phase; 3] {
     match direction {
         Direction::Request => [Phase::RequestHeaders, Phase::RequestBody, Phase::RequestTrailers],
-        Direction::Response => [Phase::ResponseHeaders, Phase::ResponseBody, Phase::ResponseTrailers],
+        Direction::Response => {
+            [Phase::ResponseHeaders, Phase::ResponseBody, Phase::ResponseTrailers]
+        }
     }
 }
 
 impl Chain {
     /// The filters that `slots` run, in request order.
-    pub fn new(slots: &[Rc<Slot>], local: Rc<Local>, key: StreamKey, mailbox: Rc<Mailbox>) -> Chain {
+    pub fn new(
+        slots: &[Rc<Slot>],
+        local: Rc<Local>,
+        key: StreamKey,
+        mailbox: Rc<Mailbox>,
+    ) -> Chain {
         Chain {
             links: slots.iter().cloned().map(Link::new).collect(),
             flows: [Flow::default(), Flow::default()],
@@ -116,7 +136,9 @@ impl Chain {
                         self.resume(direction, position);
                     }
                 }
-                Signal::Reply(slot, reply) => self.end_by(slot, |filter| Terminal::Reply(filter, reply)),
+                Signal::Reply(slot, reply) => {
+                    self.end_by(slot, |filter| Terminal::Reply(filter, reply))
+                }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
                 Signal::Ready(slot) => self.instance_ready(slot),
                 Signal::Trapped(slot, number) => self.instance_died(slot, number),
@@ -139,7 +161,7 @@ impl Chain {
         let flow = &self.flows[direction as usize];
         self.terminal.is_none()
             && !flow.source_ended
-            && !flow.passed.iter().any(|piece| matches!(piece, Passed::Data { .. } | Passed::Trailers(_)))
+            && !self.has_body(direction)
             && !self.links.iter().any(|link| link.blocks(direction))
     }
 
@@ -164,6 +186,12 @@ impl Chain {
         self.links.iter().any(|link| link.sees(phases(direction)[1]))
     }
 
+    /// Whether a part of the body has passed.
+    pub fn has_body(&self, direction: Direction) -> bool {
+        let mut passed = self.flows[direction as usize].passed.iter();
+        passed.any(|piece| matches!(piece, Passed::Data { .. } | Passed::Trailers(_)))
+    }
+
     /// Why the filters end the exchange, if they do. Taken once.
     pub fn take_terminal(&mut self) -> Option<Terminal> {
         self.terminal.take()
@@ -174,10 +202,10 @@ impl Chain {
         self.terminal.is_some()
     }
 
-    /// What each filter that interfered did, for the access log.
-    pub fn verdicts(&self) -> Vec<(Arc<str>, String)> {
-        let verdict = |link: &Link| Some((link.slot.filter.name.clone(), link.verdict.clone()?));
-        self.links.iter().filter_map(verdict).collect()
+    /// What each filter that took part did, for the access log.
+    pub fn verdicts(&self) -> Vec<(Arc<str>, Verdict)> {
+        let took_part = self.links.iter().filter(|link| link.took_part());
+        took_part.map(|link| (link.slot.filter.name.clone(), link.verdict)).collect()
     }
 
     /// The end of the exchange: each guest logs, and its context is deleted.
@@ -243,11 +271,15 @@ impl Chain {
             if link.held(direction).drop_rest {
                 return;
             }
-            if matches!(link.held(direction).head, Head::AwaitsInstance { .. } | Head::HeldAll { .. }) {
+            if matches!(
+                link.held(direction).head,
+                Head::AwaitsInstance { .. } | Head::HeldAll { .. }
+            ) {
                 link.held(direction).keep(&mut data, end);
                 return;
             }
-            let waits = link.held(direction).head == Head::HeldHead || link.held(direction).paused.is_some();
+            let waits = link.held(direction).head == Head::HeldHead
+                || link.held(direction).paused.is_some();
             if !waits && !link.sees(phases(direction)[1]) {
                 continue;
             }
@@ -266,7 +298,12 @@ impl Chain {
     }
 
     /// Shows a filter all that it holds; `Some` is what goes on to the next filter.
-    fn show_body(&mut self, index: usize, position: usize, direction: Direction) -> Option<(Buffer, bool)> {
+    fn show_body(
+        &mut self,
+        index: usize,
+        position: usize,
+        direction: Direction,
+    ) -> Option<(Buffer, bool)> {
         let end = self.links[index].held(direction).end;
         let action = self.run_with_body(index, direction, end);
         if self.terminal.is_some() {
@@ -334,7 +371,8 @@ impl Chain {
             }
             map = shown;
             let held = self.links[index].held(direction);
-            if matches!(action, Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders)) {
+            if matches!(action, Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders))
+            {
                 held.trailers = Some(Trailers { map, seen: true });
                 return;
             }

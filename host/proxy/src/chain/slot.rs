@@ -4,14 +4,17 @@
 //! instance or the streams are borrowed.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_vm::{CallId, CallOutcome, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap};
+use portcullis_vm::{
+    CallId, CallOutcome, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap,
+};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::chain::builder::Builder;
@@ -45,7 +48,6 @@ pub enum Availability {
 pub struct Gone;
 
 /// One filter on one worker.
-#[derive(Debug)]
 pub struct Slot {
     /// Names it in signals.
     pub id: SlotId,
@@ -63,7 +65,6 @@ pub struct Slot {
     done: Notify,
 }
 
-#[derive(Debug)]
 struct Live {
     plugin: Plugin,
     number: u64,
@@ -177,14 +178,17 @@ impl Slot {
     pub fn release(self: Rc<Slot>) {
         self.generations.set(self.generations.get().saturating_sub(1));
         if self.generations.get() == 0 {
-            spawn_local(self.retire());
+            let local = self.local.clone();
+            local.spawn(self.retire());
         }
     }
 
     async fn retire(self: Rc<Slot>) {
         let Some(number) = self.live.borrow().as_ref().map(|live| live.number) else { return };
         let ended = self.call(number, |plugin, streams| plugin.done(streams));
-        if matches!(ended, Ok(false)) && timeout(RETIRE_TIMEOUT, self.done.notified()).await.is_err() {
+        if matches!(ended, Ok(false))
+            && timeout(RETIRE_TIMEOUT, self.done.notified()).await.is_err()
+        {
             tracing::warn!(filter = %self.filter.name, "the filter put off its end for too long and is dropped");
         }
         self.stop_tick();
@@ -235,8 +239,9 @@ impl Slot {
     /// Has a new instance built after a pause, and takes it into service.
     fn replace(self: &Rc<Slot>, pause: Duration) {
         let weak = Rc::downgrade(self);
-        let (filter, world, builder) = (self.filter.clone(), self.world.clone(), self.builder.clone());
-        spawn_local(async move {
+        let (filter, world, builder) =
+            (self.filter.clone(), self.world.clone(), self.builder.clone());
+        self.local.spawn(async move {
             sleep(pause).await;
             if weak.strong_count() == 0 {
                 return;
@@ -261,20 +266,24 @@ impl Slot {
 
     fn carry_out(self: &Rc<Slot>, effect: Effect, number: u64) {
         match effect {
-            Effect::Continue(key, direction) => self.local.post(key, Signal::Continue(self.id, direction)),
+            Effect::Continue(key, direction) => {
+                self.local.post(key, Signal::Continue(self.id, direction))
+            }
             Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
             Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
             Effect::HttpCall(call) => self.start_call(call, number),
             Effect::TickPeriod(period) => self.set_tick(period, number),
             Effect::Done => self.done.notify_one(),
-            other => tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}"),
+            other => {
+                tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}")
+            }
         }
     }
 
     fn start_call(self: &Rc<Slot>, call: HttpCall, number: u64) {
         let slot = self.clone();
         let upstreams = self.upstreams.borrow().clone();
-        spawn_local(async move {
+        self.local.spawn(async move {
             let id = call.id;
             let outcome = upstreams.call(call).await;
             slot.complete(number, id, outcome);
@@ -282,7 +291,10 @@ impl Slot {
     }
 
     fn complete(self: &Rc<Slot>, number: u64, id: CallId, outcome: CallOutcome) {
-        if self.call(number, |plugin, streams| plugin.http_call_response(streams, id, outcome)).is_err() {
+        if self
+            .call(number, |plugin, streams| plugin.http_call_response(streams, id, outcome))
+            .is_err()
+        {
             tracing::debug!(filter = %self.filter.name, "a callout ended after its instance");
         }
     }
@@ -293,7 +305,7 @@ impl Slot {
             return;
         }
         let weak = Rc::downgrade(self);
-        let task = spawn_local(async move {
+        let task = self.local.spawn(async move {
             loop {
                 sleep(period).await;
                 let Some(slot) = weak.upgrade() else { return };
@@ -302,7 +314,7 @@ impl Slot {
                 }
             }
         });
-        *self.tick.borrow_mut() = Some(task.abort_handle());
+        *self.tick.borrow_mut() = task;
     }
 
     fn stop_tick(&self) {
@@ -314,7 +326,7 @@ impl Slot {
     fn watch_queues(self: &Rc<Slot>) {
         let weak = Rc::downgrade(self);
         let inbox = self.world.inbox.clone();
-        let task = spawn_local(async move {
+        let task = self.local.spawn(async move {
             loop {
                 inbox.arrived.notified().await;
                 while let Some(queue) = inbox.next() {
@@ -326,7 +338,16 @@ impl Slot {
                 }
             }
         });
-        *self.queue_watch.borrow_mut() = Some(task.abort_handle());
+        *self.queue_watch.borrow_mut() = task;
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("id", &self.id)
+            .field("filter", &self.filter.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -356,7 +377,8 @@ impl Slot {
     /// # Errors
     /// The instance is gone, or has trapped just now.
     pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
-        let context = self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
+        let context =
+            self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
         Ok(Seat { instance, context })
     }
 }

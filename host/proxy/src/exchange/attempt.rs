@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{HeaderName, TE, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{TE, TRAILER};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Direction, RequestHead};
 use tokio::time::{sleep, timeout};
@@ -57,7 +57,9 @@ impl Exchange {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(_) => Ok(upgrade::establish(response, on_upgrade)),
-                None => Err(Interruption::Failure(Failure::Protocol("an upgrade nobody asked for".to_owned()))),
+                None => Err(Interruption::Failure(Failure::Protocol(
+                    "an upgrade nobody asked for".to_owned(),
+                ))),
             };
         }
         let filters = rule.filters.iter().chain(&reference.filters);
@@ -71,7 +73,10 @@ impl Exchange {
         Ok(response.map(Inlet::Upstream))
     }
 
-    fn choose<'a>(&self, rule: &'a Rule) -> Result<(Rc<Cluster>, &'a WeightedBackend), Interruption> {
+    fn choose<'a>(
+        &self,
+        rule: &'a Rule,
+    ) -> Result<(Rc<Cluster>, &'a WeightedBackend), Interruption> {
         let broken = |reason: String| Err(Interruption::Failure(Failure::BrokenRule(reason)));
         match route::pick(rule, fastrand::u64(..)) {
             Pick::Backend(index, reference) => {
@@ -82,7 +87,9 @@ impl Exchange {
                 self.local.with(self.key, |stream| stream.attributes.cluster_name = name);
                 Ok((cluster, reference))
             }
-            Pick::Invalid(reference) => broken(format!("backend {} does not exist", reference.reference)),
+            Pick::Invalid(reference) => {
+                broken(format!("backend {} does not exist", reference.reference))
+            }
             Pick::Nothing => broken(format!("rule {} has no backend", rule.name)),
         }
     }
@@ -103,7 +110,9 @@ impl Exchange {
                         return Err(Interruption::Failure(Failure::HeadersTooLarge));
                     }
                 }
-                RouteFilter::Rewrite(rewrite) => route::rewrite(rewrite, &mut head, &selected.prefix),
+                RouteFilter::Rewrite(rewrite) => {
+                    route::rewrite(rewrite, &mut head, &selected.prefix)
+                }
                 _ => {}
             }
         }
@@ -139,16 +148,17 @@ impl Exchange {
                     continue;
                 }
             }
-            let again = rule.retry.as_ref().filter(|retry| may_resend && is_retried(retry, &attempt, head));
+            let again =
+                rule.retry.as_ref().filter(|retry| may_resend && is_retried(retry, &attempt, head));
             match again {
                 Some(retry) if retries < retry.attempts => {
                     retries += 1;
-                    self.generation.meters.retried(cluster);
+                    self.generation.meters.retried(&cluster.backend().name);
                     drop(attempt);
                     sleep(backoff(retry.backoff, retries)).await;
                 }
                 Some(_) if retries > 0 => {
-                    self.facts.borrow_mut().flags |= Flags::URX;
+                    self.facts.borrow_mut().flags.insert(Flags::RETRY_LIMIT);
                     return self.conclude(attempt);
                 }
                 _ => return self.conclude(attempt),
@@ -165,12 +175,15 @@ impl Exchange {
                 Ok(answer)
             }
             Attempt::Failed(error) => {
-                self.facts.borrow_mut().flags |= error.flags();
+                self.facts.borrow_mut().flags.insert(error.flags());
                 let reason = Some(error.reason.clone());
                 self.local.with(self.key, |stream| stream.attributes.upstream_failure = reason);
                 Err(Interruption::Failure(error.failure()))
             }
-            Attempt::TimedOut => Err(Interruption::Failure(Failure::AttemptTimeout)),
+            Attempt::TimedOut => {
+                self.timed_out("attempt");
+                Err(Interruption::Failure(Failure::AttemptTimeout))
+            }
         }
     }
 
@@ -201,7 +214,10 @@ impl Exchange {
     }
 
     /// Waits, unless the filters end the exchange first.
-    async fn unless_interrupted<T>(&self, future: impl Future<Output = T>) -> Result<T, Interruption> {
+    async fn unless_interrupted<T>(
+        &self,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Interruption> {
         let mut future = pin!(future);
         poll_fn(|context| {
             self.mailbox.wait(Party::Head, context);
@@ -245,11 +261,15 @@ fn is_retried(retry: &Retry, attempt: &Attempt, head: &RequestHead) -> bool {
 }
 
 fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// Doubled for each retry after the first, with up to a half on top.
 fn backoff(shortest: Duration, retry: u32) -> Duration {
-    let doubled = shortest.saturating_mul(1 << (retry - 1).min(16)).min(LONGEST_BACKOFF.max(shortest));
+    let doubled =
+        shortest.saturating_mul(1 << (retry - 1).min(16)).min(LONGEST_BACKOFF.max(shortest));
     doubled.mul_f64(1.0 + fastrand::f64() / 2.0)
 }

@@ -47,7 +47,10 @@ impl Inlet {
         }
     }
 
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Inlet::Client(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Inlet::Upstream(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
@@ -143,7 +146,6 @@ impl Exchange {
 }
 
 /// The request's body on its way to the upstream, for one attempt.
-#[derive(Debug)]
 pub struct RequestStream {
     exchange: Rc<Exchange>,
     attempt: u32,
@@ -230,7 +232,6 @@ impl HttpBody for RequestStream {
 }
 
 /// The response's body on its way to the client. Dropped before its end, it tells that the client has gone.
-#[derive(Debug)]
 pub struct ResponseStream {
     exchange: Rc<Exchange>,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -241,9 +242,19 @@ pub struct ResponseStream {
 
 impl ResponseStream {
     /// With the time at which the exchange has to be over.
-    pub fn new(exchange: Rc<Exchange>, ending: Ending, deadline: Option<Instant>) -> ResponseStream {
+    pub fn new(
+        exchange: Rc<Exchange>,
+        ending: Ending,
+        deadline: Option<Instant>,
+    ) -> ResponseStream {
         let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
-        ResponseStream { exchange, deadline, ready: Buffer::default(), last: false, _ending: ending }
+        ResponseStream {
+            exchange,
+            deadline,
+            ready: Buffer::default(),
+            last: false,
+            _ending: ending,
+        }
     }
 
     fn poll_piece(
@@ -262,11 +273,11 @@ impl ResponseStream {
             let mut chain = exchange.chain.borrow_mut();
             chain.pump();
             if chain.is_terminal() {
-                exchange.facts.borrow_mut().flags |= Flags::LR;
+                exchange.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
                 return cut("a filter ended the exchange");
             }
             if exchange.broken.get() == Some(Direction::Response) {
-                exchange.facts.borrow_mut().flags |= Flags::UC;
+                exchange.facts.borrow_mut().flags.insert(Flags::UPSTREAM_CONNECTION_TERMINATION);
                 return cut("the upstream broke off");
             }
             match chain.take_passed(Direction::Response) {
@@ -277,6 +288,10 @@ impl ResponseStream {
                 Some(Passed::Trailers(map)) => {
                     self.last = true;
                     exchange.facts.borrow_mut().trailed(&map);
+                    if !exchange.carries_trailers.get() {
+                        exchange.generation.meters.trailers_dropped("response");
+                        return Poll::Ready(None);
+                    }
                     return Poll::Ready(Some(Ok(Frame::trailers(map))));
                 }
                 Some(Passed::Headers { .. }) => {}
@@ -302,13 +317,15 @@ impl HttpBody for ResponseStream {
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
-            this.exchange.facts.borrow_mut().flags |= Flags::UT;
+            this.exchange.facts.borrow_mut().flags.insert(Flags::UPSTREAM_TIMEOUT);
             return cut("the request took too long");
         }
         let frame = ready!(this.poll_piece(context));
         let mut facts = this.exchange.facts.borrow_mut();
         match &frame {
-            Some(Ok(frame)) => facts.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Ok(frame)) => {
+                facts.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64)
+            }
             Some(Err(_)) => facts.cut = true,
             None => {}
         }

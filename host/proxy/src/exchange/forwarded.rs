@@ -11,7 +11,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Adds the peer, the scheme and a request id; returns the client's address. With no trusted hops, what the client
 /// itself claims counts for nothing: scheme and id are replaced, and the client is the peer.
-pub fn stamp(headers: &mut HeaderMap, peer: SocketAddr, scheme: &'static str, trusted_hops: usize) -> SocketAddr {
+pub fn stamp(
+    headers: &mut HeaderMap,
+    peer: SocketAddr,
+    scheme: &'static str,
+    trusted_hops: usize,
+) -> SocketAddr {
     let client = client_address(headers, peer, trusted_hops);
     append_peer(headers, peer.ip());
     let trusted = trusted_hops > 0;
@@ -69,7 +74,8 @@ fn request_id() -> HeaderValue {
     let random = fastrand::u128(..);
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    let text = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    let text =
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Uri, Version};
@@ -82,7 +82,9 @@ fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, 
         return bad("more than one host header");
     }
     let authority = match (uri.authority(), host) {
-        (Some(target), Some(host)) if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) => {
+        (Some(target), Some(host))
+            if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) =>
+        {
             return bad("host header and request target disagree");
         }
         (Some(target), _) => Bytes::copy_from_slice(target.as_str().as_bytes()),
@@ -103,7 +105,9 @@ fn is_authority_byte(byte: u8) -> bool {
 
 fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
     let upgrade = match version {
-        Version::HTTP_11 if has_token(headers, &CONNECTION, "upgrade") => headers.get(UPGRADE).cloned(),
+        Version::HTTP_11 if has_token(headers, &CONNECTION, "upgrade") => {
+            headers.get(UPGRADE).cloned()
+        }
         _ => None,
     };
     // An upgrade to h2c is an offer that a proxy may leave alone: RFC 9113 has dropped it.

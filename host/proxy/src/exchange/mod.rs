@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRAILER};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRAILER};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -28,6 +27,7 @@ use tokio::time::timeout_at;
 
 use crate::body::Body;
 use crate::chain::{Chain, Local, Mailbox, Party, Passed, Terminal};
+use crate::clock::InFlight;
 use crate::facts::Flags;
 use crate::generation::Generation;
 use crate::reply::{self, Dialect, Failure};
@@ -46,6 +46,8 @@ pub struct Client {
     pub listener: ListenerIndex,
     /// The connection is about to end: say so in the response.
     pub closing: bool,
+    /// Dropped at the end of the exchange.
+    pub in_flight: InFlight,
 }
 
 /// The exchange cannot be answered: the connection (HTTP/1) or the stream (HTTP/2) is reset.
@@ -55,7 +57,6 @@ pub struct Reset;
 
 /// What the parts of one exchange share: whoever works towards the response, the body on its way up, and the body on
 /// its way down.
-#[derive(Debug)]
 struct Exchange {
     generation: Rc<Generation>,
     local: Rc<Local>,
@@ -75,10 +76,16 @@ struct Exchange {
     closing: bool,
     started: Instant,
     ended: Cell<bool>,
+    /// A body that broke off.
+    broken: Cell<Option<Direction>>,
+    /// When `timeouts.backendRequest` of the last attempt is over.
+    attempt_deadline: Cell<Option<Instant>>,
+    in_flight: Cell<Option<InFlight>>,
+    /// The client gets trailers: by HTTP/2, or because the head announces them.
+    carries_trailers: Cell<bool>,
 }
 
 /// Ends the exchange when dropped: by whoever holds it last on the way to the client.
-#[derive(Debug)]
 struct Ending(Rc<Exchange>);
 
 impl Drop for Ending {
@@ -105,17 +112,18 @@ pub async fn serve(
     let (mut head, hop) = match head::accept(parts, client.connection.tls.is_some()) {
         Ok(accepted) => accepted,
         Err(failure) => {
-            generation.meters.refused_head(&failure);
+            generation.meters.refused(client.listener, failure.status().as_str());
             tracing::debug!(peer = %client.connection.peer, "request refused: {}", failure.reason());
             let mut response = reply::respond(&failure, dialect);
-            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             return Ok(without_connection_fields(response, version));
         }
     };
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };
     let facts = Facts::of(&head, &generation, client.listener);
-    let address = forwarded::stamp(&mut head.headers, client.connection.peer, scheme, listener.trusted_hops);
+    let address =
+        forwarded::stamp(&mut head.headers, client.connection.peer, scheme, listener.trusted_hops);
     let direction = match listener.direction {
         ListenerDirection::Outbound => 2,
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
@@ -156,6 +164,10 @@ pub async fn serve(
         closing: client.closing,
         started: Instant::now(),
         ended: Cell::new(false),
+        broken: Cell::new(None),
+        attempt_deadline: Cell::new(None),
+        in_flight: Cell::new(Some(client.in_flight)),
+        carries_trailers: Cell::new(version == Version::HTTP_2),
         generation,
     });
     let ending = Ending(exchange.clone());
@@ -193,9 +205,9 @@ impl Exchange {
         hop: head::Hop,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<Body>, Reset> {
-        let mut ready = match self.request_phase().await {
+        let mut interruption = match self.request_phase().await {
             Ok(Ready::Upstream(selected, end)) => {
-                match self.upstream_phase(&selected, end, &hop, on_upgrade).await {
+                match self.upstream_phase_in_time(&selected, end, &hop, on_upgrade).await {
                     Ok(response) => return self.response_phase(response, ending, &hop).await,
                     Err(interruption) => interruption,
                 }
@@ -203,11 +215,11 @@ impl Exchange {
             Ok(Ready::Own(response)) => return self.response_phase(response, ending, &hop).await,
             Err(interruption) => interruption,
         };
-        if let Interruption::Terminal(Terminal::Close(_)) = ready {
-            self.facts.borrow_mut().flags |= Flags::LR;
+        if let Interruption::Terminal(Terminal::Close(_)) = interruption {
+            self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
             return Err(Reset);
         }
-        let response = self.answer(&mut ready);
+        let response = self.answer(&mut interruption).map(Inlet::Own);
         self.response_phase(response, ending, &hop).await
     }
 
@@ -218,7 +230,7 @@ impl Exchange {
             self.note_route(self.select().as_ref());
         }
         self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
-        self.wait_head(Direction::Request).await.map_err(Interruption::Terminal)?;
+        self.wait_head(Direction::Request).await?;
         let Some(selected) = self.select() else {
             return Err(Interruption::Failure(Failure::NoRoute));
         };
@@ -234,7 +246,7 @@ impl Exchange {
         if !slots.is_empty() {
             self.chain.borrow_mut().extend(&slots);
         }
-        let end = self.take_head(Direction::Request).await.map_err(Interruption::Terminal)?;
+        let end = self.take_head(Direction::Request).await?;
         let redirect = selected.rule.filters.iter().find_map(|filter| match filter {
             RouteFilter::Redirect(redirect) => Some(redirect),
             _ => None,
@@ -242,10 +254,11 @@ impl Exchange {
         match redirect {
             Some(redirect) => {
                 let port = self.generation.snapshot.listeners[self.listener].address.port();
-                let location =
-                    self.with_request(|head| route::location(redirect, head, &selected.prefix, port));
+                let location = self
+                    .with_request(|head| route::location(redirect, head, &selected.prefix, port));
                 self.facts.borrow_mut().details = "direct_response".into();
-                Ok(Ready::Own(reply::redirect(redirect.status, &location.unwrap_or_default())))
+                let response = reply::redirect(redirect.status, &location.unwrap_or_default());
+                Ok(Ready::Own(response.map(Inlet::Own)))
             }
             None => Ok(Ready::Upstream(selected, end)),
         }
@@ -254,52 +267,55 @@ impl Exchange {
     /// Sends the response through the filters and to the client.
     async fn response_phase(
         self: &Rc<Self>,
-        response: Response<Body>,
+        response: Response<Inlet>,
         ending: Ending,
         hop: &head::Hop,
     ) -> Result<Response<Body>, Reset> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.finished(response, ending));
+            return Ok(self.finished(response.map(|_| Body::Empty), ending));
         }
         let (mut parts, body) = response.into_parts();
         head::strip_hop_by_hop(&mut parts.headers);
-        let end = body.is_end_stream() || self.has_no_body(parts.status);
-        *self.response_body.borrow_mut() = if end { Inlet::Ended } else { Inlet::Upstream(body) };
+        let end = body.is_end() || self.has_no_body(parts.status);
+        *self.response_body.borrow_mut() = if end { Inlet::Ended } else { body };
         self.local.with(self.key, |stream| {
             stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
         });
         self.chain.borrow_mut().feed_head(Direction::Response, end);
-        let end = match self.wait_response().await {
-            Ok(()) => match self.take_head(Direction::Response).await {
-                Ok(end) => end,
-                Err(terminal) => return self.replace(terminal, ending),
-            },
-            Err(terminal) => return self.replace(terminal, ending),
-        };
-        Ok(self.forward_response(end, ending, hop))
-    }
-
-    async fn wait_response(&self) -> Result<(), Terminal> {
-        self.wait_head(Direction::Response).await
+        match self.take_head(Direction::Response).await {
+            Ok(end) => Ok(self.forward_response(end, ending, hop)),
+            Err(interruption) => self.replace(interruption, ending),
+        }
     }
 
     /// A filter ends the exchange while the response passes the filters: its answer goes out past them.
-    fn replace(self: &Rc<Self>, terminal: Terminal, ending: Ending) -> Result<Response<Body>, Reset> {
-        if let Terminal::Close(_) = terminal {
-            self.facts.borrow_mut().flags |= Flags::LR;
+    fn replace(
+        &self,
+        mut interruption: Interruption,
+        ending: Ending,
+    ) -> Result<Response<Body>, Reset> {
+        if let Interruption::Terminal(Terminal::Close(_)) = interruption {
+            self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
             return Err(Reset);
         }
         *self.response_body.borrow_mut() = Inlet::Ended;
-        let response = self.answer(&mut Interruption::Terminal(terminal));
+        let response = self.answer(&mut interruption);
         Ok(self.finished(response, ending))
     }
 
     /// The answer of ours for what stands in the way.
     fn answer(&self, interruption: &mut Interruption) -> Response<Body> {
+        if let Interruption::Terminal(terminal) = interruption {
+            tracing::debug!(filter = %terminal.filter(), "a filter ends the exchange");
+        }
         let failure = match interruption {
             Interruption::Failure(failure) => failure.clone(),
-            Interruption::Terminal(Terminal::TooLarge(_, Direction::Request)) => Failure::RequestTooLarge,
-            Interruption::Terminal(Terminal::TooLarge(_, Direction::Response)) => Failure::ResponseTooLarge,
+            Interruption::Terminal(Terminal::TooLarge(_, Direction::Request)) => {
+                Failure::RequestTooLarge
+            }
+            Interruption::Terminal(Terminal::TooLarge(_, Direction::Response)) => {
+                Failure::ResponseTooLarge
+            }
             Interruption::Terminal(Terminal::Reply(_, guest)) => {
                 let mut facts = self.facts.borrow_mut();
                 facts.details = match guest.details.is_empty() {
@@ -325,7 +341,7 @@ impl Exchange {
     }
 
     /// Waits until the head has passed all filters. The body is read meanwhile only as far as filters ask for it.
-    async fn wait_head(&self, direction: Direction) -> Result<(), Terminal> {
+    async fn wait_head(&self, direction: Direction) -> Result<(), Interruption> {
         poll_fn(|context| {
             self.poll_until(direction, context, |chain| {
                 matches!(chain.passed(direction), Some(Passed::Headers { .. }))
@@ -336,7 +352,7 @@ impl Exchange {
 
     /// Takes the head once it may go: one that declares a length waits for the first piece of a body that a filter sees,
     /// since the filter may change it.
-    async fn take_head(&self, direction: Direction) -> Result<bool, Terminal> {
+    async fn take_head(&self, direction: Direction) -> Result<bool, Interruption> {
         let declared = self.declared_length(direction);
         let waits = declared && self.chain.borrow().sees_body(direction);
         poll_fn(|context| {
@@ -361,13 +377,16 @@ impl Exchange {
         direction: Direction,
         context: &mut Context<'_>,
         done: impl Fn(&Chain) -> bool,
-    ) -> Poll<Result<(), Terminal>> {
+    ) -> Poll<Result<(), Interruption>> {
         self.mailbox.wait(Party::Head, context);
         loop {
             let mut chain = self.chain.borrow_mut();
             chain.pump();
             if let Some(terminal) = chain.take_terminal() {
-                return Poll::Ready(Err(terminal));
+                return Poll::Ready(Err(Interruption::Terminal(terminal)));
+            }
+            if let Some(direction) = self.broken.get() {
+                return Poll::Ready(Err(attempt::broken_off(direction)));
             }
             if done(&chain) {
                 return Poll::Ready(Ok(()));
@@ -383,9 +402,10 @@ impl Exchange {
     fn declared_length(&self, direction: Direction) -> bool {
         let has = |stream: &mut HttpStream| match direction {
             Direction::Request => stream.request.headers.contains_key(CONTENT_LENGTH),
-            Direction::Response => {
-                stream.response.as_ref().is_some_and(|head| head.headers.contains_key(CONTENT_LENGTH))
-            }
+            Direction::Response => stream
+                .response
+                .as_ref()
+                .is_some_and(|head| head.headers.contains_key(CONTENT_LENGTH)),
         };
         self.local.with(self.key, has).unwrap_or(false)
     }
@@ -414,12 +434,14 @@ impl Exchange {
 
     /// Whether the length in the head is not that of a body which follows.
     fn is_head_only(&self, direction: Direction) -> bool {
-        let status = || self.local.with(self.key, |stream| stream.response.as_ref().map(|head| head.status));
+        let status =
+            || self.local.with(self.key, |stream| stream.response.as_ref().map(|head| head.status));
         direction == Direction::Response && self.has_no_body(status().flatten().unwrap_or_default())
     }
 
     fn has_no_body(&self, status: StatusCode) -> bool {
-        self.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
     fn select(&self) -> Option<Selected> {
@@ -437,13 +459,19 @@ impl Exchange {
     }
 
     /// The response as the filters left it.
-    fn forward_response(self: &Rc<Self>, end: bool, ending: Ending, hop: &head::Hop) -> Response<Body> {
+    fn forward_response(
+        self: &Rc<Self>,
+        end: bool,
+        ending: Ending,
+        hop: &head::Hop,
+    ) -> Response<Body> {
         let filtered = !self.chain.borrow().is_empty();
         let head = self.local.with(self.key, |stream| {
             stream.response_sent = true;
             let head = stream.response.as_mut()?;
             // Guests may still read it.
-            let headers = if filtered { head.headers.clone() } else { std::mem::take(&mut head.headers) };
+            let headers =
+                if filtered { head.headers.clone() } else { std::mem::take(&mut head.headers) };
             Some((head.status, headers))
         });
         let (status, headers) = head.flatten().unwrap_or_default();
@@ -451,8 +479,11 @@ impl Exchange {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         self.facts.borrow_mut().responded(&response);
-        if self.version != Version::HTTP_2 && hop.trailers && self.dialect == Dialect::Grpc {
-            announce_trailers(&mut response);
+        if self.version == Version::HTTP_11 && hop.trailers {
+            if self.dialect == Dialect::Grpc {
+                announce_trailers(&mut response);
+            }
+            self.carries_trailers.set(response.headers().contains_key(TRAILER));
         }
         if end {
             return self.finished(response, ending);
@@ -472,7 +503,8 @@ impl Exchange {
         self.local.with(self.key, |stream| match &mut stream.response {
             Some(head) => head.status = response.status(),
             None => {
-                let head = ResponseHead { status: response.status(), headers: response.headers().clone() };
+                let head =
+                    ResponseHead { status: response.status(), headers: response.headers().clone() };
                 stream.response = Some(head);
             }
         });
@@ -481,17 +513,49 @@ impl Exchange {
     }
 
     fn closing_note(&self, mut response: Response<Body>) -> Response<Body> {
-        if self.closing && self.version != Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        if self.closing
+            && self.version != Version::HTTP_2
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
 
+    async fn upstream_phase_in_time(
+        self: &Rc<Self>,
+        selected: &Selected,
+        bodyless: bool,
+        hop: &head::Hop,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<Inlet>, Interruption> {
+        let phase = self.upstream_phase(selected, bodyless, hop, on_upgrade);
+        let Some(deadline) = self.request_deadline() else { return phase.await };
+        match timeout_at(deadline.into(), phase).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.timed_out("request");
+                Err(Interruption::Failure(Failure::RequestTimeout))
+            }
+        }
+    }
+
     /// When `timeouts.request` is over.
-    fn deadline(&self) -> Option<Instant> {
+    fn request_deadline(&self) -> Option<Instant> {
         let facts = self.facts.borrow();
         let timeout = facts.rule.as_ref()?.timeouts.request?;
         self.started.checked_add(timeout)
+    }
+
+    /// When the response has to have reached its end.
+    fn deadline(&self) -> Option<Instant> {
+        self.request_deadline().into_iter().chain(self.attempt_deadline.get()).min()
+    }
+
+    fn timed_out(&self, kind: &str) {
+        let facts = self.facts.borrow();
+        let backend = facts.backend.as_ref().map_or("", |backend| &*backend.name);
+        self.generation.meters.timed_out(backend, kind);
     }
 
     /// The end, once: guests log, the contexts go, the access log gets its line.
@@ -506,6 +570,7 @@ impl Exchange {
         self.record();
         self.local.remove(self.key);
         self.mailbox.wake();
+        self.in_flight.take();
     }
 }
 
@@ -514,11 +579,12 @@ enum Ready {
     /// Goes to a backend of this rule; the flag says that the request has no body.
     Upstream(Selected, bool),
     /// Is answered by us.
-    Own(Response<Body>),
+    Own(Response<Inlet>),
 }
 
 /// HTTP/1 carries only trailers that the head announces.
 fn announce_trailers(response: &mut Response<Body>) {
-    const NAMES: HeaderValue = HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+    const NAMES: HeaderValue =
+        HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
     response.headers_mut().entry(TRAILER).or_insert(NAMES);
 }

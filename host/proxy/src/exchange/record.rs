@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, USER_AGENT};
-use http::{Response, StatusCode};
-use portcullis_vm::{ConnectionAttributes, RequestHead, TlsAttributes};
+use http::{Method, Response, StatusCode};
+use portcullis_vm::{ConnectionAttributes, RequestHead};
 
 use super::Exchange;
-use crate::facts::{Flags, Record, Verdict};
-use crate::generation::Generation;
+use crate::facts::{Flags, Record, Text};
+use crate::generation::{Generation, Outcome};
 use crate::reply::Failure;
 use crate::snapshot::{Backend, ListenerIndex, Rule};
 
@@ -46,25 +47,25 @@ pub struct Facts {
     /// The response was broken off by us or by the upstream.
     pub cut: bool,
     request_bytes: u64,
-    grpc_status: Option<u16>,
+    grpc_status: Option<u32>,
     original: Option<Box<Original>>,
 }
 
 /// The request as the client sent it; kept only for the access log.
 #[derive(Debug)]
 struct Original {
-    method: String,
-    authority: String,
-    path: String,
-    scheme: String,
-    user_agent: Option<String>,
-    forwarded_for: Option<String>,
+    method: Method,
+    authority: Text,
+    path: Text,
+    user_agent: Option<Text>,
+    forwarded_for: Option<Text>,
 }
 
 impl Facts {
     /// At the start of an exchange, before anything has touched its head.
     pub fn of(head: &RequestHead, generation: &Generation, listener: ListenerIndex) -> Facts {
         generation.meters.begun(listener);
+        generation.tally.exchanges.fetch_add(1, Ordering::Relaxed);
         Facts {
             flags: Flags::default(),
             details: Cow::Borrowed("via_upstream"),
@@ -92,7 +93,7 @@ impl Facts {
 
     /// The answer is ours.
     pub fn failed(&mut self, failure: &Failure) {
-        self.flags |= failure.flags();
+        self.flags.insert(failure.flags());
         self.details = Cow::Borrowed(failure.details());
         self.code = Some(failure.code());
     }
@@ -112,13 +113,12 @@ impl Facts {
 
 impl Original {
     fn of(head: &RequestHead) -> Original {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let header = |name: &HeaderName| head.headers.get(name).map(|value| text(value.as_bytes()));
+        let header =
+            |name: &HeaderName| head.headers.get(name).map(|value| Text::of(value.as_bytes()));
         Original {
-            method: head.method.to_string(),
-            authority: text(&head.authority),
-            path: text(&head.path),
-            scheme: text(&head.scheme),
+            method: head.method.clone(),
+            authority: Text::of(&head.authority),
+            path: Text::of(&head.path),
             user_agent: header(&USER_AGENT),
             forwarded_for: header(&FORWARDED_FOR),
         }
@@ -130,7 +130,7 @@ impl Exchange {
     pub(super) fn seal_attributes(&self) {
         let mut facts = self.facts.borrow_mut();
         if !facts.completed && !facts.cut && facts.flags.is_empty() {
-            facts.flags |= Flags::DC;
+            facts.flags.insert(Flags::DOWNSTREAM_TERMINATION);
         }
         self.local.with(self.key, |stream| {
             let attributes = &mut stream.attributes;
@@ -146,53 +146,59 @@ impl Exchange {
     pub(super) fn record(&self) {
         let mut facts = self.facts.borrow_mut();
         let duration = self.started.elapsed();
-        self.generation.meters.ended(self.listener, &facts, duration);
-        let (Some(log), Some(original)) = (&self.generation.access_log, facts.original.take()) else { return };
-        let facts = &*facts;
+        let outcome = Outcome {
+            rule: facts.rule.as_ref(),
+            backend: facts.backend.as_ref().map(|backend| &backend.name),
+            status: facts.status,
+            flags: facts.flags,
+            duration,
+        };
+        self.generation.meters.ended(self.listener, &outcome);
+        self.generation.tally.exchanges.fetch_sub(1, Ordering::Relaxed);
+        let (Some(log), Some(original)) = (&self.generation.access_log, facts.original.take())
+        else {
+            return;
+        };
         let known = self.local.with(self.key, |stream| {
-            let id = stream.request.headers.get(&REQUEST_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into());
-            (id.unwrap_or_default(), stream.attributes.clone())
+            let id = stream.request.headers.get(&REQUEST_ID).map(|id| Text::of(id.as_bytes()));
+            (id, stream.attributes.clone())
         });
         let Some((request_id, attributes)) = known else { return };
         let tls = attributes.connection.tls.as_ref();
-        let verdict = |(filter, outcome): (Arc<str>, String)| Verdict { filter, outcome: outcome.into() };
+        let upstream = facts.upstream.as_ref();
         log.log(Record {
-            start: attributes.started,
+            started: attributes.started,
             duration,
-            upstream_latency: facts.upstream_latency,
-            method: original.method,
-            scheme: original.scheme,
-            authority: original.authority,
-            path: original.path,
-            protocol: attributes.protocol,
-            status: facts.status.map(|status| status.as_u16()),
-            request_bytes: facts.request_bytes,
-            response_bytes: facts.response_bytes,
-            request_id,
-            client: attributes.client,
+            upstream_duration: facts.upstream_latency,
+            generation: self.generation.snapshot.generation,
+            listener: self.generation.listener_name(self.listener),
+            route: facts.rule.as_ref().map(|rule| rule.name.clone()),
+            backend: facts.backend.as_ref().map(|backend| backend.name.clone()),
+            upstream_peer: upstream.map(|upstream| upstream.peer),
+            upstream_local: upstream.map(|upstream| upstream.local),
+            upstream_failure: attributes.upstream_failure.as_deref().map(Text::from),
+            attempts: facts.attempts,
             peer: attributes.connection.peer,
             local: attributes.connection.local,
-            listener: self.generation.listener_name(self.listener),
-            route: attributes.route_name,
-            rule: facts.rule.as_ref().map(|rule| rule.name.clone()),
-            backend: facts.backend.as_ref().map(|backend| backend.name.clone()),
-            endpoint: facts.upstream.as_ref().map(|upstream| upstream.peer),
-            attempts: facts.attempts,
-            flags: facts.flags,
-            code: facts.code,
-            details: facts.details.clone(),
+            client: attributes.client,
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()).map(Text::from),
+            mutual_tls: tls.is_some_and(|tls| tls.mutual),
+            protocol: attributes.protocol,
+            scheme: if tls.is_some() { "https" } else { "http" },
+            method: original.method,
+            authority: original.authority,
+            path: original.path,
             user_agent: original.user_agent,
             forwarded_for: original.forwarded_for,
+            request_id,
+            request_bytes: facts.request_bytes,
+            status: facts.status,
             grpc_status: facts.grpc_status,
-            verdicts: self.chain.borrow().verdicts().into_iter().map(verdict).collect(),
-            generation: self.generation.snapshot.generation,
-            tls_version: tls.map(|tls| tls.version.clone()),
-            peer_identity: tls.and_then(identity),
+            response_bytes: facts.response_bytes,
+            flags: facts.flags,
+            details: Some(Text::from(&*facts.details)),
+            code: facts.code,
+            filters: self.chain.borrow().verdicts(),
         });
     }
 }
-
-fn identity(tls: &TlsAttributes) -> Option<String> {
-    tls.peer_uris.first().or(tls.peer_dns_names.first()).or(tls.peer_subject.as_ref()).cloned()
-}
-

@@ -3,11 +3,11 @@
 
 use http::Response;
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio::task::spawn_local;
 
 use super::body::Inlet;
-use crate::io::HyperIo;
 use crate::upstream::ResponseBody;
 
 /// Passes the upstream's 101 on and joins the two connections as soon as both have switched.
@@ -18,7 +18,7 @@ pub fn establish(mut response: Response<ResponseBody>, client: OnUpgrade) -> Res
             Ok(both) => both,
             Err(error) => return tracing::debug!("an upgrade was not completed: {error}"),
         };
-        let (mut client, mut upstream) = (HyperIo::new(client), HyperIo::new(upstream));
+        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
             tracing::debug!("a tunnel broke: {error}");
         }

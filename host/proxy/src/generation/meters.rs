@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::facts::Flags;
-use crate::observe::families::{PROTOCOL_ERRORS, REQUESTS_ACTIVE, RETRIES, TIMEOUTS, TRAILERS_DROPPED};
+use crate::observe::families::{
+    PROTOCOL_ERRORS, REQUESTS_ACTIVE, RETRIES, TIMEOUTS, TRAILERS_DROPPED,
+};
 use crate::observe::{Gauge, Registry, RequestCounts};
 use crate::snapshot::{ListenerIndex, Rule, Snapshot};
 
@@ -64,10 +66,19 @@ impl Meters {
     pub fn ended(&self, listener: ListenerIndex, outcome: &Outcome<'_>) {
         self.listeners[listener].1.add(-1);
         let key = (listener, outcome.rule.map_or(0, |rule| Arc::as_ptr(rule) as usize));
-        let counts = self.counts.borrow_mut().entry(key).or_insert_with(|| {
-            let route = outcome.rule.map_or_else(|| Arc::from(""), |rule| rule.name.clone());
-            Rc::new(RequestCounts::new(self.registry.clone(), self.listener_name(listener), route))
-        }).clone();
+        let counts = self
+            .counts
+            .borrow_mut()
+            .entry(key)
+            .or_insert_with(|| {
+                let route = outcome.rule.map_or_else(|| Arc::from(""), |rule| rule.name.clone());
+                Rc::new(RequestCounts::new(
+                    self.registry.clone(),
+                    self.listener_name(listener),
+                    route,
+                ))
+            })
+            .clone();
         counts.record(outcome.backend, outcome.status, outcome.flags, outcome.duration);
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 
 use portcullis_vm::Plugin;
 
-pub use meters::Meters;
+pub use meters::{Meters, Outcome};
 
 use crate::chain::{Builder, Local, Slot, SlotId};
 use crate::observe::{AccessLogger, Registry};
@@ -43,7 +43,6 @@ pub struct Generation {
 }
 
 /// What a worker gets to bring a snapshot to life. Made outside the worker.
-#[derive(Debug)]
 pub struct Parts {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
@@ -105,20 +104,36 @@ impl Generation {
                     Slot::new(id, plugin, world, upstreams.clone(), local.clone(), builder.clone())
                 }
                 None => previous
-                    .and_then(|previous| previous.slots.iter().find(|slot| slot.filter.same_plugin(filter)))
+                    .and_then(|previous| {
+                        previous.slots.iter().find(|slot| slot.filter.same_plugin(filter))
+                    })
                     .cloned()
                     .ok_or_else(|| filter.name.clone())?,
             };
             slots.push(slot);
         }
         slots.iter().for_each(|slot| slot.adopt());
-        let chain = |listener: &Arc<Listener>| listener.filters.iter().map(|index| slots[*index].clone()).collect();
+        let chain = |listener: &Arc<Listener>| {
+            listener.filters.iter().map(|index| slots[*index].clone()).collect()
+        };
         let chains = snapshot.listeners.iter().map(chain).collect();
         let name = |(index, listener): (usize, &Arc<Listener>)| (listener.name.clone(), index);
         let listeners = snapshot.listeners.iter().enumerate().map(name).collect();
         let meters = Meters::new(&snapshot, registry);
         let local = local.clone();
-        Ok(Generation { snapshot, clusters, local, access_log, tally, meters, upstreams, tables, slots, chains, listeners })
+        Ok(Generation {
+            snapshot,
+            clusters,
+            local,
+            access_log,
+            tally,
+            meters,
+            upstreams,
+            tables,
+            slots,
+            chains,
+            listeners,
+        })
     }
 
     /// New exchanges see this generation from now on: filters that were carried over call its backends.

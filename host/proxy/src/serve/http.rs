@@ -9,16 +9,16 @@ use std::task::Poll;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use portcullis_vm::ConnectionAttributes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
 use super::io::Metered;
-use super::watch::{Expiry, Watch};
 use super::{LocalExecutor, Reception, Stage};
 use crate::body::Body;
+use crate::clock::{Expiry, InFlight, Watch};
 use crate::exchange::{self, Client, Reset};
 use crate::snapshot::Limits;
 
@@ -69,8 +69,9 @@ impl Reception {
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).pipeline_flush(true);
         builder.max_buf_size(limits.request_header_bytes.max(SMALLEST_BUFFER));
-        let service = service_fn(|request| self.answer(&attributes, &watch, request));
-        let mut connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let service = Reception::service(self.clone(), attributes, watch.clone());
+        let mut connection =
+            builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let left = self
             .attend(&watch, &limits, &mut connection, |connection| connection.graceful_shutdown())
             .await;
@@ -103,16 +104,15 @@ impl Reception {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX));
-        let reception = self.clone();
-        let requests = watch.clone();
-        let service = service_fn(move |request| {
-            let (reception, attributes, watch) = (reception.clone(), attributes.clone(), requests.clone());
-            async move { reception.answer(&attributes, &watch, request).await }
-        });
+        let service = Reception::service(self.clone(), attributes, watch.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let shutdown = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
-        match self.attend(&watch, &limits, &mut connection, |connection| shutdown(connection.as_mut())).await {
+        let left = self
+            .attend(&watch, &limits, &mut connection, |connection| {
+                connection.get_mut().as_mut().graceful_shutdown()
+            })
+            .await;
+        match left {
             Left::Ended(Ok(())) => {}
             Left::Ended(Err(error)) => self.note_error(&error),
             Left::Expired(_) => {
@@ -159,34 +159,34 @@ impl Reception {
         .await
     }
 
+    fn service(
+        reception: Rc<Reception>,
+        attributes: Arc<ConnectionAttributes>,
+        watch: Arc<Watch>,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Reset,
+        Future = impl Future<Output = Result<Response<Body>, Reset>> + 'static,
+    > {
+        service_fn(move |request| {
+            let (reception, attributes, watch) =
+                (reception.clone(), attributes.clone(), watch.clone());
+            async move { reception.answer(&attributes, &watch, request).await }
+        })
+    }
+
     async fn answer(
         self: &Rc<Self>,
         attributes: &Arc<ConnectionAttributes>,
         watch: &Arc<Watch>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Reset> {
-        let _in_flight = InFlight::new(watch.clone());
         let generation = self.generation.borrow().clone();
         let Some(listener) = generation.listener(&self.name) else { return Err(Reset) };
         let closing = *self.stage.borrow() >= Stage::Leaving;
-        let client = Client { connection: attributes.clone(), listener, closing };
+        let in_flight = InFlight::begin(watch);
+        let client = Client { connection: attributes.clone(), listener, closing, in_flight };
         exchange::serve(generation, client, request).await
     }
 }
-
-/// A request between its head and the head of its response.
-struct InFlight(Arc<Watch>);
-
-impl InFlight {
-    fn new(watch: Arc<Watch>) -> InFlight {
-        watch.request_begun();
-        InFlight(watch)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.request_ended();
-    }
-}
-

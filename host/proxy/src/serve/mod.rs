@@ -3,7 +3,6 @@
 
 mod http;
 mod io;
-mod watch;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -111,8 +110,9 @@ impl Reception {
     async fn serve(self: &Rc<Self>, stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
-        let attributes =
-            |tls: Option<TlsAttributes>| Arc::new(ConnectionAttributes { id: next_connection_id(), peer, local, tls });
+        let attributes = |tls: Option<TlsAttributes>| {
+            Arc::new(ConnectionAttributes { id: next_connection_id(), peer, local, tls })
+        };
         // A connection pins no generation: each of its exchanges does.
         let generation = self.generation.borrow().clone();
         let Some(listener) = generation.listener(&self.name) else { return Ok(()) };
@@ -124,7 +124,8 @@ impl Reception {
             let accepted = accepted.inspect_err(|_| self.handshakes_failed.increment())?;
             let http2 = accepted.http2;
             let attributes = attributes(Some(accepted.attributes));
-            let accepted = Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits };
+            let accepted =
+                Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits };
             match http2 {
                 true => self.http2(accepted).await,
                 false => self.http1(accepted).await,

@@ -17,7 +17,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use shared::{Inbox, Shared};
-pub use upstreams::Upstreams;
+pub use upstreams::{Upstreams, upstream_names};
 
 use upstreams::backend_name;
 
@@ -114,7 +114,11 @@ enum Existing {
 
 impl World {
     /// A filter that may call those of `upstreams` that it is allowed to.
-    pub fn new(running: Arc<Running>, process: Arc<Process>, upstreams: Arc<BTreeSet<String>>) -> World {
+    pub fn new(
+        running: Arc<Running>,
+        process: Arc<Process>,
+        upstreams: Arc<BTreeSet<String>>,
+    ) -> World {
         let upstreams = Arc::new(RwLock::new(Existing::Named(upstreams)));
         World { running, inbox: Arc::default(), process, upstreams }
     }

@@ -75,9 +75,10 @@ impl Shared {
 
     /// Finds or creates a queue; its arrivals are told to `inbox` from now on.
     pub fn register(&self, vm_id: &str, name: &[u8], inbox: &Arc<Inbox>) -> QueueId {
-        let id = *self.names.entry((vm_id.to_owned(), name.to_vec())).or_insert_with(|| {
-            QueueId(self.last_queue.fetch_add(1, Ordering::Relaxed) + 1)
-        });
+        let id = *self
+            .names
+            .entry((vm_id.to_owned(), name.to_vec()))
+            .or_insert_with(|| QueueId(self.last_queue.fetch_add(1, Ordering::Relaxed) + 1));
         self.queues.entry(id.0).or_default().inbox = Some(inbox.clone());
         id
     }

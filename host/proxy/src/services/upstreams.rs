@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use portcullis_vm::{CallOutcome, HttpCall};
 
+use crate::snapshot::Backend;
 use crate::upstream::{Cluster, call};
 
 /// Bytes of body that an answer to a guest's call may have.
@@ -20,17 +21,16 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// By the names of `clusters`. A plain name that several namespaces share means the one in `default`, else the first.
+    /// By the names of their backends. A plain name that several namespaces share means the one in `default`, else the
+    /// first.
     pub fn new(clusters: &[Rc<Cluster>]) -> Upstreams {
         let mut by_name = HashMap::new();
         for cluster in clusters {
-            let full = cluster.backend().name.to_string();
-            if let Some((namespace, name)) = full.split_once('/') {
-                if namespace == "default" {
-                    by_name.insert(name.to_owned(), cluster.clone());
-                } else {
-                    by_name.entry(name.to_owned()).or_insert_with(|| cluster.clone());
-                }
+            let (full, plain, preferred) = spellings(cluster.backend());
+            if preferred {
+                by_name.insert(plain, cluster.clone());
+            } else {
+                by_name.entry(plain).or_insert_with(|| cluster.clone());
             }
             by_name.insert(full, cluster.clone());
         }
@@ -55,6 +55,25 @@ impl Upstreams {
 
     fn find(&self, name: &str) -> Option<&Rc<Cluster>> {
         self.clusters.get(backend_name(name))
+    }
+}
+
+/// Every name by which guests can call these backends.
+pub fn upstream_names(backends: &[Arc<Backend>]) -> Arc<BTreeSet<String>> {
+    let both = |backend: &Arc<Backend>| {
+        let (full, plain, _) = spellings(backend);
+        [full, plain]
+    };
+    Arc::new(backends.iter().flat_map(both).collect())
+}
+
+/// `namespace/name`, `name`, and whether the plain name means this one before others.
+fn spellings(backend: &Backend) -> (String, String, bool) {
+    match backend.name.split_once('/') {
+        Some((namespace, name)) => {
+            (backend.name.to_string(), name.to_owned(), namespace == "default")
+        }
+        None => (backend.name.to_string(), backend.name.to_string(), true),
     }
 }
 

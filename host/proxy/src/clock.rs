@@ -1,5 +1,6 @@
 //! The clock of one client connection: since when a request's head is on its way, and since when nothing is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,24 +40,17 @@ impl Default for Watch {
 impl Watch {
     /// Bytes have arrived: outside a request they begin the next head.
     pub fn bytes_arrived(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+        if self.in_flight.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
             self.head_since.store(self.now() + 1, Ordering::Relaxed);
         }
     }
 
-    /// A head is complete.
-    pub fn request_begun(&self) {
-        self.head_since.store(0, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A response has been handed over to its end.
-    pub fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.idle_since.store(self.now(), Ordering::Relaxed);
-    }
-
-    /// What has run out, or how long nothing will.
+    /// How long nothing runs out.
+    ///
+    /// # Errors
+    /// What has run out.
     pub fn check(&self, limits: &Limits) -> Result<Duration, Expiry> {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return Ok(limits.request_header_timeout);
@@ -75,5 +69,25 @@ impl Watch {
 
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
+
+/// A request in flight: from its head to the end of its response.
+#[derive(Debug)]
+pub struct InFlight(Arc<Watch>);
+
+impl InFlight {
+    /// The head is complete.
+    pub fn begin(watch: &Arc<Watch>) -> InFlight {
+        watch.head_since.store(0, Ordering::Relaxed);
+        watch.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(watch.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
     }
 }

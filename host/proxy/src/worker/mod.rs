@@ -1,0 +1,189 @@
+//! The workers and the handle that steers them: publishing a snapshot in two phases, status, metrics, drain.
+
+mod listen;
+mod publish;
+mod report;
+mod thread;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread as threads;
+use std::time::{Duration, Instant};
+
+use portcullis_vm::{CallOutcome, Effect, Engine, Plugin, Streams, Trap};
+
+use crate::chain::Builder;
+use crate::error::Refusal;
+use crate::serve::Stage;
+use crate::services::{Process, World};
+use crate::snapshot::{Filter, Snapshot};
+
+use publish::Published;
+use thread::{Command, Worker};
+
+/// A worker that has not answered for so long is taken to be stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that serve traffic, at least 1.
+    pub workers: usize,
+    /// The one that compiled the snapshot's modules.
+    pub engine: Engine,
+}
+
+/// The running data plane. Cheap to clone; its methods block and are not for async contexts.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    process: Arc<Process>,
+    builder: Builder,
+    workers: Vec<Worker>,
+    /// Client connections of the process.
+    connections: Arc<AtomicUsize>,
+    published: Mutex<Published>,
+    ticking: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    /// Starts the workers and brings the first snapshot to life.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); nothing runs then.
+    pub fn start(options: Options, snapshot: Snapshot) -> Result<Proxy, Refusal> {
+        let process = Arc::new(Process::default());
+        let builder = Builder::start().map_err(thread_refused)?;
+        let connections = Arc::new(AtomicUsize::new(0));
+        let ticking = Arc::new(AtomicBool::new(true));
+        start_ticking(options.engine, ticking.clone()).map_err(thread_refused)?;
+        let workers = (0..options.workers.max(1))
+            .map(|index| {
+                Worker::start(index, builder.clone(), process.registry.clone(), connections.clone())
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(thread_refused)?;
+        let published = Mutex::new(Published::default());
+        let inner = Inner { process, builder, workers, connections, published, ticking };
+        let proxy = Proxy { inner: Arc::new(inner) };
+        proxy.publish(snapshot)?;
+        Ok(proxy)
+    }
+
+    /// Brings a snapshot to life on every worker, then switches all of them. Exchanges that have begun go on with what
+    /// they began with. Publishing is serialised.
+    ///
+    /// # Errors
+    /// What could not be brought to life; every worker then goes on as before.
+    pub fn publish(&self, snapshot: Snapshot) -> Result<(), Refusal> {
+        self.inner.publish(snapshot)
+    }
+
+    /// Starts and configures a filter off to the side: shared state and metrics are thrown away, callouts are accepted,
+    /// never sent, and completed once as failed.
+    ///
+    /// # Errors
+    /// What the filter died of, or that it refused its configuration.
+    pub fn rehearse(&self, filter: &Arc<Filter>) -> Result<(), Trap> {
+        rehearse(filter)
+    }
+
+    /// Name and bound address of each listener.
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.inner.published().addresses()
+    }
+
+    /// Writes access logs to reopened files, after a rotation.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = self.inner.published().access_log() {
+            log.reopen();
+        }
+    }
+
+    /// Says on every connection for `delay` that it ends, accepting new ones still; then accepts no more and waits until
+    /// nothing is in flight, at most for `timeout`. Returns whether everything had ended.
+    pub fn drain(&self, delay: Duration, timeout: Duration) -> bool {
+        self.inner.workers.iter().for_each(|worker| worker.send(Command::Stage(Stage::Leaving)));
+        threads::sleep(delay);
+        self.inner.workers.iter().for_each(|worker| worker.send(Command::Stage(Stage::Closing)));
+        let (sender, done) = channel();
+        for worker in &self.inner.workers {
+            let sender = sender.clone();
+            worker.send(Command::Drained(Box::new(move || {
+                let _nobody_waits = sender.send(());
+            })));
+        }
+        let drained = all_answer(&done, self.inner.workers.len(), timeout).is_ok();
+        if let Some(log) = self.inner.published().access_log() {
+            log.flush(Duration::from_secs(1));
+        }
+        drained
+    }
+}
+
+impl Inner {
+    fn published(&self) -> MutexGuard<'_, Published> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.ticking.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Starts, configures and ends a filter that nobody uses.
+fn rehearse(filter: &Arc<Filter>) -> Result<(), Trap> {
+    let world = World::rehearsal(filter);
+    let mut plugin = Plugin::start(&filter.module, filter.plugin.clone(), world.services())?;
+    let mut streams = Streams::default();
+    let mut calls = Vec::new();
+    while let Some(effect) = plugin.next_effect() {
+        if let Effect::HttpCall(call) = effect {
+            calls.push(call.id);
+        }
+    }
+    for call in calls {
+        plugin.http_call_response(&mut streams, call, CallOutcome::Failed)?;
+    }
+    plugin.done(&mut streams)?;
+    plugin.delete(&mut streams);
+    Ok(())
+}
+
+/// Waits for `count` answers; how many are missing after `patience`.
+fn all_answer<T>(answers: &Receiver<T>, count: usize, patience: Duration) -> Result<Vec<T>, usize> {
+    let deadline = Instant::now() + patience;
+    let mut received = Vec::with_capacity(count);
+    while received.len() < count {
+        match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(answer) => received.push(answer),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(count - received.len());
+            }
+        }
+    }
+    Ok(received)
+}
+
+/// Time limits of guests are counted in these ticks.
+fn start_ticking(engine: Engine, ticking: Arc<AtomicBool>) -> std::io::Result<()> {
+    threads::Builder::new().name("ticker".to_owned()).spawn(move || {
+        while ticking.load(Ordering::Relaxed) {
+            threads::sleep(Engine::TICK);
+            engine.tick();
+        }
+    })?;
+    Ok(())
+}
+
+fn thread_refused(error: std::io::Error) -> Refusal {
+    Refusal::Snapshot(format!("the system refuses a thread: {error}"))
+}

@@ -1,0 +1,268 @@
+//! One worker: a thread with a runtime of its own, its listening sockets, and the generation that new exchanges see.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder as Runtime, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep;
+
+use super::publish::ListenerKey;
+use crate::chain::{Builder, Local};
+use crate::generation::{Generation, Parts};
+use crate::observe::Registry;
+use crate::serve::{Reception, Stage};
+
+/// Guests run on this stack, 512 KiB deep at the most, under frames of ours.
+const STACK: usize = 4 << 20;
+/// After the system has refused to accept, for want of file descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a worker is reached.
+#[derive(Debug)]
+pub struct Worker {
+    /// Counts from 0.
+    pub index: usize,
+    commands: UnboundedSender<Command>,
+}
+
+/// What a worker is told.
+pub enum Command {
+    /// Take in a generation, without using it yet.
+    Prepare(Box<Prepare>),
+    /// Use it.
+    Switch,
+    /// Drop it.
+    Forget,
+    /// Treat connections so from now on.
+    Stage(Stage),
+    /// Call back when no connection is left.
+    Drained(Box<dyn FnOnce() + Send>),
+}
+
+/// A generation to take in.
+pub struct Prepare {
+    /// What it is made of.
+    pub parts: Parts,
+    /// For its new listeners.
+    pub sockets: HashMap<ListenerKey, StdListener>,
+    /// Answers; the name of a filter that could not be carried over.
+    pub done: Box<dyn FnOnce(Result<(), Arc<str>>) + Send>,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Command::Prepare(_) => "Prepare",
+            Command::Switch => "Switch",
+            Command::Forget => "Forget",
+            Command::Stage(_) => "Stage",
+            Command::Drained(_) => "Drained",
+        })
+    }
+}
+
+impl Worker {
+    /// Starts the thread. It ends when the handle is dropped.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a runtime.
+    pub fn start(
+        index: usize,
+        builder: Builder,
+        registry: Arc<Registry>,
+        connections: Arc<AtomicUsize>,
+    ) -> io::Result<Worker> {
+        let (commands, received) = unbounded_channel();
+        thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK).spawn(
+            move || {
+                let runtime = match Runtime::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default())
+                {
+                    Ok(runtime) => runtime,
+                    Err(error) => return tracing::error!("worker {index} has no runtime: {error}"),
+                };
+                let state = State {
+                    builder,
+                    registry,
+                    connections,
+                    local: Rc::new(Local::default()),
+                    current: None,
+                    prepared: None,
+                    listeners: HashMap::new(),
+                    slots: 0,
+                    stage: Stage::Open,
+                };
+                runtime.block_on(state.run(received));
+            },
+        )?;
+        Ok(Worker { index, commands })
+    }
+
+    /// Tells the worker; one that has ended hears nothing, and the missing answer is noticed.
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::error!("worker {} has ended", self.index);
+        }
+    }
+}
+
+struct State {
+    builder: Builder,
+    registry: Arc<Registry>,
+    connections: Arc<AtomicUsize>,
+    local: Rc<Local>,
+    current: Option<Rc<RefCell<Rc<Generation>>>>,
+    prepared: Option<(Generation, HashMap<ListenerKey, StdListener>)>,
+    listeners: HashMap<ListenerKey, Listening>,
+    slots: u64,
+    stage: Stage,
+}
+
+/// A listening socket that is being accepted from.
+struct Listening {
+    stage: watch::Sender<Stage>,
+    task: JoinHandle<()>,
+}
+
+impl State {
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Prepare(prepare) => self.prepare(*prepare),
+                Command::Switch => self.switch(),
+                Command::Forget => self.prepared = None,
+                Command::Stage(stage) => self.set_stage(stage),
+                Command::Drained(done) => self.when_drained(done),
+            }
+        }
+        self.local.end();
+    }
+
+    fn prepare(&mut self, prepare: Prepare) {
+        let current = self.current.as_ref().map(|current| current.borrow().clone());
+        let made = Generation::new(
+            prepare.parts,
+            current.as_deref(),
+            &self.local,
+            &self.builder,
+            &mut self.slots,
+            &self.registry,
+        );
+        let result = made.map(|generation| self.prepared = Some((generation, prepare.sockets)));
+        (prepare.done)(result);
+    }
+
+    fn switch(&mut self) {
+        let Some((generation, sockets)) = self.prepared.take() else { return };
+        generation.activate();
+        let generation = Rc::new(generation);
+        let gone: Vec<ListenerKey> = self
+            .listeners
+            .keys()
+            .filter(|(name, address)| {
+                let mut listeners = generation.snapshot.listeners.iter();
+                !listeners.any(|listener| listener.name == *name && listener.address == *address)
+            })
+            .cloned()
+            .collect();
+        let current = match &self.current {
+            Some(current) => {
+                current.replace(generation);
+                current.clone()
+            }
+            None => self.current.insert(Rc::new(RefCell::new(generation))).clone(),
+        };
+        for key in gone {
+            if let Some(listening) = self.listeners.remove(&key) {
+                listening.stage.send_replace(Stage::Closing);
+            }
+        }
+        for (key, socket) in sockets {
+            match self.listen(&key.0, socket, current.clone()) {
+                Ok(listening) => drop(self.listeners.insert(key, listening)),
+                Err(error) => {
+                    tracing::error!(listener = key.0, "cannot accept connections: {error}")
+                }
+            }
+        }
+    }
+
+    fn listen(
+        &self,
+        name: &str,
+        socket: StdListener,
+        current: Rc<RefCell<Rc<Generation>>>,
+    ) -> io::Result<Listening> {
+        let socket = TcpListener::from_std(socket)?;
+        let (stage, stages) = watch::channel(self.stage);
+        let reception = Reception::new(
+            name,
+            current,
+            stages.clone(),
+            self.connections.clone(),
+            self.registry.clone(),
+        );
+        Ok(Listening { stage, task: spawn_local(accept(socket, reception, stages)) })
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        self.stage = stage;
+        for listening in self.listeners.values() {
+            listening.stage.send_replace(stage);
+        }
+    }
+
+    /// A listener's stage is watched by its accepting task and by each of its connections.
+    fn when_drained(&mut self, done: Box<dyn FnOnce() + Send>) {
+        let listeners: Vec<_> = self.listeners.drain().map(|(_, listening)| listening).collect();
+        spawn_local(async move {
+            for Listening { stage, task } in listeners {
+                drop(task.await);
+                stage.closed().await;
+            }
+            done();
+        });
+    }
+}
+
+/// Accepts until the listener closes, and then what waits in its queue.
+async fn accept(socket: TcpListener, reception: Rc<Reception>, mut stage: watch::Receiver<Stage>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stage.wait_for(|stage| *stage == Stage::Closing) => break,
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) => reception.receive(stream),
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    while let Some(Ok((stream, _))) = now(socket.accept()).await {
+        reception.receive(stream);
+    }
+}
+
+/// The output of a future that is ready.
+async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
