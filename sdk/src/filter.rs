@@ -100,6 +100,9 @@ macro_rules! filter {
             const LOG: bool = $($crate::filter!(@is log $phase))||+;
         }
 
+        // Natively too, so that the compiler sees the filter in use.
+        const _: fn() = $crate::macros::install::<$filter>;
+
         #[cfg(target_arch = "wasm32")]
         $crate::macros::proxy_wasm::main! {{ $crate::macros::install::<$filter>(); }}
     };

@@ -24,7 +24,6 @@ type Task = Pin<Box<dyn Future<Output = Flow>>>;
 type Tasks = Rc<RefCell<BTreeMap<u32, Task>>>;
 
 /// Makes `F` this module's filter; called once, by [`filter!`](crate::filter!).
-#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "tests make roots themselves"))]
 pub fn install<F: Filter + Phases>() {
     // The host has its own threshold, and asking for it traps on some hosts.
     proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Trace);
