@@ -6,5 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod harness;
 mod layers;
 mod observe;
+mod traffic;
