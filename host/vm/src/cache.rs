@@ -1,16 +1,157 @@
-//! Compiled modules on disk.
+//! Compiled modules on disk, so that a restart need not compile again.
+//!
+//! A folder of its own, readable and writable by this user only. A file is named by the module's digest and the engine's
+//! fingerprint, carries a checksum over both and over its content, and is written under another name first. Whatever
+//! does not check out is treated as absent and compiled again, never loaded. Never touches the folder's other files.
 
-use std::path::Path;
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FileType, Mode, OFlags};
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::Engine;
 use crate::error::LoadError;
 
 /// A folder of compiled modules (0700, owner checked, no symlinks).
 #[derive(Clone, Debug)]
-pub struct Cache;
+pub struct Cache {
+    path: PathBuf,
+    folder: Arc<OwnedFd>,
+}
 
-#[allow(unused_variables, missing_docs, reason = "stub")]
+const MAGIC: &[u8; 16] = b"portcullis cwasm";
+const CHECKSUM: usize = 32;
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
 impl Cache {
+    /// Opens the folder, or creates it with mode 0700.
+    ///
+    /// # Errors
+    /// [`LoadError::Cache`]: it cannot be created, is a symlink or no folder, belongs to someone else, or others may
+    /// enter it.
     pub fn open(folder: &Path) -> Result<Cache, LoadError> {
-        todo!()
+        let refuse =
+            |problem: String| LoadError::Cache { path: folder.display().to_string(), problem };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|problem| refuse(problem.to_string()))?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let open = rustix::fs::open(folder, flags, Mode::empty())
+            .map_err(|problem| refuse(format!("not a folder that can be opened: {problem}")))?;
+        let stat = rustix::fs::fstat(&open).map_err(|problem| refuse(problem.to_string()))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(refuse(format!("belongs to user {}, not to this process", stat.st_uid)));
+        }
+        let mode = stat.st_mode & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(refuse(format!("mode is {mode:04o}, expected 0700")));
+        }
+        Ok(Cache { path: folder.to_owned(), folder: Arc::new(open) })
     }
+
+    /// The compiled form of the module with this digest, if it is here, sound, and made by an engine like this one.
+    pub(crate) fn load(&self, engine: &Engine, digest: [u8; 32]) -> Option<wasmtime::Module> {
+        let key = Key { digest, fingerprint: engine.fingerprint() };
+        let code = self.read(&key)?;
+        match deserialize(engine, &code) {
+            Ok(module) => Some(module),
+            Err(problem) => {
+                tracing::warn!(file = key.name(), %problem, "compiled module is not for this engine");
+                None
+            }
+        }
+    }
+
+    /// Stores a compiled module. A failure is logged: the next start compiles again.
+    pub(crate) fn store(&self, engine: &Engine, digest: [u8; 32], module: &wasmtime::Module) {
+        let key = Key { digest, fingerprint: engine.fingerprint() };
+        let stored = module
+            .serialize()
+            .map_err(|problem| problem.to_string())
+            .and_then(|code| self.write(&key, &code).map_err(|problem| problem.to_string()));
+        if let Err(problem) = stored {
+            let folder = self.path.display();
+            tracing::warn!(%folder, problem, "compiled module could not be cached");
+        }
+    }
+
+    fn read(&self, key: &Key) -> Option<Vec<u8>> {
+        let name = key.name();
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&self.folder, &name, flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&file).ok()?;
+        let ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+            && stat.st_mode & 0o022 == 0;
+        let mut bytes = Vec::new();
+        if ours {
+            File::from(file).read_to_end(&mut bytes).ok()?;
+        }
+        let sound = bytes
+            .strip_prefix(MAGIC)
+            .and_then(|rest| rest.split_at_checked(CHECKSUM))
+            .filter(|(checksum, code)| *checksum == key.checksum(code))
+            .map(|(_, code)| code.to_vec());
+        if sound.is_none() {
+            tracing::warn!(file = name, "compiled module is damaged or foreign");
+        }
+        sound
+    }
+
+    fn write(&self, key: &Key, code: &[u8]) -> std::io::Result<()> {
+        let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let draft = format!(".{}-{serial}.draft", std::process::id());
+        let flags =
+            OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mut file: File =
+            rustix::fs::openat(&self.folder, &draft, flags, Mode::RUSR | Mode::WUSR)?.into();
+        let written = [MAGIC.as_slice(), &key.checksum(code), code]
+            .into_iter()
+            .try_for_each(|part| file.write_all(part))
+            .and_then(|()| {
+                Ok(rustix::fs::renameat(&self.folder, &draft, &self.folder, key.name())?)
+            });
+        if written.is_err() {
+            let _ = rustix::fs::unlinkat(&self.folder, &draft, rustix::fs::AtFlags::empty());
+        }
+        written
+    }
+}
+
+struct Key {
+    digest: [u8; 32],
+    fingerprint: [u8; 32],
+}
+
+impl Key {
+    fn name(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        format!("{}-{}.cwasm", hex(&self.digest), hex(&self.fingerprint[..16]))
+    }
+
+    fn checksum(&self, code: &[u8]) -> [u8; CHECKSUM] {
+        Sha256::new()
+            .chain_update(self.digest)
+            .chain_update(self.fingerprint)
+            .chain_update(code)
+            .finalize()
+            .into()
+    }
+}
+
+#[allow(unsafe_code, reason = "loads code that this program compiled; the proof stands inside")]
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<wasmtime::Module> {
+    // SAFETY: `Module::deserialize` asks for bytes that `Module::serialize` produced. These were read once into memory
+    // that nobody else holds, from a regular file of this user in a folder that only this user may enter, and their
+    // SHA-256, taken together with the module's digest and the engine's fingerprint, is the one that `write` computed
+    // over what `serialize` returned. A torn, truncated, renamed or otherwise changed file has another checksum.
+    unsafe { wasmtime::Module::deserialize(engine.wasmtime(), code) }
 }

@@ -16,7 +16,11 @@ pub enum Direction {
     Response,
 }
 
-/// Identifies a callout within the instance that made it; never reused while the instance lives.
+/// A context of one exchange inside one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContextId(pub u32);
+
+/// Identifies a callout within the instance that made it; counts up, and is never that of another outstanding callout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u32);
 

@@ -1,19 +1,79 @@
-//! The wasmtime settings that every module and instance shares.
+//! The wasmtime settings that every module and instance shares: which Wasm a guest may use, how it is compiled, and how
+//! it is interrupted. Knows nothing of Proxy-Wasm.
+
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::error::LoadError;
 
 /// Compiles and runs modules. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine;
+pub struct Engine {
+    inner: wasmtime::Engine,
+    fingerprint: [u8; 32],
+}
 
-#[allow(unused_variables, missing_docs, reason = "stub")]
 impl Engine {
+    /// How often [`Engine::tick`] is to be called.
+    pub const TICK: Duration = Duration::from_millis(2);
+
+    const STACK: usize = 512 << 10;
+    const FRAMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+
+    /// An engine for this machine.
+    ///
+    /// # Errors
+    /// [`LoadError::Compile`]: the machine lacks what the compiler needs.
     pub fn new() -> Result<Engine, LoadError> {
-        todo!()
+        let mut config = wasmtime::Config::new();
+        config
+            .strategy(wasmtime::Strategy::Cranelift)
+            .cranelift_opt_level(wasmtime::OptLevel::Speed)
+            .epoch_interruption(true)
+            .max_wasm_stack(Self::STACK)
+            .memory_init_cow(true)
+            .generate_address_map(true)
+            .wasm_backtrace_max_frames(Some(Self::FRAMES))
+            .wasm_bulk_memory(true)
+            .wasm_multi_value(true)
+            .wasm_simd(true)
+            .wasm_memory64(false)
+            .wasm_multi_memory(false);
+        let inner = wasmtime::Engine::new(&config)
+            .map_err(|problem| LoadError::Compile(format!("{problem:#}")))?;
+        let mut fingerprint = Fingerprint(Sha256::new());
+        inner.precompile_compatibility_hash().hash(&mut fingerprint);
+        Ok(Engine { fingerprint: fingerprint.0.finalize().into(), inner })
     }
-    /// The embedder calls this every [`Engine::TICK`]; what running callbacks may use is counted in these.
+
+    /// The embedder calls this every [`Engine::TICK`] from a thread of its own; what running callbacks may use is
+    /// counted in these.
     pub fn tick(&self) {
-        todo!()
+        self.inner.increment_epoch();
     }
-    pub const TICK: std::time::Duration = std::time::Duration::from_millis(2);
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// Two engines with the same fingerprint can run each other's compiled modules.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+}
+
+/// Collects what wasmtime hashes, wide enough to be a file name that does not collide.
+struct Fingerprint(Sha256);
+
+impl Hasher for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong: with a module ([`LoadError`]), and with a running instance ([`Trap`]).
 
 use std::fmt;
+use std::time::Duration;
 
 /// Why a module cannot be used. Every variant has a stable code.
 #[derive(Debug, thiserror::Error)]
@@ -87,3 +88,22 @@ impl fmt::Display for Trap {
 }
 
 impl std::error::Error for Trap {}
+
+/// Why the host ends a callback before the guest does. Travels through wasmtime as its error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("used more than {0:?} of CPU time")]
+    Cpu(Duration),
+    #[error("took longer than {0:?}, the bound on elapsed time")]
+    Wall(Duration),
+    #[error("made the host hold more than the memory limit in {0}")]
+    Held(&'static str),
+    #[error("bad pointer in {0}")]
+    Pointer(&'static str),
+    #[error("called {0} from its memory allocator")]
+    Reentrant(&'static str),
+    #[error("proc_exit({0})")]
+    Exit(u32),
+    #[error("{0}")]
+    Abort(String),
+}

@@ -1,5 +1,14 @@
 //! What a module imports, exports and claims, without compiling it.
+//!
+//! Validates the bytes and compares every function type with `abi::signatures`; never runs anything.
 
+use wasmparser::types::{CoreTypeId, Types};
+use wasmparser::{
+    Export, ExternalKind, Import as RawImport, KnownCustom, MemoryType, Parser, Payload, TypeRef,
+    ValType, Validator, WasmFeatures,
+};
+
+use crate::abi::signatures;
 use crate::error::LoadError;
 
 /// ABI version by marker export; of several, the highest.
@@ -24,6 +33,17 @@ pub struct Import {
     pub supported: bool,
 }
 
+/// An import or export that this host knows under another type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongType {
+    /// Import (`env.proxy_log`) or export (`proxy_on_tick`).
+    pub name: String,
+    /// The module's type.
+    pub found: String,
+    /// The ABI's type.
+    pub expected: String,
+}
+
 /// What a module claims.
 #[derive(Clone, Debug)]
 pub struct Inspection {
@@ -33,17 +53,181 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// Names of exported functions.
     pub exports: Vec<String>,
-    /// Carries the Rust SDK's marks (statuses outside its enum are undefined behaviour there).
+    /// Imports and exports of a known name and a type that the ABI does not allow.
+    pub wrong_types: Vec<WrongType>,
+    /// Carries the Rust SDK's marks (statuses outside its enum are undefined behaviour there): the producers section
+    /// names Rust, or, where that was stripped, the module imports the gRPC and foreign-function calls all together,
+    /// which only that SDK's trait objects bring about.
     pub rust_sdk: bool,
     /// Bytes of memory at start.
     pub memory_bytes: u64,
 }
 
+impl Inspection {
+    /// Whether [`Module::load`](crate::Module::load) would take the module, as far as that shows without compiling it.
+    ///
+    /// # Errors
+    /// The first of: no marker, unknown imports (all of them), a wrong type.
+    pub fn verdict(&self) -> Result<(), LoadError> {
+        if self.abi.is_none() {
+            return Err(LoadError::NoAbi { expected: signatures::MARKERS.join(", ") });
+        }
+        let unknown: Vec<String> = self
+            .imports
+            .iter()
+            .filter(|import| !import.supported)
+            .map(|import| format!("{}.{}", import.module, import.name))
+            .filter(|name| self.wrong_types.iter().all(|wrong| wrong.name != *name))
+            .collect();
+        if !unknown.is_empty() {
+            return Err(LoadError::UnknownImports(unknown));
+        }
+        match self.wrong_types.first() {
+            Some(WrongType { name, found, expected }) => Err(LoadError::WrongType {
+                name: name.clone(),
+                found: found.clone(),
+                expected: expected.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::BULK_MEMORY_OPT)
+    .union(WasmFeatures::CALL_INDIRECT_OVERLONG);
+
+const RUST_SDK_IMPORTS: [&str; 6] = [
+    "proxy_grpc_call",
+    "proxy_grpc_stream",
+    "proxy_grpc_send",
+    "proxy_grpc_cancel",
+    "proxy_grpc_close",
+    "proxy_call_foreign_function",
+];
+
 /// Reads a module without compiling it.
 ///
 /// # Errors
-/// It is no valid module. A missing marker or an unknown import is no error here but in [`Module::load`](crate::Module::load).
+/// It is no valid module. A missing marker or an unknown import is no error here but in
+/// [`Inspection::verdict`] and [`Module::load`](crate::Module::load).
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
-    let _ = bytes;
-    todo!()
+    read(bytes).map_err(|problem| LoadError::Invalid(problem.to_string()))
+}
+
+fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
+    let types = Validator::new_with_features(FEATURES).validate_all(bytes)?;
+    let mut found = Inspection {
+        abi: None,
+        imports: Vec::new(),
+        exports: Vec::new(),
+        wrong_types: Vec::new(),
+        rust_sdk: false,
+        memory_bytes: 0,
+    };
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    found.import(&types, &import?);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    found.export(&types, &export?);
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    found.memory(&memory?);
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(producers) = section.as_known() {
+                    found.rust_sdk |= names_rust(producers).unwrap_or(false);
+                }
+            }
+            _ => {}
+        }
+    }
+    found.rust_sdk |=
+        RUST_SDK_IMPORTS.iter().all(|name| found.imports.iter().any(|import| import.name == *name));
+    Ok(found)
+}
+
+impl Inspection {
+    fn import(&mut self, types: &Types, import: &RawImport<'_>) {
+        let (module, name) = (import.module, import.name);
+        let asked = match import.ty {
+            TypeRef::Func(index) => letters(types, types.as_ref().core_type_at_in_module(index)),
+            _ => None,
+        };
+        let offered = signatures::import(module, name);
+        let supported = matches!((&asked, offered), (Some(asked), Some(offered)) if offered.contains(&asked.as_str()));
+        if let (Some(offered), false) = (offered, supported) {
+            self.wrong(format!("{module}.{name}"), asked.as_deref(), offered);
+        }
+        self.imports.push(Import { module: module.to_owned(), name: name.to_owned(), supported });
+    }
+
+    fn export(&mut self, types: &Types, export: &Export<'_>) {
+        if export.kind != ExternalKind::Func {
+            return;
+        }
+        let versions = [Abi::V0_1_0, Abi::V0_2_0, Abi::V0_2_1];
+        for (marker, version) in signatures::MARKERS.into_iter().zip(versions) {
+            if export.name == marker {
+                self.abi = self.abi.max(Some(version));
+            }
+        }
+        if let Some(allowed) = signatures::callback(export.name) {
+            let found = letters(types, types.as_ref().core_function_at(export.index));
+            if !found.as_deref().is_some_and(|found| allowed.contains(&found)) {
+                self.wrong(export.name.to_owned(), found.as_deref(), allowed);
+            }
+        }
+        self.exports.push(export.name.to_owned());
+    }
+
+    fn memory(&mut self, memory: &MemoryType) {
+        const PAGE: u64 = 64 << 10;
+        self.memory_bytes = self.memory_bytes.saturating_add(memory.initial.saturating_mul(PAGE));
+    }
+
+    fn wrong(&mut self, name: String, found: Option<&str>, allowed: &[&str]) {
+        let found = found.map_or_else(|| "no function type".to_owned(), signatures::spell);
+        let expected = allowed.iter().map(|one| signatures::spell(one)).collect::<Vec<_>>();
+        self.wrong_types.push(WrongType { name, found, expected: expected.join(" or ") });
+    }
+}
+
+fn letters(types: &Types, id: CoreTypeId) -> Option<String> {
+    let wasmparser::CompositeInnerType::Func(function) = &types[id].composite_type.inner else {
+        return None;
+    };
+    let letter = |value: &ValType| match value {
+        ValType::I32 => 'i',
+        ValType::I64 => 'I',
+        ValType::F32 => 'f',
+        ValType::F64 => 'F',
+        _ => '?',
+    };
+    let mut text: String = function.params().iter().map(letter).collect();
+    text.push('>');
+    text.extend(function.results().iter().map(letter));
+    Some(text)
+}
+
+fn names_rust(producers: wasmparser::ProducersSectionReader<'_>) -> wasmparser::Result<bool> {
+    for field in producers {
+        for value in field?.values {
+            if matches!(value?.name, "Rust" | "rustc") {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }

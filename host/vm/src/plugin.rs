@@ -6,72 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::effects::{CallId, Effect};
+use crate::abi::numbers::ROOT_CONTEXT;
+use crate::effects::{CallId, ContextId, Effect};
 use crate::error::Trap;
-use crate::limits::Limits;
+use crate::guest::{Completion, Moment};
+use crate::hostcalls::View;
+use crate::instance::{Entry, Instance};
 use crate::module::Module;
+use crate::phase::{Action, Phase};
 use crate::services::{QueueId, Services};
+use crate::spec::PluginSpec;
 use crate::state::{ResponseHead, StreamKey, Streams};
-
-/// What an instance is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginSpec {
-    /// `namespace/name` of the filter; `plugin_name`.
-    pub name: Arc<str>,
-    /// `plugin_root_id`; Envoy's root_id, Istio's pluginName.
-    pub root_id: String,
-    /// Scope of shared data and queues; `plugin_vm_id`.
-    pub vm_id: String,
-    /// What `proxy_on_vm_start` reads.
-    pub vm_configuration: Bytes,
-    /// What `proxy_on_configure` reads.
-    pub configuration: Bytes,
-    /// WASI environment.
-    pub environment: Vec<(String, String)>,
-    /// Budgets.
-    pub limits: Limits,
-    /// Envoy's `allow_on_headers_stop_iteration`: true makes Pause in a headers callback hold the headers only.
-    pub allow_on_headers_stop_iteration: bool,
-}
-
-/// A point in an exchange at which a filter may be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// `proxy_on_request_headers`
-    RequestHeaders,
-    /// `proxy_on_request_body`
-    RequestBody,
-    /// `proxy_on_request_trailers`
-    RequestTrailers,
-    /// `proxy_on_response_headers`
-    ResponseHeaders,
-    /// `proxy_on_response_body`
-    ResponseBody,
-    /// `proxy_on_response_trailers`
-    ResponseTrailers,
-}
-
-/// What the guest's return value means in the phase it was called in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Pass on what the callback saw (and what was held back before).
-    Continue,
-    /// Headers: hold them, and do not call later phases of this direction until resumed; the body waits in the filter's
-    /// buffer, and too much of it is an error. Body and trailers: hold; body callbacks go on and see all that is held.
-    Pause,
-    /// As `Pause`, but too much body is back-pressure instead of an error.
-    PauseWatermark,
-    /// Headers only, with `allow_on_headers_stop_iteration`: hold the headers, go on calling body phases.
-    PauseHeaders,
-    /// Body only: the guest has taken the chunk, drop it.
-    Drop,
-    /// Headers only: pass the headers on as the end of the stream, drop the rest.
-    EndStream,
-}
-
-/// A context of one exchange inside one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ContextId(pub u32);
 
 /// How a callout ended.
 #[derive(Debug)]
@@ -92,34 +37,77 @@ pub enum CallOutcome {
 /// A module with its configuration, alive.
 ///
 /// After a method has returned a [`Trap`] the instance is dead: every later call returns the same error at once.
-pub struct Plugin;
+pub struct Plugin {
+    instance: Instance,
+}
 
-#[allow(unused_variables, missing_docs, reason = "stub")]
 impl Plugin {
     /// Instantiates, runs start-up code, creates the root context, starts and configures, within `limits.start`.
     /// Effects of these callbacks are there to be taken. Never call on a worker thread.
+    ///
+    /// # Errors
+    /// The guest trapped, or `proxy_on_vm_start` or `proxy_on_configure` answered no.
     pub fn start(
         module: &Module,
         spec: Arc<PluginSpec>,
         services: Box<dyn Services>,
     ) -> Result<Plugin, Trap> {
-        todo!()
+        let sizes = [spec.vm_configuration.len() as u32, spec.configuration.len() as u32];
+        let mut instance = Instance::new(module, spec, services)?;
+        let streams = &mut Streams::default();
+        let entry = |callback, moment| Entry { callback, moment, context: ROOT_CONTEXT };
+        let callback = "proxy_on_context_create";
+        instance.call(streams, entry(callback, Moment::StartUp), |callbacks, store| {
+            let Some(create) = &callbacks.context_create else { return Ok(()) };
+            create.call(store, (ROOT_CONTEXT, 0))
+        })?;
+        let callback = "proxy_on_vm_start";
+        let started =
+            instance.call(streams, entry(callback, Moment::VmStart), |callbacks, store| {
+                let Some(start) = &callbacks.vm_start else { return Ok(1) };
+                start.call(store, (ROOT_CONTEXT, sizes[0]))
+            })?;
+        if started == 0 {
+            return Err(instance.refuse(callback));
+        }
+        let callback = "proxy_on_configure";
+        let entry = entry(callback, Moment::Configure);
+        let configured = instance.call(streams, entry, |callbacks, store| {
+            let Some(configure) = &callbacks.configure else { return Ok(1) };
+            configure.call(store, (ROOT_CONTEXT, sizes[1]))
+        })?;
+        if configured == 0 {
+            return Err(instance.refuse(callback));
+        }
+        Ok(Plugin { instance })
     }
+
+    /// What it was started with.
     pub fn spec(&self) -> &Arc<PluginSpec> {
-        todo!()
+        &self.instance.guest().spec
     }
+
     /// Whether the module exports the callback of this phase; if not, it need not be called.
     pub fn handles(&self, phase: Phase) -> bool {
-        todo!()
+        self.instance.callbacks().handles(phase)
     }
+
+    /// Tells the guest of a new exchange.
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn create_context(
         &mut self,
         streams: &mut Streams,
         stream: StreamKey,
     ) -> Result<ContextId, Trap> {
-        todo!()
+        self.instance.create_context(streams, stream)
     }
+
     /// Calls the guest for one phase. Body size and header counts are read off the stream.
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn run(
         &mut self,
         streams: &mut Streams,
@@ -127,57 +115,130 @@ impl Plugin {
         phase: Phase,
         end_of_stream: bool,
     ) -> Result<Action, Trap> {
-        todo!()
+        self.instance.run(streams, context, phase, end_of_stream)
     }
-    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, in this order; the context is gone afterwards.
+
+    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, in this order; the context is gone afterwards, also after a
+    /// trap.
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        todo!()
+        self.instance.finish(streams, context)
     }
+
+    /// `proxy_on_tick`
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn tick(&mut self, streams: &mut Streams) -> Result<(), Trap> {
-        todo!()
+        self.instance.call(streams, Entry::root("proxy_on_tick"), |callbacks, store| {
+            callbacks.tick.as_ref().map_or(Ok(()), |tick| tick.call(store, ROOT_CONTEXT))
+        })
     }
+
+    /// `proxy_on_queue_ready`
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn queue_ready(&mut self, streams: &mut Streams, queue: QueueId) -> Result<(), Trap> {
-        todo!()
+        self.instance.call(streams, Entry::root("proxy_on_queue_ready"), |callbacks, store| {
+            let Some(ready) = &callbacks.queue_ready else { return Ok(()) };
+            ready.call(store, (ROOT_CONTEXT, queue.0))
+        })
     }
+
     /// Delivers the one completion of a callout. An id that is not outstanding is ignored.
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn http_call_response(
         &mut self,
         streams: &mut Streams,
         call: CallId,
         outcome: CallOutcome,
     ) -> Result<(), Trap> {
-        todo!()
+        const RESET: (u32, &str) = (11, "reset");
+        let guest = self.instance.guest_mut();
+        if !guest.calls.remove(&call.0) {
+            return self.trap().map_or(Ok(()), |trap| Err(trap.clone()));
+        }
+        let (completion, status) = match outcome {
+            CallOutcome::Answered { head, body, trailers } => {
+                (Completion { head: Some(head), body, trailers }, (0, ""))
+            }
+            CallOutcome::Failed => (Completion::default(), RESET),
+        };
+        let headers = completion.head.as_ref().map_or(0, |head| View::Response(head).len()) as u32;
+        let sizes = (completion.body.len() as u32, completion.trailers.len() as u32);
+        guest.completion = Some(completion);
+        guest.status = status;
+        let entry = Entry::root("proxy_on_http_call_response");
+        let delivered = self.instance.call(streams, entry, |callbacks, store| {
+            let Some(response) = &callbacks.http_call_response else { return Ok(()) };
+            response.call(store, (ROOT_CONTEXT, call.0, headers, sizes.0, sizes.1))
+        });
+        self.instance.guest_mut().completion = None;
+        delivered
     }
+
     /// Callouts without a completion yet.
     pub fn outstanding_calls(&self) -> usize {
-        todo!()
+        self.instance.guest().calls.len()
     }
+
     /// Takes the next effect of the callbacks so far, oldest first.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        todo!()
+        self.instance.guest_mut().effects.pop_front()
     }
-    /// Asks the root context to end (`proxy_on_done`). False: wait for [`Effect::Done`], then call `delete`.
+
+    /// Asks the root context to end (`proxy_on_done`). False: wait for [`Effect::Done`], then call
+    /// [`delete`](Self::delete).
+    ///
+    /// # Errors
+    /// The guest trapped.
     pub fn done(&mut self, streams: &mut Streams) -> Result<bool, Trap> {
-        todo!()
+        let answer =
+            self.instance.call(streams, Entry::root("proxy_on_done"), |callbacks, store| {
+                callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, ROOT_CONTEXT))
+            })?;
+        self.instance.guest_mut().awaiting_done = answer == 0;
+        Ok(answer != 0)
     }
-    /// `proxy_on_log` and `proxy_on_delete` of the root context; consumes the instance.
-    pub fn delete(self, streams: &mut Streams) {
-        todo!()
+
+    /// `proxy_on_log` and `proxy_on_delete` of the root context; consumes the instance, so a trap changes nothing.
+    pub fn delete(mut self, streams: &mut Streams) {
+        let logged =
+            self.instance.call(streams, Entry::root("proxy_on_log"), |callbacks, store| {
+                callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, ROOT_CONTEXT))
+            });
+        let deleted = logged.and_then(|()| {
+            self.instance.call(streams, Entry::root("proxy_on_delete"), |callbacks, store| {
+                callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, ROOT_CONTEXT))
+            })
+        });
+        if let Err(trap) = deleted {
+            tracing::debug!(filter = %self.spec().name, %trap, "trap while deleting a plugin");
+        }
     }
+
     /// Period that the guest has asked for, if it has a timer.
     pub fn tick_period(&self) -> Option<Duration> {
-        todo!()
+        self.instance.guest().tick_period
     }
+
     /// Exchanges that hold a context.
     pub fn contexts(&self) -> usize {
-        todo!()
+        self.instance.guest().contexts.len()
     }
+
     /// Bytes of linear memory.
     pub fn memory_bytes(&self) -> usize {
-        todo!()
+        self.instance.memory_bytes()
     }
+
     /// Why the instance is dead, if it is.
     pub fn trap(&self) -> Option<&Trap> {
-        todo!()
+        self.instance.trap()
     }
 }

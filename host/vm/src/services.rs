@@ -23,6 +23,21 @@ pub enum LogLevel {
     Critical = 5,
 }
 
+impl LogLevel {
+    /// The level that the ABI gives this number.
+    pub fn of(number: u32) -> Option<LogLevel> {
+        Some(match number {
+            0 => LogLevel::Trace,
+            1 => LogLevel::Debug,
+            2 => LogLevel::Info,
+            3 => LogLevel::Warn,
+            4 => LogLevel::Error,
+            5 => LogLevel::Critical,
+            _ => return None,
+        })
+    }
+}
+
 /// Kind of a metric (`proxy_define_metric`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MetricKind {

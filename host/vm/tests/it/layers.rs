@@ -13,6 +13,8 @@ const RESERVED: law::Reserved = &[
             "abi",
             "state",
             "plugin",
+            "callbacks",
+            "guest",
             "stream",
             "error",
         ],

@@ -1,1 +1,3 @@
+mod host;
+mod headers;
 mod layers;

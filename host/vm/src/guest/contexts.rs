@@ -1,0 +1,67 @@
+//! The contexts of an instance: which exchange each stands for, and which one host calls are about.
+
+use std::collections::BTreeMap;
+
+use crate::abi::numbers::ROOT_CONTEXT;
+use crate::state::StreamKey;
+
+struct Context {
+    stream: StreamKey,
+    replied: bool,
+}
+
+/// Stream contexts by id; the root context is [`ROOT_CONTEXT`] and stands for no exchange.
+#[derive(Default)]
+pub(crate) struct Contexts {
+    streams: BTreeMap<u32, Context>,
+    last: u32,
+    effective: u32,
+}
+
+impl Contexts {
+    /// A new id for an exchange; ids count up from 2.
+    pub(crate) fn create(&mut self, stream: StreamKey) -> u32 {
+        loop {
+            self.last = self.last.checked_add(1).unwrap_or(0).max(ROOT_CONTEXT + 1);
+            if !self.streams.contains_key(&self.last) {
+                break;
+            }
+        }
+        self.streams.insert(self.last, Context { stream, replied: false });
+        self.last
+    }
+
+    pub(crate) fn delete(&mut self, id: u32) {
+        self.streams.remove(&id);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        id == ROOT_CONTEXT || self.streams.contains_key(&id)
+    }
+
+    /// The exchange that a context stands for.
+    pub(crate) fn stream(&self, id: u32) -> Option<StreamKey> {
+        self.streams.get(&id).map(|context| context.stream)
+    }
+
+    /// Makes host calls be about this context.
+    pub(crate) fn select(&mut self, id: u32) {
+        self.effective = id;
+    }
+
+    pub(crate) fn effective_stream(&self) -> Option<StreamKey> {
+        self.stream(self.effective)
+    }
+
+    /// Notes that the effective exchange has been answered; false if it had been already.
+    pub(crate) fn reply(&mut self) -> bool {
+        match self.streams.get_mut(&self.effective) {
+            Some(context) => !std::mem::replace(&mut context.replied, true),
+            None => false,
+        }
+    }
+}

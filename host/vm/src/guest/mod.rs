@@ -1,0 +1,155 @@
+//! What an instance carries through its callbacks: the lent streams, its contexts, what it asked for, and its accounts.
+//!
+//! This is the data of the wasmtime store. Host calls read and change it; it never calls into the guest.
+
+mod budget;
+mod contexts;
+mod notes;
+mod quota;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::effects::Effect;
+use crate::inspect::Abi;
+use crate::phase::Phase;
+use crate::services::{LogLevel, Metric, Services};
+use crate::spec::PluginSpec;
+use crate::state::{HttpStream, ResponseHead, StreamKey, Streams};
+
+pub(crate) use budget::Budget;
+pub(crate) use contexts::Contexts;
+pub(crate) use notes::Notes;
+pub(crate) use quota::Quota;
+
+/// Where in its life the instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// `_initialize`, `_start`, `main`: no context exists yet.
+    StartUp,
+    /// `proxy_on_vm_start`
+    VmStart,
+    /// `proxy_on_configure`
+    Configure,
+    /// Any other callback of the root context.
+    Root,
+    /// A phase of an exchange.
+    Stream { phase: Phase, end_of_stream: bool },
+    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete` of an exchange: nothing can be changed any more.
+    Finish,
+}
+
+/// The result of a callout, for the time of its completion callback.
+#[derive(Default)]
+pub(crate) struct Completion {
+    pub(crate) head: Option<ResponseHead>,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: HeaderMap,
+}
+
+/// Metrics by kind, in the order in which the guest defined them.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    pub(crate) by_kind: [Vec<Metric>; 3],
+}
+
+/// What an instance carries.
+pub(crate) struct Guest {
+    pub(crate) spec: Arc<PluginSpec>,
+    pub(crate) services: Box<dyn Services>,
+    pub(crate) abi: Abi,
+    pub(crate) rust_sdk: bool,
+    pub(crate) memory: Option<wasmtime::Memory>,
+    pub(crate) allocate: Option<wasmtime::TypedFunc<u32, u32>>,
+    /// The guest is inside its allocator, on behalf of a host call.
+    pub(crate) allocating: bool,
+    pub(crate) moment: Moment,
+    pub(crate) streams: Streams,
+    pub(crate) contexts: Contexts,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) calls: BTreeSet<u32>,
+    pub(crate) last_call: u32,
+    pub(crate) completion: Option<Completion>,
+    /// What `proxy_get_status` answers.
+    pub(crate) status: (u32, &'static str),
+    pub(crate) metrics: Metrics,
+    pub(crate) tick_period: Option<Duration>,
+    /// `proxy_on_done` of the root context has answered "not yet".
+    pub(crate) awaiting_done: bool,
+    pub(crate) budget: Budget,
+    pub(crate) quota: Quota,
+    pub(crate) notes: Notes,
+}
+
+impl Guest {
+    pub(crate) fn new(spec: Arc<PluginSpec>, services: Box<dyn Services>, abi: Abi) -> Guest {
+        Guest {
+            budget: Budget::new(spec.limits.start),
+            quota: Quota::new(spec.limits.memory),
+            spec,
+            services,
+            abi,
+            rust_sdk: false,
+            memory: None,
+            allocate: None,
+            allocating: false,
+            moment: Moment::StartUp,
+            streams: Streams::default(),
+            contexts: Contexts::default(),
+            effects: VecDeque::new(),
+            calls: BTreeSet::new(),
+            last_call: 0,
+            completion: None,
+            status: (0, ""),
+            metrics: Metrics::default(),
+            tick_period: None,
+            awaiting_done: false,
+            notes: Notes::default(),
+        }
+    }
+
+    /// The exchange that host calls are about at the moment.
+    pub(crate) fn stream_key(&self) -> Option<StreamKey> {
+        self.contexts.effective_stream()
+    }
+
+    pub(crate) fn stream(&self) -> Option<&HttpStream> {
+        self.streams.get(self.stream_key()?)
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut HttpStream> {
+        self.streams.get_mut(self.contexts.effective_stream()?)
+    }
+
+    /// Records a message of the guest.
+    pub(crate) fn log(&mut self, level: LogLevel, message: &str) {
+        self.notes.add(level, message);
+        self.forward(level, message);
+    }
+
+    /// A call that has no meaning here and is therefore ignored: counted, and said in the log.
+    pub(crate) fn violation(&self, call: &'static str, why: &str) {
+        self.services.phase_violation(call);
+        self.forward(LogLevel::Warn, &format!("{call} ignored: {why}"));
+    }
+
+    fn forward(&self, level: LogLevel, message: &str) {
+        if level >= self.services.log_level() {
+            self.services.log(level, self.stream(), message);
+        }
+    }
+
+    /// A callout number that is not outstanding.
+    pub(crate) fn next_call(&mut self) -> u32 {
+        loop {
+            self.last_call = self.last_call.wrapping_add(1);
+            if self.last_call != 0 && !self.calls.contains(&self.last_call) {
+                return self.last_call;
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Memory of an instance: its linear memory and tables together, and what the host holds on the guest's behalf during a
+//! callback.
+
+/// Bytes that one table element takes.
+const ELEMENT: usize = size_of::<usize>();
+
+/// Counts memory against `limits.memory`. The engine allows one linear memory, so its size is the one last asked for.
+pub(crate) struct Quota {
+    limit: usize,
+    memory: usize,
+    tables: usize,
+    held: usize,
+    denied: bool,
+}
+
+impl Quota {
+    pub(crate) fn new(limit: usize) -> Quota {
+        Quota { limit, memory: 0, tables: 0, held: 0, denied: false }
+    }
+
+    /// Whether a growth was denied since the last [`reset`](Self::reset).
+    pub(crate) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    /// Forgets what belonged to the previous callback.
+    pub(crate) fn reset(&mut self) {
+        self.denied = false;
+        self.held = 0;
+    }
+
+    /// Counts bytes that the host keeps for the guest until the callback is over; false if that is too much.
+    pub(crate) fn hold(&mut self, bytes: usize) -> bool {
+        self.held = self.held.saturating_add(bytes);
+        self.held <= self.limit
+    }
+
+    fn allows(&mut self, memory: usize, tables: usize) -> bool {
+        let fits = memory.saturating_add(tables) <= self.limit;
+        self.denied |= !fits;
+        fits
+    }
+}
+
+impl wasmtime::ResourceLimiter for Quota {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) || !self.allows(desired, self.tables) {
+            return Ok(false);
+        }
+        self.memory = desired;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current).saturating_mul(ELEMENT);
+        let tables = self.tables.saturating_add(growth);
+        if maximum.is_some_and(|maximum| desired > maximum) || !self.allows(self.memory, tables) {
+            return Ok(false);
+        }
+        self.tables = tables;
+        Ok(true)
+    }
+}

@@ -1,0 +1,73 @@
+//! Going on with a paused exchange and resetting one: `proxy_continue_stream`, `proxy_close_stream`, and the functions
+//! that 0.1.0 had in their place, which real modules import with a result as well as without.
+
+use wasmtime::{Caller, Linker};
+
+use super::{Call, Done, answer, hostcall};
+use crate::abi::numbers::Status;
+use crate::abi::signatures::ENV;
+use crate::effects::{Direction, Effect};
+use crate::guest::{Guest, Moment};
+use crate::state::StreamKey;
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    hostcall!(linker, "proxy_continue_stream", |call, stream| match stream {
+        0 => resume(call, Direction::Request),
+        1 => resume(call, Direction::Response),
+        2 | 3 => call.ignored("there is no TCP stream"),
+        _ => Err(Status::BadArgument.into()),
+    });
+    hostcall!(linker, "proxy_close_stream", |call, stream| match stream {
+        0 | 1 => record(call, Effect::Close),
+        2 | 3 => call.ignored("there is no TCP stream"),
+        _ => Err(Status::BadArgument.into()),
+    });
+    Ok(())
+}
+
+type Legacy = fn(&mut Call<'_>) -> Done;
+
+/// The 0.1.0 functions. The route is selected after the request headers, so there is no route cache to clear.
+const LEGACY: [(&str, Legacy); 3] = [
+    ("proxy_continue_request", |call| resume(call, Direction::Request)),
+    ("proxy_continue_response", |call| resume(call, Direction::Response)),
+    ("proxy_clear_route_cache", |_| Ok(())),
+];
+
+/// Adds the 0.1.0 functions that `module` imports, in the types it asks for.
+pub(super) fn link_as_imported(
+    linker: &mut Linker<Guest>,
+    module: &wasmtime::Module,
+) -> wasmtime::Result<()> {
+    for import in module.imports().filter(|import| import.module() == ENV) {
+        let Some((name, run)) = LEGACY.into_iter().find(|(name, _)| *name == import.name()) else {
+            continue;
+        };
+        linker.allow_shadowing(true);
+        if import.ty().func().is_some_and(|function| function.results().len() == 0) {
+            linker.func_wrap(ENV, name, move |caller: Caller<'_, Guest>| {
+                answer(caller, name, run).map(|_| ())
+            })?;
+        } else {
+            linker
+                .func_wrap(ENV, name, move |caller: Caller<'_, Guest>| answer(caller, name, run))?;
+        }
+    }
+    Ok(())
+}
+
+fn resume(call: &mut Call<'_>, direction: Direction) -> Done {
+    record(call, |key| Effect::Continue(key, direction))
+}
+
+fn record(call: &mut Call<'_>, effect: impl FnOnce(StreamKey) -> Effect) -> Done {
+    let guest = call.guest_mut();
+    let Some(key) = guest.stream_key() else {
+        return call.ignored("there is no exchange");
+    };
+    if guest.moment == Moment::Finish {
+        return call.ignored("the exchange is over");
+    }
+    guest.effects.push_back(effect(key));
+    Ok(())
+}

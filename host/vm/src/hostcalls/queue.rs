@@ -1,0 +1,46 @@
+//! `proxy_*_shared_queue`.
+
+use wasmtime::Linker;
+
+use super::{Call, Done, Span, hostcall, slice};
+use crate::abi::numbers::Status;
+use crate::guest::Guest;
+use crate::services::{QueueError, QueueId};
+
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    hostcall!(linker, "proxy_register_shared_queue", |call, name, size, id| {
+        call.write_u32(id, 0)?;
+        let name = call.read(Span(name, size))?;
+        let queue = call.guest().services.register_queue(name);
+        call.write_u32(id, queue.0)
+    });
+    hostcall!(linker, "proxy_resolve_shared_queue", |call, vm_id, vm_id_size, name, size, id| {
+        resolve(call, Span(vm_id, vm_id_size), Span(name, size), id)
+    });
+    hostcall!(linker, "proxy_enqueue_shared_queue", |call, queue, data, size| {
+        call.hold(size)?;
+        let element = call.read(Span(data, size))?;
+        if call.guest().services.enqueue(QueueId(queue), element) {
+            return Ok(());
+        }
+        Err(Status::NotFound.into())
+    });
+    hostcall!(linker, "proxy_dequeue_shared_queue", |call, queue, data, size| {
+        call.give(data, size, &[])?;
+        let element =
+            call.guest().services.dequeue(QueueId(queue)).map_err(|error| match error {
+                QueueError::NotFound => Status::NotFound,
+                QueueError::Empty => Status::Empty,
+            })?;
+        call.give(data, size, &element)
+    });
+    Ok(())
+}
+
+fn resolve(call: &mut Call<'_>, vm_id: Span, name: Span, id: u32) -> Done {
+    call.write_u32(id, 0)?;
+    let (memory, guest) = call.split();
+    let (vm_id, name) = (slice(memory, vm_id)?, slice(memory, name)?);
+    let queue = guest.services.resolve_queue(vm_id, name).ok_or(Status::NotFound)?;
+    call.write_u32(id, queue.0)
+}

@@ -1,0 +1,175 @@
+//! One wasmtime instance: starting it, lending it the streams for one callback at a time, and its death.
+//!
+//! After a trap an instance never runs again, whoever calls. It knows nothing of what callbacks mean.
+
+mod autopsy;
+
+use std::sync::Arc;
+
+use wasmtime::{Store, UpdateDeadline};
+
+use crate::abi::numbers::ROOT_CONTEXT;
+use crate::callbacks::{self, Callbacks};
+use crate::error::{Fault, Trap, TrapReason};
+use crate::guest::{Guest, Moment};
+use crate::module::Module;
+use crate::phase::HeadersPause;
+use crate::services::Services;
+use crate::spec::PluginSpec;
+use crate::state::Streams;
+
+/// An instance that may have died.
+pub(crate) struct Instance {
+    store: Store<Guest>,
+    callbacks: Callbacks,
+    pause: HeadersPause,
+    trap: Option<Trap>,
+}
+
+/// What a callback is: its name, where in the guest's life it stands, and whose context it is for.
+pub(crate) struct Entry {
+    pub(crate) callback: &'static str,
+    pub(crate) moment: Moment,
+    pub(crate) context: u32,
+}
+
+impl Entry {
+    /// A callback of the root context.
+    pub(crate) fn root(callback: &'static str) -> Entry {
+        Entry { callback, moment: Moment::Root, context: ROOT_CONTEXT }
+    }
+}
+
+impl Instance {
+    /// Instantiates and runs start-up code.
+    pub(crate) fn new(
+        module: &Module,
+        spec: Arc<PluginSpec>,
+        services: Box<dyn Services>,
+    ) -> Result<Instance, Trap> {
+        let pause = match spec.allow_on_headers_stop_iteration {
+            true => HeadersPause::HeadersOnly,
+            false => HeadersPause::All,
+        };
+        let mut guest = Guest::new(spec, services, module.abi());
+        guest.rust_sdk = module.inspection().rust_sdk;
+        let mut store = Store::new(module.linked().module().engine(), guest);
+        store.limiter(|guest| &mut guest.quota);
+        store.epoch_deadline_callback(|mut store| {
+            let guest = store.data_mut();
+            guest.budget.check(guest.services.as_ref())?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        store.set_epoch_deadline(1);
+        match start_up(module, &mut store) {
+            Ok(callbacks) => Ok(Instance { store, callbacks, pause, trap: None }),
+            Err(error) => Err(autopsy::explain(store.data(), "start-up", &error)),
+        }
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        self.store.data()
+    }
+
+    pub(crate) fn guest_mut(&mut self) -> &mut Guest {
+        self.store.data_mut()
+    }
+
+    pub(crate) fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
+    pub(crate) fn pause(&self) -> HeadersPause {
+        self.pause
+    }
+
+    pub(crate) fn trap(&self) -> Option<&Trap> {
+        self.trap.as_ref()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.guest().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// Runs one callback: lends the streams, counts what it uses, and takes the streams back, also after a trap. The
+    /// effects of a callback that trapped are dropped.
+    pub(crate) fn call<R>(
+        &mut self,
+        streams: &mut Streams,
+        entry: Entry,
+        run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Trap> {
+        if let Some(trap) = &self.trap {
+            return Err(trap.clone());
+        }
+        let guest = self.store.data_mut();
+        let effects = guest.effects.len();
+        std::mem::swap(&mut guest.streams, streams);
+        guest.begin(entry.moment, entry.context);
+        self.store.set_epoch_deadline(1);
+        let result = run(&self.callbacks, &mut self.store);
+        let guest = self.store.data_mut();
+        std::mem::swap(&mut guest.streams, streams);
+        result.map_err(|error| {
+            guest.effects.truncate(effects);
+            let trap = autopsy::explain(guest, entry.callback, &error);
+            self.trap.insert(trap).clone()
+        })
+    }
+
+    /// Ends an instance whose guest answered no.
+    pub(crate) fn refuse(&mut self, callback: &str) -> Trap {
+        let last = self.guest().notes.text();
+        let last = last.unwrap_or_else(|| "and the guest logged no reason".to_owned());
+        let message = format!("{callback} answered no: {last}");
+        let trap = Trap { reason: TrapReason::Refused, message, backtrace: Vec::new() };
+        self.trap.insert(trap).clone()
+    }
+}
+
+impl Guest {
+    fn begin(&mut self, moment: Moment, context: u32) {
+        self.moment = moment;
+        self.contexts.select(context);
+        if !matches!(moment, Moment::StartUp | Moment::VmStart | Moment::Configure) {
+            self.budget.reset(self.spec.limits.callback);
+            self.quota.reset();
+            self.notes.clear();
+        }
+    }
+}
+
+fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Callbacks> {
+    let instance = module.linked().instantiate(&mut *store)?;
+    let memory = instance.get_memory(&mut *store, "memory");
+    let allocate = callbacks::find(&instance, store, "proxy_on_memory_allocate")
+        .or_else(|| callbacks::find(&instance, store, "malloc"));
+    let guest = store.data_mut();
+    guest.memory = memory;
+    guest.allocate = allocate;
+    let callbacks = Callbacks::of(&instance, store);
+    match run_main(&instance, store) {
+        Err(error) if error.downcast_ref() == Some(&Fault::Exit(0)) => {}
+        result => result?,
+    }
+    Ok(callbacks)
+}
+
+/// A reactor has `_initialize` and perhaps a `main`; a command has `_start`.
+fn run_main(instance: &wasmtime::Instance, store: &mut Store<Guest>) -> wasmtime::Result<()> {
+    let Some(initialize) = callbacks::find::<(), ()>(instance, store, "_initialize") else {
+        return match callbacks::find::<(), ()>(instance, store, "_start") {
+            Some(start) => start.call(store, ()),
+            None => Ok(()),
+        };
+    };
+    initialize.call(&mut *store, ())?;
+    if let Some(main) = callbacks::find::<(u32, u32), u32>(instance, store, "main") {
+        main.call(store, (0, 0))?;
+    } else if let Some(main) = callbacks::find::<(), u32>(instance, store, "main")
+        .or_else(|| callbacks::find(instance, store, "__main_void"))
+    {
+        main.call(store, ())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The points of an exchange at which a filter is called, and what its answers mean there.
+
+/// A point in an exchange at which a filter may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// `proxy_on_request_headers`
+    RequestHeaders,
+    /// `proxy_on_request_body`
+    RequestBody,
+    /// `proxy_on_request_trailers`
+    RequestTrailers,
+    /// `proxy_on_response_headers`
+    ResponseHeaders,
+    /// `proxy_on_response_body`
+    ResponseBody,
+    /// `proxy_on_response_trailers`
+    ResponseTrailers,
+}
+
+/// What the guest's return value means in the phase it was called in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Pass on what the callback saw (and what was held back before).
+    Continue,
+    /// Headers: hold them, and do not call later phases of this direction until resumed; the body waits in the filter's
+    /// buffer, and too much of it is an error. Body and trailers: hold; body callbacks go on and see all that is held.
+    Pause,
+    /// As `Pause`, but too much body is back-pressure instead of an error.
+    PauseWatermark,
+    /// Headers only, with `allow_on_headers_stop_iteration`: hold the headers, go on calling body phases.
+    PauseHeaders,
+    /// Body only: the guest has taken the chunk, drop it.
+    Drop,
+    /// Headers only: pass the headers on as the end of the stream, drop the rest.
+    EndStream,
+}
+
+/// What a number means that a headers callback answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadersPause {
+    /// 1 holds everything (Envoy's default).
+    All,
+    /// 1 holds the headers only (Envoy's `allow_on_headers_stop_iteration`).
+    HeadersOnly,
+}
+
+impl Action {
+    /// Reads what a callback answered. Numbers that nobody defined become the strictest stop, as in
+    /// proxy-wasm-cpp-host; there a 1 from a headers callback means 4 (back-pressure) unless headers alone are held.
+    pub(crate) fn of(phase: Phase, answer: u32, pause: HeadersPause) -> Action {
+        match (phase, answer) {
+            (_, 0) => Action::Continue,
+            (Phase::RequestHeaders | Phase::ResponseHeaders, 1) => match pause {
+                HeadersPause::All => Action::PauseWatermark,
+                HeadersPause::HeadersOnly => Action::PauseHeaders,
+            },
+            (Phase::RequestHeaders | Phase::ResponseHeaders, 2) => Action::EndStream,
+            (Phase::RequestHeaders | Phase::ResponseHeaders, 3) => Action::Pause,
+            (Phase::RequestHeaders | Phase::ResponseHeaders, _) => Action::PauseWatermark,
+            (Phase::RequestBody | Phase::ResponseBody, 1) => Action::Pause,
+            (Phase::RequestBody | Phase::ResponseBody, 2) => Action::PauseWatermark,
+            (Phase::RequestBody | Phase::ResponseBody, _) => Action::Drop,
+            (Phase::RequestTrailers | Phase::ResponseTrailers, _) => Action::Pause,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One exchange inside one instance: its context, its phases, its end.
+
+use crate::abi::numbers::ROOT_CONTEXT;
+use crate::effects::ContextId;
+use crate::error::Trap;
+use crate::guest::Moment;
+use crate::hostcalls::View;
+use crate::instance::{Entry, Instance};
+use crate::phase::{Action, Phase};
+use crate::state::{HttpStream, StreamKey, Streams};
+
+impl Instance {
+    /// `proxy_on_context_create` for an exchange.
+    pub(crate) fn create_context(
+        &mut self,
+        streams: &mut Streams,
+        stream: StreamKey,
+    ) -> Result<ContextId, Trap> {
+        if let Some(trap) = self.trap() {
+            return Err(trap.clone());
+        }
+        let context = self.guest_mut().contexts.create(stream);
+        let callback = "proxy_on_context_create";
+        let entry = Entry { callback, moment: Moment::Root, context };
+        let created = self.call(streams, entry, |callbacks, store| {
+            let Some(create) = &callbacks.context_create else { return Ok(()) };
+            create.call(store, (context, ROOT_CONTEXT))
+        });
+        if created.is_err() {
+            self.guest_mut().contexts.delete(context);
+        }
+        created.map(|()| ContextId(context))
+    }
+
+    /// Calls the guest for one phase.
+    pub(crate) fn run(
+        &mut self,
+        streams: &mut Streams,
+        context: ContextId,
+        phase: Phase,
+        end_of_stream: bool,
+    ) -> Result<Action, Trap> {
+        let ContextId(context) = context;
+        let size = self
+            .guest()
+            .contexts
+            .stream(context)
+            .and_then(|key| streams.get(key))
+            .map(|stream| size(stream, phase) as u32);
+        let (Some(size), true) = (size, self.callbacks().handles(phase)) else {
+            return self.trap().map_or(Ok(Action::Continue), |trap| Err(trap.clone()));
+        };
+        let moment = Moment::Stream { phase, end_of_stream };
+        let entry = Entry { callback: name(phase), moment, context };
+        let answer = self.call(streams, entry, |callbacks, store| {
+            if let Some(callback) = callbacks.headers(phase) {
+                callback.call(store, context, size, end_of_stream)
+            } else if let Some(callback) = callbacks.body(phase) {
+                callback.call(store, (context, size, u32::from(end_of_stream)))
+            } else if let Some(callback) = callbacks.trailers(phase) {
+                callback.call(store, (context, size))
+            } else {
+                Ok(0)
+            }
+        })?;
+        Ok(Action::of(phase, answer, self.pause()))
+    }
+
+    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`; the context is gone afterwards, also after a trap.
+    pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
+        let finished = self.last_callbacks(streams, context.0);
+        self.guest_mut().contexts.delete(context.0);
+        finished
+    }
+
+    fn last_callbacks(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
+        if self.guest().contexts.stream(context).is_none() {
+            return Ok(());
+        }
+        let entry = |callback| Entry { callback, moment: Moment::Finish, context };
+        self.call(streams, entry("proxy_on_log"), |callbacks, store| {
+            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context))
+        })?;
+        self.call(streams, entry("proxy_on_done"), |callbacks, store| {
+            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context))
+        })?;
+        self.call(streams, entry("proxy_on_delete"), |callbacks, store| {
+            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context))
+        })
+    }
+}
+
+/// What a phase's callback is told of its size: entries of a map, bytes of a body.
+fn size(stream: &HttpStream, phase: Phase) -> usize {
+    match phase {
+        Phase::RequestHeaders => View::Request(&stream.request).len(),
+        Phase::RequestBody => stream.request_body.len(),
+        Phase::RequestTrailers => stream.request_trailers.as_ref().map_or(0, |map| map.len()),
+        Phase::ResponseHeaders => {
+            stream.response.as_ref().map_or(0, |head| View::Response(head).len())
+        }
+        Phase::ResponseBody => stream.response_body.len(),
+        Phase::ResponseTrailers => stream.response_trailers.as_ref().map_or(0, |map| map.len()),
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::RequestHeaders => "proxy_on_request_headers",
+        Phase::RequestBody => "proxy_on_request_body",
+        Phase::RequestTrailers => "proxy_on_request_trailers",
+        Phase::ResponseHeaders => "proxy_on_response_headers",
+        Phase::ResponseBody => "proxy_on_response_body",
+        Phase::ResponseTrailers => "proxy_on_response_trailers",
+    }
+}

@@ -1,0 +1,137 @@
+//! Services that write down what they are asked, with real clocks.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use portcullis_vm::{
+    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId, Services,
+};
+
+/// Level, whether an exchange was named, message.
+type Line = (LogLevel, bool, String);
+
+/// What happened.
+#[derive(Default)]
+pub struct Record {
+    log: Mutex<Vec<Line>>,
+    violations: Mutex<Vec<&'static str>>,
+    metrics: Mutex<Vec<(MetricKind, String, i64)>>,
+    shared: Mutex<HashMap<Vec<u8>, (Vec<u8>, u32)>>,
+    queues: Mutex<BTreeMap<u32, (Vec<u8>, VecDeque<Vec<u8>>)>>,
+}
+
+impl Record {
+    pub fn take_log(&self) -> Vec<Line> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    pub fn violations(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.violations.lock().unwrap())
+    }
+
+    pub fn metrics(&self) -> Vec<(MetricKind, String, i64)> {
+        self.metrics.lock().unwrap().clone()
+    }
+}
+
+pub struct Recorder(pub Arc<Record>);
+
+impl Services for Recorder {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_890_123_456_789)
+    }
+
+    fn monotonic(&self) -> Duration {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+
+    fn thread_cpu_time(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    fn random(&self, buffer: &mut [u8]) {
+        buffer.fill(b'r');
+    }
+
+    fn log_level(&self) -> LogLevel {
+        LogLevel::Info
+    }
+
+    fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str) {
+        self.0.log.lock().unwrap().push((level, stream.is_some(), message.to_owned()));
+    }
+
+    fn phase_violation(&self, call: &'static str) {
+        self.0.violations.lock().unwrap().push(call);
+    }
+
+    fn define_metric(&self, kind: MetricKind, name: &str) -> Metric {
+        let mut metrics = self.0.metrics.lock().unwrap();
+        let known = metrics.iter().position(|metric| metric.0 == kind && metric.1 == name);
+        Metric(known.unwrap_or_else(|| {
+            metrics.push((kind, name.to_owned(), 0));
+            metrics.len() - 1
+        }) as u32)
+    }
+
+    fn increment_metric(&self, metric: Metric, delta: i64) {
+        self.0.metrics.lock().unwrap()[metric.0 as usize].2 += delta;
+    }
+
+    fn record_metric(&self, metric: Metric, value: u64) {
+        self.0.metrics.lock().unwrap()[metric.0 as usize].2 = value as i64;
+    }
+
+    fn metric(&self, metric: Metric) -> u64 {
+        self.0.metrics.lock().unwrap()[metric.0 as usize].2 as u64
+    }
+
+    fn shared_data(&self, key: &[u8]) -> Option<(Vec<u8>, u32)> {
+        self.0.shared.lock().unwrap().get(key).cloned()
+    }
+
+    fn set_shared_data(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), CasMismatch> {
+        let mut shared = self.0.shared.lock().unwrap();
+        let version = shared.get(key).map_or(0, |known| known.1);
+        if cas != 0 && version != 0 && cas != version {
+            return Err(CasMismatch);
+        }
+        shared.insert(key.to_vec(), (value.to_vec(), version + 1));
+        Ok(())
+    }
+
+    fn register_queue(&self, name: &[u8]) -> QueueId {
+        let mut queues = self.0.queues.lock().unwrap();
+        let id = queues.len() as u32 + 1;
+        queues.insert(id, (name.to_vec(), VecDeque::new()));
+        QueueId(id)
+    }
+
+    fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<QueueId> {
+        let queues = self.0.queues.lock().unwrap();
+        let found = queues.iter().find(|(_, queue)| queue.0 == name);
+        found.filter(|_| vm_id.is_empty()).map(|(id, _)| QueueId(*id))
+    }
+
+    fn enqueue(&self, queue: QueueId, element: &[u8]) -> bool {
+        let mut queues = self.0.queues.lock().unwrap();
+        queues.get_mut(&queue.0).map(|queue| queue.1.push_back(element.to_vec())).is_some()
+    }
+
+    fn dequeue(&self, queue: QueueId) -> Result<Vec<u8>, QueueError> {
+        let mut queues = self.0.queues.lock().unwrap();
+        let queue = queues.get_mut(&queue.0).ok_or(QueueError::NotFound)?;
+        queue.1.pop_front().ok_or(QueueError::Empty)
+    }
+
+    fn knows_upstream(&self, name: &str) -> bool {
+        name == "backend"
+    }
+
+    fn attribute(&self, _stream: Option<&HttpStream>, path: &[&str]) -> Option<Attribute> {
+        (path == ["xds", "node"]).then(|| Attribute::Bytes(b"this node".to_vec()))
+    }
+}
