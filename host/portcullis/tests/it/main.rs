@@ -7,5 +7,6 @@
 )]
 
 mod admin;
+mod control;
 mod layers;
 mod source;

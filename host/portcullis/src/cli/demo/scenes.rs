@@ -80,10 +80,10 @@ impl Stage<'_, '_> {
         let mut client = Connection::open(self.proxy)?;
         let mut forced = 0;
         for number in 0..100 {
-            let answer = client.get("/reviews/1", &[("x-user", &user(number)), ("x-canary", "always")])?;
+            let answer = client.get("/reviews/1", &[("x-user", &user(number)), ("x-beta", "yes")])?;
             forced += u64::from(version(&answer).is_ok_and(|version| version == "v2"));
         }
-        let seen = format!("with x-canary: always, {forced} of 100 users got v2");
+        let seen = format!("with x-beta, {forced} of 100 users got v2");
         self.story.expect((forced == 100).into(), &seen);
         Ok(())
     }
