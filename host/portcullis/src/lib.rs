@@ -4,6 +4,7 @@
 //! below it (`tests/it/layers.rs`).
 
 pub mod cli;
+pub mod app;
 pub mod admin;
 pub mod control;
 pub mod source;

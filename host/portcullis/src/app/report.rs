@@ -47,6 +47,8 @@ impl Report for Everything {
     }
 
     fn config(&self) -> Value {
-        json!({"schema": "portcullis.config/1", "sources": self.board.documents()})
+        let names: Vec<String> =
+            self.board.documents().iter().map(|(name, _)| name.to_string()).collect();
+        json!({"schema": "portcullis.config/1", "sources": names})
     }
 }

@@ -4,7 +4,9 @@
 //! renders; it knows nothing of what a verb does.
 
 pub mod build;
+pub mod demo;
 pub mod explain;
+pub mod run;
 
 use std::process::ExitCode;
 
@@ -127,6 +129,10 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 65 invalid input, 69 something need
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// See it work: three filters, an application, changes under traffic
+    Demo(demo::Args),
+    /// Serve traffic with documents from files and folders
+    Run(run::Args),
     /// Compile a filter to a small, checked module
     Build(build::Args),
     /// What a problem's code means, with an example
@@ -178,6 +184,8 @@ pub fn main() -> ExitCode {
     let line = Line::parse();
     let term = line.term();
     let outcome = match &line.verb {
+        Verb::Demo(args) => demo::run(args, &term),
+        Verb::Run(args) => run::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
     };

@@ -84,8 +84,10 @@ impl Plane for Fake {
 
     fn publish(&mut self, snapshot: Snapshot, _: &ProcessSettings) -> Result<(), Refusal> {
         let mut notes = self.0.lock().unwrap();
-        let taken =
-            snapshot.listeners.iter().find(|listener| notes.taken.contains(&listener.address.port()));
+        let taken = snapshot
+            .listeners
+            .iter()
+            .find(|listener| notes.taken.contains(&listener.address.port()));
         if let Some(listener) = taken {
             return Err(Refusal::Listener {
                 name: listener.name.clone(),
@@ -158,7 +160,8 @@ impl House {
         let notes = self.notes.lock().unwrap();
         let Some(snapshot) = notes.published.last() else { return (0, Vec::new()) };
         let short = |name: &Arc<str>| name.replace("default/", "");
-        let mut names: Vec<String> = snapshot.routes.iter().map(|route| short(&route.name)).collect();
+        let mut names: Vec<String> =
+            snapshot.routes.iter().map(|route| short(&route.name)).collect();
         names.extend(snapshot.backends.iter().map(|backend| short(&backend.name)));
         names.extend(snapshot.filters.iter().map(|filter| {
             let configuration = String::from_utf8_lossy(&filter.plugin.configuration).into_owned();
@@ -170,7 +173,10 @@ impl House {
     #[track_caller]
     fn check(&self, generation: u64, names: &[&str]) {
         let (live, found) = self.live();
-        assert_eq!((live, found.iter().map(String::as_str).collect()), (generation, names.to_vec()));
+        assert_eq!(
+            (live, found.iter().map(String::as_str).collect()),
+            (generation, names.to_vec())
+        );
         assert_eq!(self.board.generation(), generation);
     }
 
@@ -193,7 +199,8 @@ impl House {
 #[test]
 fn one_bad_object_of_ten_keeps_its_last_good_version_and_nine_go_live() {
     let names: Vec<String> = (0..8).map(|number| format!("b{number}")).collect();
-    let mut house = House::new(&[("proxy.yaml", PROXY), ("z.wasm", QUIET), ("z.yaml", &filter("z", "one"))]);
+    let mut house =
+        House::new(&[("proxy.yaml", PROXY), ("z.wasm", QUIET), ("z.yaml", &filter("z", "one"))]);
     names.iter().for_each(|name| house.write(&format!("{name}.yaml"), &backend(name)));
     house.control.start().unwrap();
     let live = |names: &[String], filter: &str| -> Vec<String> {
@@ -260,7 +267,11 @@ fn a_filter_that_refuses_its_configuration_keeps_the_old_one() {
     assert_eq!(problem["object"], "WasmFilter default/f");
     house.edit("f.yaml", &filter("f", "two"));
     house.check(3, &["b", "f=two"]);
-    assert_eq!(house.notes.lock().unwrap().rehearsed, 3, "what runs already is not rehearsed again");
+    assert_eq!(
+        house.notes.lock().unwrap().rehearsed,
+        3,
+        "what runs already is not rehearsed again"
+    );
 }
 
 #[test]

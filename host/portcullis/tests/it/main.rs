@@ -9,4 +9,5 @@
 mod admin;
 mod control;
 mod layers;
+mod reload;
 mod source;

@@ -61,7 +61,8 @@ impl Connection {
     /// # Errors
     /// The connection broke, or what came is no response that we understand.
     pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Message> {
-        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: reviews.example\r\n{fields}\r\n"))?;
         self.receive()?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }

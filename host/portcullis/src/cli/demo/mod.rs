@@ -48,15 +48,15 @@ fn play(args: &Args, term: &Term) -> Result<Outcome, Vec<Problem>> {
     let temporary = tempfile::Builder::new().prefix("portcullis-demo-").tempdir().map_err(here)?;
     let folder = args.folder.clone().unwrap_or_else(|| temporary.path().to_owned());
     fs::create_dir_all(&folder).map_err(here)?;
-    let built = modules::compile(&folder, term).map_err(|problem| vec![problem])?;
+    let built = modules::compile(&folder, term)?;
     let v1 = reviews::serve("v1").map_err(here)?;
     let v2 = reviews::serve("v2").map_err(here)?;
     let config = Config::write(&folder, v1, v2).map_err(here)?;
     let app = App::start(Settings { paths: vec![folder], ..Settings::default() })?;
     let addresses = app.addresses();
-    let (_, proxy) = addresses.first().ok_or_else(|| {
-        vec![Problem::new(Code::P0901, "the demo's proxy has no listener")]
-    })?;
+    let (_, proxy) = addresses
+        .first()
+        .ok_or_else(|| vec![Problem::new(Code::P0901, "the demo's proxy has no listener")])?;
     let mut story = Story::new(term);
     introduce(&story, &config, &built, &[v1, v2], *proxy);
     let mut stage = Stage { story: &mut story, app: &app, config: &config, proxy: *proxy };
@@ -76,8 +76,11 @@ fn introduce(
         format!("{name} {} KiB in {:.1} s", built.size.div_ceil(1024), built.elapsed.as_secs_f64())
     };
     let modules: Vec<String> = modules::FILTERS.iter().zip(built).map(module).collect();
-    let reviews: Vec<String> =
-        reviews.iter().enumerate().map(|(at, address)| format!("v{} on {address}", at + 1)).collect();
+    let reviews: Vec<String> = reviews
+        .iter()
+        .enumerate()
+        .map(|(at, address)| format!("v{} on {address}", at + 1))
+        .collect();
     story.tell(&format!("filters        {}", modules.join(", ")));
     story.tell(&format!("application    reviews {}", reviews.join(", ")));
     story.tell(&format!("configuration  {}", config.folder().display()));
@@ -94,7 +97,8 @@ fn conclude(story: &Story<'_>, sent: u64, failed: u64) -> Outcome {
         "failed": failed,
         "unmet_expectations": disappointments,
     });
-    let next = (exit == Exit::Fine)
-        .then(|| "portcullis run -c examples/quickstart, with your own service behind it".to_owned());
+    let next = (exit == Exit::Fine).then(|| {
+        "portcullis run -c examples/quickstart, with your own service behind it".to_owned()
+    });
     Outcome { exit, text, data: Some(data), next, ..Outcome::default() }
 }

@@ -99,7 +99,8 @@ impl Traffic {
     /// # Errors
     /// The system refuses a thread.
     pub fn start(proxy: SocketAddr, keeping: u64, reopening: u64) -> io::Result<Traffic> {
-        let mut traffic = Traffic { tally: Arc::default(), end: Arc::default(), clients: Vec::new() };
+        let mut traffic =
+            Traffic { tally: Arc::default(), end: Arc::default(), clients: Vec::new() };
         for client in 0..keeping + reopening {
             let (tally, end) = (traffic.tally.clone(), traffic.end.clone());
             let keeps = client < keeping;
