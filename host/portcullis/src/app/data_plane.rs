@@ -38,7 +38,7 @@ impl DataPlane {
 }
 
 impl Plane for DataPlane {
-    fn rehearse(&mut self, filter: &Filter, process: &ProcessSettings) -> Result<(), Refusal> {
+    fn rehearse(&mut self, filter: &Arc<Filter>, process: &ProcessSettings) -> Result<(), Refusal> {
         let name = filter.name.clone();
         self.proxy(process)?.rehearse(filter).map_err(|trap| Refusal::Filter { name, trap })
     }

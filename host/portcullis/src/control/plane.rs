@@ -1,5 +1,7 @@
 //! The data plane as `control` sees it.
 
+use std::sync::Arc;
+
 use portcullis_proxy::snapshot::Filter;
 use portcullis_proxy::{Refusal, Snapshot};
 
@@ -12,7 +14,7 @@ pub trait Plane {
     ///
     /// # Errors
     /// What it died of, or that it refused.
-    fn rehearse(&mut self, filter: &Filter, process: &ProcessSettings) -> Result<(), Refusal>;
+    fn rehearse(&mut self, filter: &Arc<Filter>, process: &ProcessSettings) -> Result<(), Refusal>;
 
     /// Serves traffic with `snapshot` from now on.
     ///

@@ -72,7 +72,7 @@ struct Notes {
 struct Fake(Arc<Mutex<Notes>>);
 
 impl Plane for Fake {
-    fn rehearse(&mut self, filter: &Filter, _: &ProcessSettings) -> Result<(), Refusal> {
+    fn rehearse(&mut self, filter: &Arc<Filter>, _: &ProcessSettings) -> Result<(), Refusal> {
         self.0.lock().unwrap().rehearsed += 1;
         if filter.plugin.configuration != "bad" {
             return Ok(());
