@@ -7,6 +7,7 @@
 )]
 
 mod harness;
+mod hygiene;
 mod layers;
 mod observe;
 mod traffic;
