@@ -150,17 +150,6 @@ pub const GUEST_METRICS_REFUSED: Family<Counter, 1> = Family::new(
 pub const GENERATION: Family<Gauge, 0> =
     Family::new("portcullis_generation", "Number of the configuration that new exchanges see.", []);
 
-/// Configurations that went live.
-pub const CONFIG_ACCEPTED: Family<Counter, 0> =
-    Family::new("portcullis_config_accepted_total", "Configurations that went live.", []);
-
-/// Source objects or configurations that were refused.
-pub const CONFIG_REFUSED: Family<Counter, 0> = Family::new(
-    "portcullis_config_refused_total",
-    "Source objects and configurations that were refused.",
-    [],
-);
-
 /// `side`: `listener` or `backend`.
 pub const CERTIFICATE_EXPIRY: Family<Gauge, 2> = Family::new(
     "portcullis_certificate_expiry_timestamp_seconds",

@@ -10,4 +10,5 @@ mod harness;
 mod hygiene;
 mod layers;
 mod observe;
+mod observe_live;
 mod traffic;

@@ -104,7 +104,7 @@ fn what_may_be_normalised_reaches_the_upstream_with_one_meaning() {
 
     let seen = world.forwards(
         "lines that end in LF",
-        format!("GET / HTTP/1.1\nhost: x\nconnection: close\n\n"),
+        "GET / HTTP/1.1\nhost: x\nconnection: close\n\n",
     );
     assert!(seen.contains("\r\nhost: x\r\n"), "{seen}");
 

@@ -1,0 +1,172 @@
+//! What others can see of a running proxy: the same exchange in the access log, the metrics and the status.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use portcullis_proxy::observe::FilterState;
+use portcullis_proxy::snapshot::{
+    AccessLog, AccessLogFormat, AllowCalls, BackendProtocol, FailStrategy, Filter, Isolation,
+};
+use portcullis_proxy::{Proxy, Snapshot};
+use portcullis_vm::{LogLevel, Module, PluginSpec};
+use serde_json::Value;
+
+use crate::harness::{self, Client, PATIENCE, Upstream};
+
+/// A filter whose every exchange ends in a trap.
+const BROKEN: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_context_create") (param i32 i32))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable))"#;
+
+fn filter(text: &str, fail: FailStrategy) -> Arc<Filter> {
+    let bytes = wat::parse_str(text).unwrap();
+    let name: Arc<str> = "default/broken".into();
+    Arc::new(Filter {
+        url: "file://broken.wasm".to_owned(),
+        module: Arc::new(Module::load(&harness::engine(), &bytes, None).unwrap()),
+        plugin: Arc::new(PluginSpec {
+            name: Arc::clone(&name),
+            root_id: String::new(),
+            vm_id: name.to_string(),
+            vm_configuration: Bytes::new(),
+            configuration: Bytes::new(),
+            environment: Vec::new(),
+            limits: Default::default(),
+            allow_on_headers_stop_iteration: false,
+        }),
+        name,
+        fail,
+        isolation: Isolation::Shared,
+        allow_calls: AllowCalls::Everything,
+        log_level: LogLevel::Info,
+    })
+}
+
+struct World {
+    proxy: Proxy,
+    folder: tempfile::TempDir,
+    _upstream: Upstream,
+}
+
+fn start(filters: Vec<Arc<Filter>>) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::echo();
+    let mut listener = harness::listener("web");
+    listener.filters = (0..filters.len()).collect();
+    let proxy = harness::start(Snapshot {
+        listeners: vec![Arc::new(listener)],
+        filters,
+        access_log: Some(AccessLog {
+            format: AccessLogFormat::Json,
+            path: folder.path().join("log").to_str().unwrap().to_owned(),
+            filter: None,
+        }),
+        ..harness::simple(BackendProtocol::Http, &upstream)
+    });
+    World { proxy, folder, _upstream: upstream }
+}
+
+impl World {
+    fn get(&self, path: &str) -> u16 {
+        harness::runtime().block_on(async {
+            let mut client = Client::http1(harness::address(&self.proxy)).await;
+            client.get(path).await.status.as_u16()
+        })
+    }
+
+    /// Everything that was logged until the proxy had drained.
+    fn log(&self) -> Vec<Value> {
+        assert!(self.proxy.drain(Duration::ZERO, PATIENCE));
+        let text = fs::read_to_string(self.folder.path().join("log")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[test]
+fn an_exchange_is_logged_and_counted_with_what_became_of_it() {
+    let world = start(Vec::new());
+    assert_eq!(world.get("/a?b"), 200);
+    let log = world.log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    let check = |field: &str, expected: Value| assert_eq!(log[0][field], expected, "{field}");
+    check("method", "GET".into());
+    check("path", "/a?b".into());
+    check("authority", "app.test".into());
+    check("protocol", "HTTP/1.1".into());
+    check("response_code", 200.into());
+    check("response_flags", "-".into());
+    check("response_code_details", "via_upstream".into());
+    check("bytes_sent", 8.into());
+    check("upstream_cluster", "default/app".into());
+    check("upstream_request_attempt_count", 1.into());
+    check("route_name", "default/route/0".into());
+    check("listener_name", "web".into());
+    check("generation", 1.into());
+    check("portcullis_code", Value::Null);
+    assert!(log[0]["request_id"].is_string() && log[0]["upstream_host"].is_string(), "{log:?}");
+    let counted = concat!(
+        "portcullis_requests_total{listener=\"web\",route=\"default/route/0\",",
+        "backend=\"default/app\",code=\"200\",flags=\"-\"} 1\n",
+    );
+    assert!(world.proxy.metrics().contains(counted), "{}", world.proxy.metrics());
+}
+
+#[test]
+fn a_filter_that_keeps_trapping_is_suspended_and_everything_says_so() {
+    let world = start(vec![filter(BROKEN, FailStrategy::Close)]);
+    let deadline = Instant::now() + PATIENCE;
+    let mut requests = 0;
+    let status = loop {
+        assert_eq!(world.get("/"), 503);
+        requests += 1;
+        let status = world.proxy.status();
+        if status.filters[0].state == FilterState::Suspended {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "{status:?}");
+    };
+    let filter = &status.filters[0];
+    assert_eq!(filter.traps.iter().collect::<Vec<_>>(), [(&"trap", &5)]);
+    let last = filter.last_trap.as_ref().unwrap();
+    assert_eq!(last.reason, "trap");
+    assert!(last.message.contains("proxy_on_request_headers"), "{}", last.message);
+    assert!(filter.suspended_until > Some(last.time.clone()), "{filter:?}");
+    assert_eq!(filter.digest.len(), 64);
+
+    let metrics = world.proxy.metrics();
+    let traps = "portcullis_filter_traps_total{filter=\"default/broken\",reason=\"trap\"} 5\n";
+    assert!(metrics.contains(traps), "{metrics}");
+    let log = world.log();
+    assert_eq!(log.len(), requests);
+    for line in &log {
+        assert_eq!(line["filters"][0]["filter"], "default/broken", "{line}");
+        assert_eq!(line["filters"][0]["verdict"], "failed", "{line}");
+        assert_eq!(line["portcullis_code"], "P0707", "{line}");
+    }
+}
+
+#[test]
+fn a_filter_that_may_fail_open_is_skipped_and_the_log_says_so() {
+    let world = start(vec![filter(BROKEN, FailStrategy::Open)]);
+    assert_eq!(world.get("/"), 200);
+    let log = world.log();
+    assert_eq!(log[0]["filters"][0]["verdict"], "skipped", "{log:?}");
+    assert_eq!(log[0]["response_code"], 200);
+}
+
+#[test]
+fn the_text_of_all_metrics_has_each_family_once() {
+    let world = start(vec![filter(BROKEN, FailStrategy::Open)]);
+    assert_eq!(world.get("/"), 200);
+    let text = world.proxy.metrics();
+    assert!(text.contains("# TYPE portcullis_filter_instances gauge\n"), "{text}");
+    let mut types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let before = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), before, "{text}");
+}
