@@ -10,6 +10,7 @@ pub mod control;
 pub mod source;
 pub mod fetch;
 pub mod plan;
+pub mod spec;
 pub mod diagnose;
 pub mod term;
 pub mod logging;

@@ -1,0 +1,187 @@
+//! Our own kinds `Proxy` and `Backend` (`portcullis.dev/v1alpha1`), as they are written.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::values::{Duration, Size};
+
+/// `Proxy.spec`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxySpec {
+    /// Absent: the CPUs that the process may use, at most 4.
+    pub workers: Option<u32>,
+    /// Absent: no admin server.
+    pub admin: Option<Server>,
+    /// Absent: no health server.
+    pub health: Option<Server>,
+    /// Where clients connect.
+    #[serde(default)]
+    pub listeners: Vec<ListenerSpec>,
+    /// Limits on clients.
+    #[serde(default)]
+    pub limits: ClientLimits,
+    /// How the process ends.
+    #[serde(default)]
+    pub drain: Drain,
+    /// Absent: off.
+    pub access_log: Option<AccessLogSpec>,
+    /// Not supported yet.
+    pub registries: Option<IgnoredAny>,
+    /// Not supported yet.
+    pub verification: Option<IgnoredAny>,
+}
+
+/// An address of ours.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Server {
+    /// `IP:PORT`
+    pub address: String,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerSpec {
+    /// Unique in the Proxy.
+    pub name: String,
+    /// `IP:PORT`
+    pub address: String,
+    /// Whose traffic arrives.
+    #[serde(default)]
+    pub direction: Direction,
+    /// What is spoken.
+    #[serde(default)]
+    pub protocol: ListenerProtocol,
+    /// For HTTPS.
+    pub tls: Option<ListenerTls>,
+    /// Proxies in front of us.
+    #[serde(default)]
+    pub trusted_hops: u32,
+}
+
+/// `direction`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the words of the document")]
+pub enum Direction {
+    Inbound,
+    Outbound,
+    #[default]
+    Gateway,
+}
+
+/// `protocol` of a listener
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the words of the document")]
+pub enum ListenerProtocol {
+    #[default]
+    Http,
+    Https,
+    Tls,
+    Tcp,
+}
+
+/// Files beside the document, in PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTls {
+    /// Leaf first.
+    pub certificate_file: String,
+    /// Its key.
+    pub key_file: String,
+    /// Present: clients need a certificate that one of these signed.
+    pub client_ca_file: Option<String>,
+}
+
+/// `limits` of a Proxy
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "documented where they end up, in the snapshot")]
+pub struct ClientLimits {
+    pub request_header_bytes: Option<Size>,
+    pub connections: Option<u32>,
+    pub request_header_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+}
+
+/// `drain`
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Drain {
+    /// Not ready, still accepting. Default 5 s.
+    pub delay: Option<Duration>,
+    /// Then no longer accepting. Default 30 s.
+    pub timeout: Option<Duration>,
+}
+
+/// `accessLog`
+#[derive(Clone, Debug, Deserialize)]
+pub struct AccessLogSpec {
+    /// Form of a line.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// `stdout` (default), `stderr` or a file.
+    pub path: Option<String>,
+    /// CEL.
+    pub filter: Option<String>,
+}
+
+/// `format` of the access log
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the words of the document")]
+pub enum LogFormat {
+    #[default]
+    Json,
+    Text,
+}
+
+/// `Backend.spec`
+#[derive(Clone, Debug, Deserialize)]
+pub struct BackendSpec {
+    /// What is spoken.
+    #[serde(default)]
+    pub protocol: BackendProtocol,
+    /// Where it is.
+    pub endpoints: Vec<EndpointSpec>,
+    /// For HTTPS and H2.
+    pub tls: Option<BackendTls>,
+}
+
+/// `protocol` of a Backend
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the words of the document")]
+pub enum BackendProtocol {
+    #[default]
+    Http,
+    H2c,
+    Https,
+    H2,
+    Tcp,
+    Redis,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Deserialize)]
+pub struct EndpointSpec {
+    /// `IP:PORT` or `NAME:PORT`
+    pub address: String,
+    /// Default 1.
+    pub weight: Option<u32>,
+}
+
+/// `tls` of a Backend; files beside the document, in PEM.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTls {
+    /// What the certificate is verified against. Default: the host of the first endpoint.
+    pub hostname: Option<String>,
+    /// Default: the public authorities.
+    pub ca_file: Option<String>,
+    /// What we present, with `key_file`.
+    pub certificate_file: Option<String>,
+    /// Its key.
+    pub key_file: Option<String>,
+}
