@@ -176,11 +176,15 @@ impl Candidate {
 }
 
 impl GrpcCandidate {
+    /// Exact ones come first, as with paths: Gateway API counts characters and leaves regular expressions open.
     fn rank(&self) -> impl Ord + use<> {
-        let characters =
-            |pattern: &Option<Pattern>| Reverse(pattern.as_ref().map_or(0, Pattern::characters));
+        let rank = |pattern: &Option<Pattern>| match pattern {
+            Some(pattern @ Pattern::Exact(_)) => (0, Reverse(pattern.characters())),
+            Some(pattern @ Pattern::Regex(_)) => (1, Reverse(pattern.characters())),
+            None => (2, Reverse(0)),
+        };
         let headers = Reverse(self.candidate.conditions.headers.len());
-        (characters(&self.service), characters(&self.method), headers)
+        (rank(&self.service), rank(&self.method), headers)
     }
 
     fn matches(&self, call: Option<(&[u8], &[u8])>) -> bool {

@@ -1,12 +1,14 @@
 //! Opening a connection: TCP, TLS where the backend has it, and the HTTP session on top, within `connect_timeout`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -40,12 +42,27 @@ pub(super) struct Http1 {
 }
 
 /// A connection for many requests at a time.
-#[derive(Debug)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<Body>,
     pub(super) attributes: Arc<ConnectionAttributes>,
-    /// Requests that the peer allows at a time.
-    pub(super) limit: Rc<Cell<usize>>,
+    session: Rc<RefCell<Option<Session>>>,
+}
+
+type Session = http2::Connection<TokioIo<Wire>, Body, Local>;
+
+impl Http2 {
+    /// Requests that the peer allows at a time, as far as its settings have arrived.
+    pub(super) fn limit(&self) -> usize {
+        let session = self.session.try_borrow().ok();
+        let limit = |session: &Session| session.current_max_send_streams();
+        session.and_then(|session| session.as_ref().map(limit)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Http2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http2").field("attributes", &self.attributes).finish_non_exhaustive()
+    }
 }
 
 pub(super) enum Connection {
@@ -169,7 +186,7 @@ async fn open_http1(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) ->
 }
 
 async fn open_http2(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) -> io::Result<Http2> {
-    let (sender, mut connection) = http2::Builder::new(Local)
+    let (sender, connection) = http2::Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
@@ -177,18 +194,20 @@ async fn open_http2(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) ->
         .handshake(io)
         .await
         .map_err(io::Error::other)?;
-    let limit = Rc::new(Cell::new(connection.current_max_send_streams()));
-    let (id, told) = (attributes.id, limit.clone());
+    let session = Rc::new(RefCell::new(Some(connection)));
+    let (id, running) = (attributes.id, session.clone());
     tokio::task::spawn_local(async move {
-        let done = poll_fn(|context| {
-            told.set(connection.current_max_send_streams());
-            Pin::new(&mut connection).poll(context)
+        let ended = poll_fn(|context| match running.borrow_mut().as_mut() {
+            Some(connection) => Pin::new(connection).poll(context),
+            None => Poll::Ready(Ok(())),
         });
-        if let Err(problem) = done.await {
+        if let Err(problem) = ended.await {
             tracing::debug!(connection = id, %problem, "upstream connection ended");
         }
+        // Senders learn of the end by this.
+        let _ended = running.borrow_mut().take();
     });
-    Ok(Http2 { sender, attributes, limit })
+    Ok(Http2 { sender, attributes, session })
 }
 
 /// Runs hyper's tasks on the worker's own thread.

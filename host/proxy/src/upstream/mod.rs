@@ -71,7 +71,7 @@ pub struct ClusterStats {
     pub connect_failures: u64,
     /// Requests in flight, up to the end of the response's body.
     pub active: u64,
-    /// Connections without a request.
+    /// Open connections without a request.
     pub idle: u64,
 }
 

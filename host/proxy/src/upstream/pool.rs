@@ -96,11 +96,12 @@ impl Pool {
         Pool { idle_timeout, slots: RefCell::default(), reaping: Cell::new(false), counters }
     }
 
-    /// Connections that nobody uses.
+    /// Open connections that nobody uses.
     pub(super) fn idle(&self) -> u64 {
         let slots = self.slots.borrow();
         let idle = |slot: &Slot| {
-            slot.idle.len() + slot.shared.iter().filter(|shared| shared.active.get() == 0).count()
+            let alone = slot.idle.iter().filter(|idle| !idle.connection.sender.is_closed());
+            alone.count() + slot.shared.iter().filter(|shared| shared.is_idle()).count()
         };
         slots.values().map(idle).sum::<usize>() as u64
     }
@@ -233,7 +234,11 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        !self.connection.sender.is_closed() && self.active.get() < self.connection.limit.get()
+        !self.connection.sender.is_closed() && self.active.get() < self.connection.limit()
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.connection.sender.is_closed() && self.active.get() == 0
     }
 
     fn is_wanted(&self, idle_timeout: Duration) -> bool {

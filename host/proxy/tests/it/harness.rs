@@ -54,7 +54,9 @@ impl Upstream {
     }
 
     /// Answers each request with what `answer` makes of it.
-    pub fn answering(answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static) -> Upstream {
+    pub fn answering(
+        answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Upstream {
         let answer = Arc::new(answer);
         Upstream::serving(move |request, sender| {
             let answer = answer.clone();
@@ -74,7 +76,9 @@ impl Upstream {
     pub fn serving<F, R>(serve: F) -> Upstream
     where
         F: Fn(Request<Incoming>, Sender<Seen>) -> R + Send + Sync + 'static,
-        R: Future<Output = Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>> + Send + 'static,
+        R: Future<Output = Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>>
+            + Send
+            + 'static,
     {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -92,10 +96,15 @@ impl Upstream {
                     });
                     tokio::spawn(async move {
                         let mut first = [0; 3];
-                        while stream.peek(&mut first).await.is_ok_and(|count| (1..3).contains(&count)) {}
+                        while stream
+                            .peek(&mut first)
+                            .await
+                            .is_ok_and(|count| (1..3).contains(&count))
+                        {}
                         let io = TokioIo::new(stream);
                         if &first == b"PRI" {
-                            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                            let builder =
+                                hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                             drop(builder.serve_connection(io, service).await);
                         } else {
                             let builder = hyper::server::conn::http1::Builder::new();
@@ -236,12 +245,16 @@ impl Client {
     pub async fn http2(address: SocketAddr) -> Client {
         let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
         let executor = TokioExecutor::new();
-        let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, io).await.unwrap();
         tokio::spawn(connection);
         Client::Http2(sender)
     }
 
-    pub async fn open(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub async fn open(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
         match self {
             Client::Http1(sender) => {
                 sender.ready().await?;

@@ -12,7 +12,9 @@ fn a_request_passes_in_every_combination_of_protocols() {
     for protocol in [BackendProtocol::Http, BackendProtocol::H2c] {
         let proxy = start(simple(protocol, &upstream));
         runtime().block_on(async {
-            for mut client in [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await] {
+            for mut client in
+                [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await]
+            {
                 let answer = client.get("/a?b=c").await;
                 assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"GET /a?b=c"[..]));
                 let body = Full::from(Bytes::from(vec![7; 100_000]));
