@@ -102,10 +102,8 @@ fn what_may_be_normalised_reaches_the_upstream_with_one_meaning() {
         world.forwards("chunks with extensions", format!("{chunked}5;a=b\r\nhello\r\n0;c\r\n\r\n"));
     assert!(seen.contains("hello") && !seen.contains("a=b"), "{seen}");
 
-    let seen = world.forwards(
-        "lines that end in LF",
-        "GET / HTTP/1.1\nhost: x\nconnection: close\n\n",
-    );
+    let seen =
+        world.forwards("lines that end in LF", "GET / HTTP/1.1\nhost: x\nconnection: close\n\n");
     assert!(seen.contains("\r\nhost: x\r\n"), "{seen}");
 
     let absolute = format!("GET http://X/a HTTP/1.1\r\nhost: x\r\n{close}\r\n");
