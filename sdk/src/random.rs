@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::host::now;
-use crate::value::mix;
 
 thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
@@ -16,6 +15,14 @@ pub fn random() -> u64 {
     let state = STATE.get().unwrap_or_else(entropy).wrapping_add(0x9e37_79b9_7f4a_7c15);
     STATE.set(Some(state));
     mix(state)
+}
+
+/// Spreads a number's bits evenly (the finaliser of SplitMix64): FNV alone leaves the high bits of
+/// similar keys alike.
+pub(crate) fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// On wasip1 and natively the keys of a `RandomState` are random; on wasm32-unknown-unknown they

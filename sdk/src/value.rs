@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::random::random;
+use crate::random::{mix, random};
 
 /// A share of 0 to 100 percent, fractions allowed: `12.5`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Deserialize)]
@@ -123,12 +123,4 @@ impl TryFrom<u16> for Status {
             _ => Err(format!("{status} is not a final HTTP status (200 to 599)")),
         }
     }
-}
-
-/// Spreads a number's bits evenly (the finaliser of SplitMix64): FNV alone leaves the high bits of
-/// similar keys alike.
-pub(crate) fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }

@@ -5,3 +5,4 @@
 mod config;
 mod flow;
 mod head;
+mod layers;
