@@ -3,12 +3,25 @@ use std::time::Duration;
 use portcullis_sdk::prelude::*;
 use portcullis_sdk::test::Host;
 
+static HELD: Gauge = Gauge::new("held");
+
+/// Counts the requests whose phase has begun and not ended.
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.add(-1);
+    }
+}
+
 /// Waits as long as the request says, then does what it says.
 #[derive(Deserialize)]
 struct Waiter {}
 
 impl Filter for Waiter {
     async fn request(&self, req: &mut Request) -> Flow {
+        HELD.add(1);
+        let _held = Held;
         for wait in req.headers("x-wait") {
             sleep(Duration::from_millis(wait.parse().unwrap())).await;
         }
@@ -98,6 +111,7 @@ fn many_sleepers_wake_in_the_order_of_their_times() {
 fn a_client_that_goes_away_while_its_request_sleeps_leaves_nothing_behind() {
     let host = Host::of::<Waiter>("{}");
     drop(host.get("/").header("x-wait", "50").start());
+    assert_eq!(host.metric("held"), 0);
     let other = host.get("/").header("x-wait", "60").start();
     host.advance(ms(100));
     assert_eq!(other.end().delayed(), ms(60));
