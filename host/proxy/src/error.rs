@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_vm::Trap;
+use portcullis_vm::{Trap, TrapReason};
 
 /// Why a snapshot was not published. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Listener { .. } => "P0501",
-            Refusal::Filter { .. } => "P0204",
+            Refusal::Filter { trap, .. } if trap.reason == TrapReason::Refused => "P0205",
+            Refusal::Filter { .. } => "P0206",
             Refusal::Worker { .. } => "P0901",
             Refusal::Snapshot(_) => "P0902",
         }

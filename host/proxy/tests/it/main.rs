@@ -11,6 +11,7 @@ mod hygiene;
 mod layers;
 mod observe;
 mod observe_live;
+mod refusal;
 mod reply;
 mod route;
 mod route_edit;
