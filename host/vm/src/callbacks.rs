@@ -31,6 +31,8 @@ impl Headers {
 
 type Body = TypedFunc<(u32, u32, u32), u32>;
 type Trailers = TypedFunc<(u32, u32), u32>;
+/// Root context, callout, headers, bytes of body, trailers.
+type CallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
 /// Typed handles to the exports.
 pub(crate) struct Callbacks {
@@ -39,7 +41,7 @@ pub(crate) struct Callbacks {
     pub(crate) configure: Option<TypedFunc<(u32, u32), u32>>,
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
     pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
-    pub(crate) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    pub(crate) http_call_response: Option<CallResponse>,
     pub(crate) log: Option<TypedFunc<u32, ()>>,
     pub(crate) done: Option<TypedFunc<u32, u32>>,
     pub(crate) delete: Option<TypedFunc<u32, ()>>,

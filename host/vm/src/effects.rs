@@ -27,6 +27,7 @@ pub struct CallId(pub u32);
 /// Something a guest asked for.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "an effect is moved once, out of its queue")]
 pub enum Effect {
     /// `proxy_continue_stream`: go on with one direction of a paused exchange. Harmless if it is not paused.
     Continue(StreamKey, Direction),

@@ -20,6 +20,7 @@ use crate::state::{ResponseHead, StreamKey, Streams};
 
 /// How a callout ended.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "an outcome is moved once, into the plugin")]
 pub enum CallOutcome {
     /// The upstream answered, whatever the status.
     Answered {

@@ -1,3 +1,23 @@
+//! Small guests against services that write down what they are asked; one file for each family.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking"
+)]
+
 mod host;
+mod bodies;
+mod budgets;
+mod caching;
+mod calls;
 mod headers;
 mod layers;
+mod lifecycle;
+mod loading;
+mod pointers;
+mod properties;
+mod replies;
+mod shared;
+mod wasi;

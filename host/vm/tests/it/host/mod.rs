@@ -172,3 +172,21 @@ pub fn callback(code: &str) -> String {
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {code} (i32.const 0))"#
     )
 }
+
+/// The serialized form of a map, as text for a guest.
+pub fn pairs(entries: &[(&str, &str)]) -> String {
+    let mut bytes = (entries.len() as u32).to_le_bytes().to_vec();
+    for (key, value) in entries {
+        bytes.extend((key.len() as u32).to_le_bytes());
+        bytes.extend((value.len() as u32).to_le_bytes());
+    }
+    for (key, value) in entries {
+        bytes.extend([key.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+    }
+    escape(&bytes)
+}
+
+/// Any bytes, as text for a guest.
+pub fn escape(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+}

@@ -11,14 +11,19 @@ use portcullis_vm::{
 /// Level, whether an exchange was named, message.
 type Line = (LogLevel, bool, String);
 
+/// Value and version.
+type Shared = (Vec<u8>, u32);
+/// Name and elements.
+type Queue = (Vec<u8>, VecDeque<Vec<u8>>);
+
 /// What happened.
 #[derive(Default)]
 pub struct Record {
     log: Mutex<Vec<Line>>,
     violations: Mutex<Vec<&'static str>>,
     metrics: Mutex<Vec<(MetricKind, String, i64)>>,
-    shared: Mutex<HashMap<Vec<u8>, (Vec<u8>, u32)>>,
-    queues: Mutex<BTreeMap<u32, (Vec<u8>, VecDeque<Vec<u8>>)>>,
+    shared: Mutex<HashMap<Vec<u8>, Shared>>,
+    queues: Mutex<BTreeMap<u32, Queue>>,
 }
 
 impl Record {

@@ -1,0 +1,135 @@
+//! Callouts: what is refused, what is recorded, and their one completion.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_vm::{CallId, CallOutcome, Effect, Phase};
+
+use crate::host::{Host, callback, headers, pairs, response};
+
+const HEAD: [(&str, &str); 4] =
+    [(":method", "POST"), (":path", "/check"), (":authority", "auth.example"), ("x-key", "1")];
+
+const RESPONSE: &str = r#"
+    (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+      (call $say32 (local.get 0)) (call $say32 (local.get 1)) (call $say32 (local.get 2))
+      (call $say32 (local.get 3)) (call $say32 (local.get 4))
+      (drop (call $proxy_get_status (i32.const 24) OUT))
+      (call $say32 (i32.load (i32.const 24))) (call $say_out)
+      (call $say32 (call $proxy_get_header_map_value (i32.const 6) ":status"S OUT)) (call $say_out)
+      (call $say32 (call $proxy_get_buffer_bytes (i32.const 4) (i32.const 0) (i32.const 99) OUT)) (call $say_out))"#;
+
+fn call(upstream: &str, head: &[(&str, &str)], timeout: u32) -> String {
+    format!(
+        r#"(i32.store (i32.const 32) (i32.const 77))
+           (call $say32 (call $proxy_http_call "{upstream}"S "{}"S "body"S "{}"S (i32.const {timeout}) (i32.const 32)))
+           (call $say32 (i32.load (i32.const 32)))"#,
+        pairs(head),
+        pairs(&[("x-sum", "9")]),
+    )
+}
+
+fn host(code: &str) -> Host {
+    let mut host = Host::new(&(callback(code) + RESPONSE));
+    host.run(Phase::RequestHeaders).unwrap();
+    host
+}
+
+#[test]
+fn a_call_is_recorded_with_all_its_parts() {
+    let mut host = host(&call("backend", &HEAD, 250));
+    assert_eq!(host.said(), ["0", "1"]);
+    assert_eq!(host.plugin.outstanding_calls(), 1);
+    let effects = host.effects();
+    let [Effect::HttpCall(call)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(call.id, CallId(1));
+    assert_eq!(call.stream, Some(host.key));
+    assert_eq!(call.upstream, "backend");
+    assert_eq!(call.head.method, "POST");
+    assert_eq!(call.head.path, "/check");
+    assert_eq!(call.head.authority, "auth.example");
+    assert_eq!(call.head.headers, headers(&[("x-key", "1")]));
+    assert_eq!(call.body, "body");
+    assert_eq!(call.trailers, headers(&[("x-sum", "9")]));
+    assert_eq!(call.timeout, Some(Duration::from_millis(250)));
+}
+
+#[test]
+fn a_call_that_cannot_be_made_is_a_bad_argument_and_leaves_no_id() {
+    let without =
+        |name: &str| HEAD.iter().copied().filter(|(key, _)| *key != name).collect::<Vec<_>>();
+    let cases = [
+        call("unknown", &HEAD, 0),
+        call("\\ff", &HEAD, 0),
+        call("backend", &without(":method"), 0),
+        call("backend", &without(":path"), 0),
+        call("backend", &without(":authority"), 0),
+        call("backend", &HEAD, 0x8000_0000),
+    ];
+    for code in cases {
+        let mut host = host(&code);
+        assert_eq!(host.said(), ["2", "0"], "{code}");
+        assert_eq!(host.plugin.outstanding_calls(), 0);
+        assert!(host.effects().is_empty());
+    }
+}
+
+#[test]
+fn a_call_is_completed_once() {
+    let mut host = host(&call("backend", &HEAD, 0));
+    host.said();
+    let answer = || CallOutcome::Answered {
+        head: response(403, &[("x-a", "b")]),
+        body: Bytes::from_static(b"denied"),
+        trailers: headers(&[("t", "1")]),
+    };
+    host.plugin.http_call_response(&mut host.streams, CallId(1), answer()).unwrap();
+    assert_eq!(host.said(), ["1", "1", "2", "6", "1", "0", "", "0", "403", "0", "denied"]);
+    assert_eq!(host.plugin.outstanding_calls(), 0);
+    host.plugin.http_call_response(&mut host.streams, CallId(1), answer()).unwrap();
+    host.plugin.http_call_response(&mut host.streams, CallId(9), answer()).unwrap();
+    assert!(host.said().is_empty());
+}
+
+#[test]
+fn a_failed_call_is_a_completion_without_headers_also_after_the_exchange_has_ended() {
+    let mut host = host(&call("backend", &HEAD, 0));
+    host.plugin.finish(&mut host.streams, host.context).unwrap();
+    host.streams.remove(host.key);
+    host.said();
+    host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed).unwrap();
+    let said = host.said();
+    assert_eq!(said[..9], ["1", "1", "0", "0", "0", "11", "reset", "1", "reset"]);
+}
+
+#[test]
+fn numbers_of_calls_do_not_repeat() {
+    let twice = call("backend", &HEAD, 0) + &call("backend", &HEAD, 0);
+    let mut host = host(&twice);
+    assert_eq!(host.said(), ["0", "1", "0", "2"]);
+    host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed).unwrap();
+    host.said();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.said(), ["0", "3", "0", "4"]);
+}
+
+#[test]
+fn grpc_and_foreign_functions_answer_what_no_sdk_panics_on() {
+    let zeros = |count: usize| "(i32.const 0)".repeat(count);
+    let host = host(&format!(
+        "(call $say32 (call $proxy_grpc_call {} (i32.const 32)))
+         (call $say32 (call $proxy_grpc_stream {} (i32.const 32)))
+         (call $say32 (call $proxy_grpc_send {}))
+         (call $say32 (call $proxy_grpc_cancel {}))
+         (call $say32 (call $proxy_grpc_close {}))
+         (call $say32 (call $proxy_call_foreign_function {}))",
+        zeros(11),
+        zeros(8),
+        zeros(4),
+        zeros(1),
+        zeros(1),
+        zeros(6),
+    ));
+    let numbers: Vec<_> = host.said().into_iter().filter(|line| line.len() < 3).collect();
+    assert_eq!(numbers, ["10", "10", "1", "1", "1", "1"]);
+}
