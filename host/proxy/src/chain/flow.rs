@@ -32,6 +32,8 @@ pub struct Flow {
     pub passed: VecDeque<Passed>,
     /// The source has given its last piece.
     pub source_ended: bool,
+    /// Nobody waits for what passes.
+    pub abandoned: bool,
     /// Bytes of body that came in and that went out, to notice that guests changed the length.
     pub bytes_in: u64,
     /// See `bytes_in`.

@@ -127,6 +127,17 @@ impl Chain {
         self.trailers(direction, 0, map);
     }
 
+    /// One direction goes no further: its filters are not called any more.
+    pub fn abandon(&mut self, direction: Direction) {
+        self.flows[direction as usize].abandoned = true;
+        self.flows[direction as usize].passed.clear();
+    }
+
+    /// Whether the filters of one direction may still be called.
+    fn goes_on(&self, direction: Direction) -> bool {
+        self.terminal.is_none() && !self.flows[direction as usize].abandoned
+    }
+
     /// Handles what other callbacks did to this exchange.
     pub fn pump(&mut self) {
         while let Some(signal) = self.mailbox.take() {
@@ -159,7 +170,7 @@ impl Chain {
     /// Whether the source should be read: everything fed has been passed on or fits a filter's buffer.
     pub fn wants_input(&self, direction: Direction) -> bool {
         let flow = &self.flows[direction as usize];
-        self.terminal.is_none()
+        self.goes_on(direction)
             && !flow.source_ended
             && !self.has_body(direction)
             && !self.links.iter().any(|link| link.blocks(direction))
@@ -215,7 +226,7 @@ impl Chain {
 
     fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
         for position in from..self.links.len() {
-            if self.terminal.is_some() {
+            if !self.goes_on(direction) {
                 return;
             }
             let index = self.index(direction, position);
@@ -229,7 +240,11 @@ impl Chain {
                     self.links[index].held(direction).head = Head::AwaitsInstance { end };
                     return;
                 }
-                Entry::Failed => return self.fail(index),
+                Entry::Failed => {
+                    self.fail(index);
+                    self.links[index].held(direction).head = Head::Passed;
+                    continue;
+                }
             }
             let action = self.run(index, phases(direction)[0], end);
             if self.terminal.is_some() {
@@ -260,7 +275,7 @@ impl Chain {
 
     fn data(&mut self, direction: Direction, from: usize, mut data: Buffer, mut end: bool) {
         for position in from..self.links.len() {
-            if self.terminal.is_some() {
+            if !self.goes_on(direction) {
                 return;
             }
             let index = self.index(direction, position);
@@ -349,7 +364,7 @@ impl Chain {
 
     fn trailers(&mut self, direction: Direction, from: usize, mut map: HeaderMap) {
         for position in from..self.links.len() {
-            if self.terminal.is_some() {
+            if !self.goes_on(direction) {
                 return;
             }
             let index = self.index(direction, position);

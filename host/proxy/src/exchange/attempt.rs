@@ -10,7 +10,7 @@ use http::header::{TE, TRAILER};
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Direction, RequestHead};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::body::{Inlet, RequestStream};
 use super::head::Hop;
@@ -230,6 +230,44 @@ impl Exchange {
             future.as_mut().poll(context).map(Ok)
         })
         .await
+    }
+}
+
+impl Exchange {
+    pub(super) async fn upstream_phase_in_time(
+        self: &Rc<Self>,
+        selected: &Selected,
+        bodyless: bool,
+        hop: &Hop,
+        on_upgrade: OnUpgrade,
+    ) -> Result<Response<Inlet>, Interruption> {
+        let phase = self.upstream_phase(selected, bodyless, hop, on_upgrade);
+        let Some(deadline) = self.request_deadline() else { return phase.await };
+        match timeout_at(deadline.into(), phase).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.timed_out("request");
+                Err(Interruption::Failure(Failure::RequestTimeout))
+            }
+        }
+    }
+
+    /// When `timeouts.request` is over.
+    fn request_deadline(&self) -> Option<Instant> {
+        let facts = self.facts.borrow();
+        let timeout = facts.rule.as_ref()?.timeouts.request?;
+        self.started.checked_add(timeout)
+    }
+
+    /// When the response has to have reached its end.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.request_deadline().into_iter().chain(self.attempt_deadline.get()).min()
+    }
+
+    pub(super) fn timed_out(&self, kind: &str) {
+        let facts = self.facts.borrow();
+        let backend = facts.backend.as_ref().map_or("", |backend| &*backend.name);
+        self.generation.meters.timed_out(backend, kind);
     }
 }
 

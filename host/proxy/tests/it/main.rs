@@ -6,6 +6,8 @@
     reason = "tests fail by panicking"
 )]
 
+mod filters;
+mod guests;
 mod harness;
 mod hygiene;
 mod layers;

@@ -1,0 +1,77 @@
+//! From the client's head to the route: the filters of the listener, the selection, the filters of the route.
+
+use std::rc::Rc;
+
+use http::Response;
+use portcullis_vm::{Direction, RequestHead};
+
+use super::body::Inlet;
+use super::{Exchange, Interruption};
+use crate::reply::{self, Failure};
+use crate::route::{self, Selected};
+use crate::snapshot::RouteFilter;
+
+/// What stands after the request's filters.
+pub enum Ready {
+    /// Goes to a backend of this rule; the flag says that the request has no body.
+    Upstream(Selected, bool),
+    /// Is answered by us.
+    Own(Response<Inlet>),
+}
+
+impl Exchange {
+    /// The filters of the listener, the route, the filters of the route.
+    pub(super) async fn request_phase(self: &Rc<Self>) -> Result<Ready, Interruption> {
+        let bodyless = self.request_body.borrow().is_end();
+        if !self.chain.borrow().is_empty() {
+            self.note_route(self.select().as_ref());
+        }
+        self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
+        self.wait_head(Direction::Request).await?;
+        let Some(selected) = self.select() else {
+            return Err(Interruption::Failure(Failure::NoRoute));
+        };
+        self.note_route(Some(&selected));
+        if let Some(reason) = &selected.rule.broken {
+            return Err(Interruption::Failure(Failure::BrokenRule(reason.clone())));
+        }
+        let wasm = |filter: &RouteFilter| match filter {
+            RouteFilter::Wasm(index) => Some(self.generation.slot(*index).clone()),
+            _ => None,
+        };
+        let slots: Vec<_> = selected.rule.filters.iter().filter_map(wasm).collect();
+        if !slots.is_empty() {
+            self.chain.borrow_mut().extend(&slots);
+        }
+        let end = self.take_head(Direction::Request).await?;
+        let redirect = selected.rule.filters.iter().find_map(|filter| match filter {
+            RouteFilter::Redirect(redirect) => Some(redirect),
+            _ => None,
+        });
+        match redirect {
+            Some(redirect) => {
+                let port = self.generation.snapshot.listeners[self.listener].address.port();
+                let location = self
+                    .with_request(|head| route::location(redirect, head, &selected.prefix, port));
+                self.facts.borrow_mut().details = "direct_response".into();
+                let response = reply::redirect(redirect.status, &location.unwrap_or_default());
+                Ok(Ready::Own(response.map(Inlet::Own)))
+            }
+            None => Ok(Ready::Upstream(selected, end)),
+        }
+    }
+
+    pub(super) fn select(&self) -> Option<Selected> {
+        self.with_request(|head| self.generation.routes(self.listener).select(head)).flatten()
+    }
+
+    pub(super) fn note_route(&self, selected: Option<&Selected>) {
+        let name = selected.map(|selected| selected.route.name.clone());
+        self.local.with(self.key, |stream| stream.attributes.route_name = name);
+        self.facts.borrow_mut().rule = selected.map(|selected| selected.rule.clone());
+    }
+
+    pub(super) fn with_request<T>(&self, read: impl FnOnce(&RequestHead) -> T) -> Option<T> {
+        self.local.with(self.key, |stream| read(&stream.request))
+    }
+}

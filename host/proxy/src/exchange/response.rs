@@ -1,0 +1,173 @@
+//! From the head of a response, the upstream's or ours, through the filters to the client.
+
+use std::rc::Rc;
+
+use http::header::{CONNECTION, HeaderValue, TRAILER};
+use http::{Method, Response, StatusCode, Version};
+use http_body::Body as _;
+use portcullis_vm::{Direction, LocalReply, ResponseHead};
+
+use super::body::{Inlet, ResponseStream};
+use super::{Ending, Exchange, Interruption, Reset, head};
+use crate::body::Body;
+use crate::chain::Terminal;
+use crate::facts::Flags;
+use crate::reply::{self, Dialect, Failure};
+
+impl Exchange {
+    /// Sends the response through the filters and to the client.
+    pub(super) async fn response_phase(
+        self: &Rc<Self>,
+        response: Response<Inlet>,
+        ending: Ending,
+        hop: &head::Hop,
+    ) -> Result<Response<Body>, Reset> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(self.finished(response.map(|_| Body::Empty), ending));
+        }
+        let (mut parts, body) = response.into_parts();
+        head::strip_hop_by_hop(&mut parts.headers);
+        let end = body.is_end() || self.has_no_body(parts.status);
+        if !matches!(body, Inlet::Upstream(_)) {
+            // The answer does not depend on the request any more.
+            self.chain.borrow_mut().abandon(Direction::Request);
+        }
+        *self.response_body.borrow_mut() = if end { Inlet::Ended } else { body };
+        self.local.with(self.key, |stream| {
+            stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
+        });
+        self.chain.borrow_mut().feed_head(Direction::Response, end);
+        match self.take_head(Direction::Response).await {
+            Ok(end) => Ok(self.forward_response(end, ending, hop)),
+            Err(interruption) => self.replace(interruption, ending),
+        }
+    }
+
+    /// A filter ends the exchange while the response passes the filters: its answer goes out past them.
+    pub(super) fn replace(
+        &self,
+        mut interruption: Interruption,
+        ending: Ending,
+    ) -> Result<Response<Body>, Reset> {
+        if let Interruption::Terminal(Terminal::Close(_)) = interruption {
+            self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
+            return Err(Reset);
+        }
+        *self.response_body.borrow_mut() = Inlet::Ended;
+        let response = self.answer(&mut interruption);
+        Ok(self.finished(response, ending))
+    }
+
+    /// The answer of ours for what stands in the way.
+    pub(super) fn answer(&self, interruption: &mut Interruption) -> Response<Body> {
+        if let Interruption::Terminal(terminal) = interruption {
+            tracing::debug!(filter = %terminal.filter(), "a filter ends the exchange");
+        }
+        let failure = match interruption {
+            Interruption::Failure(failure) => failure.clone(),
+            Interruption::Terminal(Terminal::TooLarge(_, Direction::Request)) => {
+                Failure::RequestTooLarge
+            }
+            Interruption::Terminal(Terminal::TooLarge(_, Direction::Response)) => {
+                Failure::ResponseTooLarge
+            }
+            Interruption::Terminal(Terminal::Reply(_, guest)) => {
+                let mut facts = self.facts.borrow_mut();
+                facts.details = match guest.details.is_empty() {
+                    true => "via_filter".into(),
+                    false => std::mem::take(&mut guest.details).into(),
+                };
+                let headers = std::mem::take(&mut guest.headers);
+                let body = std::mem::take(&mut guest.body);
+                let guest = LocalReply {
+                    status: guest.status,
+                    details: String::new(),
+                    headers,
+                    body,
+                    grpc_status: guest.grpc_status,
+                };
+                return reply::local(guest, self.dialect);
+            }
+            Interruption::Terminal(Terminal::Failed(_) | Terminal::Close(_)) => Failure::Filter,
+        };
+        tracing::debug!(code = failure.code(), "{}", failure.reason());
+        self.facts.borrow_mut().failed(&failure);
+        reply::respond(&failure, self.dialect)
+    }
+
+    /// The response as the filters left it.
+    pub(super) fn forward_response(
+        self: &Rc<Self>,
+        end: bool,
+        ending: Ending,
+        hop: &head::Hop,
+    ) -> Response<Body> {
+        let filtered = !self.chain.borrow().is_empty();
+        let head = self.local.with(self.key, |stream| {
+            stream.response_sent = true;
+            let head = stream.response.as_mut()?;
+            // Guests may still read it.
+            let headers =
+                if filtered { head.headers.clone() } else { std::mem::take(&mut head.headers) };
+            Some((head.status, headers))
+        });
+        let (status, headers) = head.flatten().unwrap_or_default();
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        self.facts.borrow_mut().responded(&response);
+        if self.version == Version::HTTP_11 && hop.trailers {
+            if self.dialect == Dialect::Grpc {
+                announce_trailers(&mut response);
+            }
+            self.carries_trailers.set(response.headers().contains_key(TRAILER));
+        }
+        if end {
+            return self.finished(response, ending);
+        }
+        let deadline = self.deadline();
+        *response.body_mut() = Body::stream(ResponseStream::new(self.clone(), ending, deadline));
+        self.closing_note(response)
+    }
+
+    /// A response whose body is there already: nothing is left to do for the filters.
+    pub(super) fn finished(&self, response: Response<Body>, ending: Ending) -> Response<Body> {
+        let mut facts = self.facts.borrow_mut();
+        facts.responded(&response);
+        facts.completed = true;
+        facts.response_bytes += response.body().size_hint().exact().unwrap_or(0);
+        drop(facts);
+        self.local.with(self.key, |stream| match &mut stream.response {
+            Some(head) => head.status = response.status(),
+            None => {
+                let head =
+                    ResponseHead { status: response.status(), headers: response.headers().clone() };
+                stream.response = Some(head);
+            }
+        });
+        drop(ending);
+        self.closing_note(response)
+    }
+
+    fn closing_note(&self, mut response: Response<Body>) -> Response<Body> {
+        if self.closing
+            && self.version != Version::HTTP_2
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    pub(super) fn has_no_body(&self, status: StatusCode) -> bool {
+        self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+}
+
+/// HTTP/1 carries only trailers that the head announces.
+fn announce_trailers(response: &mut Response<Body>) {
+    const NAMES: HeaderValue =
+        HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
+    response.headers_mut().entry(TRAILER).or_insert(NAMES);
+}

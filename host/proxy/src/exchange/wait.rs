@@ -1,0 +1,111 @@
+//! Waiting for a head to pass the filters, and putting its `content-length` right when it goes.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use portcullis_vm::{Direction, HttpStream};
+
+use super::{Exchange, Interruption, attempt};
+use crate::chain::{Chain, Party, Passed};
+
+impl Exchange {
+    /// Waits until the head has passed all filters. The body is read meanwhile only as far as filters ask for it.
+    pub(super) async fn wait_head(&self, direction: Direction) -> Result<(), Interruption> {
+        poll_fn(|context| {
+            self.poll_until(direction, context, |chain| {
+                matches!(chain.passed(direction), Some(Passed::Headers { .. }))
+            })
+        })
+        .await
+    }
+
+    /// Takes the head once it may go: one that declares a length waits for the first piece of a body that a filter sees,
+    /// since the filter may change it.
+    pub(super) async fn take_head(&self, direction: Direction) -> Result<bool, Interruption> {
+        let declared = self.declared_length(direction);
+        let waits = declared && self.chain.borrow().sees_body(direction);
+        poll_fn(|context| {
+            self.poll_until(direction, context, |chain| match chain.passed(direction) {
+                Some(Passed::Headers { end }) => *end || !waits || chain.has_body(direction),
+                _ => false,
+            })
+        })
+        .await?;
+        let mut chain = self.chain.borrow_mut();
+        if declared && !self.is_head_only(direction) {
+            self.correct_length(&chain, direction);
+        }
+        match chain.take_passed(direction) {
+            Some(Passed::Headers { end }) => Ok(end),
+            _ => Ok(true),
+        }
+    }
+
+    fn poll_until(
+        &self,
+        direction: Direction,
+        context: &mut Context<'_>,
+        done: impl Fn(&Chain) -> bool,
+    ) -> Poll<Result<(), Interruption>> {
+        self.mailbox.wait(Party::Head, context);
+        loop {
+            let mut chain = self.chain.borrow_mut();
+            chain.pump();
+            if let Some(terminal) = chain.take_terminal() {
+                return Poll::Ready(Err(Interruption::Terminal(terminal)));
+            }
+            if let Some(direction) = self.broken.get() {
+                return Poll::Ready(Err(attempt::broken_off(direction)));
+            }
+            if done(&chain) {
+                return Poll::Ready(Ok(()));
+            }
+            if !chain.wants_input(direction) {
+                return Poll::Pending;
+            }
+            drop(chain);
+            std::task::ready!(self.poll_feed(direction, context));
+        }
+    }
+
+    fn declared_length(&self, direction: Direction) -> bool {
+        let has = |stream: &mut HttpStream| match direction {
+            Direction::Request => stream.request.headers.contains_key(CONTENT_LENGTH),
+            Direction::Response => stream
+                .response
+                .as_ref()
+                .is_some_and(|head| head.headers.contains_key(CONTENT_LENGTH)),
+        };
+        self.local.with(self.key, has).unwrap_or(false)
+    }
+
+    /// Puts `content-length` right where filters have changed the length, or takes it away where it is not known yet.
+    fn correct_length(&self, chain: &Chain, direction: Direction) {
+        let length = match (chain.whole_length(direction), chain.length_changed(direction)) {
+            (Some(length), _) => Some(HeaderValue::from(length)),
+            (None, true) => None,
+            (None, false) => return,
+        };
+        self.local.with(self.key, |stream| {
+            let headers = match direction {
+                Direction::Request => &mut stream.request.headers,
+                Direction::Response => match &mut stream.response {
+                    Some(head) => &mut head.headers,
+                    None => return,
+                },
+            };
+            headers.remove(CONTENT_LENGTH);
+            if let Some(length) = length {
+                drop(headers.try_insert(CONTENT_LENGTH, length));
+            }
+        });
+    }
+
+    /// Whether the length in the head is not that of a body which follows.
+    fn is_head_only(&self, direction: Direction) -> bool {
+        let status =
+            || self.local.with(self.key, |stream| stream.response.as_ref().map(|head| head.status));
+        direction == Direction::Response && self.has_no_body(status().flatten().unwrap_or_default())
+    }
+}

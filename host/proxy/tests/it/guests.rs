@@ -1,0 +1,187 @@
+//! Small guests in the text format, for what a filter can do to an exchange.
+
+use std::sync::Arc;
+
+use portcullis_proxy::snapshot::*;
+use portcullis_vm::{Limits, LogLevel, Module, PluginSpec};
+
+use crate::harness::engine;
+
+/// Imports, memory and an allocator, as every guest has them; `$s_…` are offsets of strings.
+fn wat(strings: &[(&str, &str)], body: &str) -> String {
+    let mut data = String::new();
+    let mut offset = 16;
+    let mut body = body.to_owned();
+    let mut sorted = strings.to_vec();
+    sorted.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    for (name, text) in sorted {
+        let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+        data.push_str(&format!("(data (i32.const {offset}) \"{bytes}\")\n"));
+        let both = format!("(i32.const {offset}) (i32.const {})", text.len());
+        body = body.replace(&format!("${name}$"), &both);
+        offset += text.len() + 1;
+    }
+    format!(
+        r#"(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_send_local_response"
+    (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_buffer_bytes" (func $set_body (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
+  (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
+  (import "env" "proxy_set_tick_period_milliseconds" (func $tick_period (param i32) (result i32)))
+  (import "env" "proxy_http_call"
+    (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (global $heap (mut i32) (i32.const 65536))
+  (global $waiting (mut i32) (i32.const 0))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+    (local $at i32)
+    (local.set $at (global.get $heap))
+    (if (i32.gt_u (i32.add (local.get $at) (local.get $size)) (i32.const 131072))
+      (then (local.set $at (i32.const 65536))))
+    (global.set $heap (i32.add (local.get $at) (local.get $size)))
+    (local.get $at))
+  (func $has (param $at i32) (param $len i32) (result i32)
+    (i32.eqz (call $get (i32.const 0) (local.get $at) (local.get $len) (i32.const 0) (i32.const 4))))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  {data}
+  {body}
+)"#
+    )
+}
+
+pub fn filter(name: &str, strings: &[(&str, &str)], body: &str) -> Filter {
+    let bytes = wat::parse_str(wat(strings, body)).unwrap();
+    let module = Module::load(&engine(), &bytes, None).unwrap();
+    let name: Arc<str> = format!("default/{name}").into();
+    Filter {
+        url: format!("file://{name}.wasm"),
+        module: Arc::new(module),
+        plugin: Arc::new(PluginSpec {
+            root_id: String::new(),
+            vm_id: name.to_string(),
+            vm_configuration: bytes::Bytes::new(),
+            configuration: bytes::Bytes::new(),
+            environment: Vec::new(),
+            limits: Limits::default(),
+            allow_on_headers_stop_iteration: false,
+            name: name.clone(),
+        }),
+        name,
+        fail: FailStrategy::Close,
+        isolation: Isolation::Shared,
+        allow_calls: AllowCalls::Everything,
+        log_level: LogLevel::Info,
+    }
+}
+
+/// Adds `name: value` to request and response.
+pub fn marker(name: &str, value: &str) -> Filter {
+    filter(
+        name,
+        &[("k", "x-mark"), ("v", value)],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (drop (call $add (i32.const 0) $k$ $v$)) (i32.const 0))
+           (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+             (drop (call $add (i32.const 2) $k$ $v$)) (i32.const 0))"#,
+    )
+}
+
+/// Answers requests with `x-deny` by 403.
+pub fn denier() -> Filter {
+    filter(
+        "denier",
+        &[("h", "x-deny"), ("b", "denied by filter"), ("d", "not today"), ("m", "\0")],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (if (call $has $h$) (then
+               (drop (call $reply (i32.const 403) $d$ $b$ (i32.const 0) (i32.const 0) (i32.const -1)))
+               (return (i32.const 1))))
+             (i32.const 0))"#,
+    )
+}
+
+/// Holds each body until it is complete and replaces it by `replacement`.
+pub fn rewriter(replacement: &str) -> Filter {
+    filter(
+        "rewriter",
+        &[("r", replacement)],
+        r#"(func $body (param $map i32) (param $end i32) (result i32)
+             (if (i32.eqz (local.get $end)) (then (return (i32.const 1))))
+             (drop (call $set_body (local.get $map) (i32.const 0) (i32.const 0x7fffffff) $r$))
+             (i32.const 0))
+           (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+             (call $body (i32.const 0) (local.get 2)))
+           (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
+             (call $body (i32.const 1) (local.get 2)))"#,
+    )
+}
+
+/// Traps on `x-trap`, loops for ever on `x-loop`, eats memory on `x-eat`.
+pub fn misbehaving() -> Filter {
+    filter(
+        "misbehaving",
+        &[("t", "x-trap"), ("l", "x-loop"), ("e", "x-eat")],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (if (call $has $t$) (then (unreachable)))
+             (if (call $has $l$) (then (loop $for_ever (br $for_ever))))
+             (if (call $has $e$) (then
+               (loop $more (br_if $more (i32.ne (memory.grow (i32.const 64)) (i32.const -1))))
+               (unreachable)))
+             (i32.const 0))"#,
+    )
+}
+
+/// Pauses each request, asks the upstream `auth`, and goes on when it answers.
+pub fn asking() -> Filter {
+    let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
+    filter(
+        "asking",
+        &[("u", "auth"), ("p", &pairs)],
+        r#"(func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
+             (global.set $waiting (local.get $id))
+             (drop (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+               (i32.const 5000) (i32.const 8)))
+             (i32.const 1))
+           (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+             (drop (call $effective (global.get $waiting)))
+             (drop (call $continue (i32.const 0))))"#,
+    )
+}
+
+/// Pauses each request until a timer lets it go.
+pub fn delaying() -> Filter {
+    filter(
+        "delaying",
+        &[],
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $tick_period (i32.const 20))) (i32.const 1))
+           (func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
+             (global.set $waiting (local.get $id)) (i32.const 1))
+           (func (export "proxy_on_tick") (param i32)
+             (if (global.get $waiting) (then
+               (drop (call $effective (global.get $waiting)))
+               (drop (call $continue (i32.const 0)))
+               (global.set $waiting (i32.const 0)))))"#,
+    )
+}
+
+/// The map format of the ABI.
+fn pairs(entries: &[(&str, &str)]) -> String {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    for (key, value) in entries {
+        bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    }
+    for (key, value) in entries {
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.push(0);
+    }
+    String::from_utf8(bytes).unwrap()
+}
