@@ -67,7 +67,7 @@ impl Reception {
         let watch = Arc::new(Watch::default());
         let stream = Metered::new(stream, read, Some(watch.clone()));
         let mut builder = http1::Builder::new();
-        builder.header_read_timeout(None).pipeline_flush(true);
+        builder.header_read_timeout(None);
         builder.max_buf_size(limits.request_header_bytes.max(SMALLEST_BUFFER));
         let service = Reception::service(self.clone(), attributes, watch.clone());
         let mut connection =
