@@ -15,9 +15,9 @@ pub mod upstream;
 pub mod reply;
 pub mod observe;
 pub mod facts;
+mod clock;
 pub mod snapshot;
 pub mod tls;
-mod clock;
 mod body;
 mod error;
 

@@ -204,9 +204,11 @@ impl Chain {
             FailStrategy::Open => {
                 link.bypassed = true;
                 link.verdict = Verdict::Skipped;
+                link.slot.note_unavailable("skipped");
             }
             FailStrategy::Close => {
                 link.verdict = Verdict::Failed;
+                link.slot.note_unavailable("failed");
                 let name = link.slot.filter.name.clone();
                 self.end(Terminal::Failed(name));
             }

@@ -132,6 +132,11 @@ impl Slot {
         self.live.borrow().as_ref().is_some_and(|live| live.plugin.handles(phase))
     }
 
+    /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
+    pub fn note_unavailable(&self, outcome: &str) {
+        self.world.running.note_unavailable(outcome);
+    }
+
     /// Gives the filter the upstreams of a new generation.
     pub fn set_upstreams(&self, upstreams: Rc<Upstreams>) {
         self.world.set_upstream_names(upstreams.names());

@@ -21,7 +21,9 @@ pub use upstreams::{Upstreams, upstream_names};
 
 use upstreams::backend_name;
 
-use crate::observe::families::{FILTER_INSTANCES, FILTER_MEMORY, PHASE_VIOLATIONS};
+use crate::observe::families::{
+    FILTER_INSTANCES, FILTER_MEMORY, FILTER_UNAVAILABLE, PHASE_VIOLATIONS,
+};
 use crate::observe::{FilterHealth, FilterView, Gauge, Guests, Registry};
 use crate::snapshot::{AllowCalls, Filter};
 
@@ -78,6 +80,11 @@ impl Running {
             generation,
             filter,
         }
+    }
+
+    /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
+    pub fn note_unavailable(&self, outcome: &str) {
+        self.registry.series(&FILTER_UNAVAILABLE, [&self.filter.name, outcome]).increment();
     }
 
     /// For the status.

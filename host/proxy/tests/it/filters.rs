@@ -9,7 +9,9 @@ use portcullis_proxy::Snapshot;
 use portcullis_proxy::snapshot::*;
 
 use crate::guests::{asking, delaying, denier, marker, misbehaving, rewriter};
-use crate::harness::{Client, Upstream, address, backend, listener, request, runtime, simple, start};
+use crate::harness::{
+    Client, Upstream, address, backend, listener, request, runtime, simple, start,
+};
 
 /// A proxy's snapshot with these filters on its listener, in this order.
 fn with(filters: Vec<Filter>, upstream: &Upstream) -> Snapshot {
@@ -31,7 +33,9 @@ fn requests_pass_filters_in_order_and_responses_in_reverse() {
     let upstream = Upstream::echo();
     let proxy = start(with(vec![marker("one", "1"), marker("two", "2")], &upstream));
     runtime().block_on(async {
-        for mut client in [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await] {
+        for mut client in
+            [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await]
+        {
             let answer = client.get("/").await;
             assert_eq!(marks(&answer.headers), ["2", "1"]);
             assert_eq!(marks(&upstream.next().head.headers), ["1", "2"]);
@@ -45,7 +49,9 @@ fn a_filter_answers_in_place_of_the_upstream_and_the_filters_before_it_see_the_a
     let proxy = start(with(vec![marker("one", "1"), denier(), marker("two", "2")], &upstream));
     runtime().block_on(async {
         let mut client = Client::http1(address(&proxy)).await;
-        let denied = client.send(request("GET", "/").header("x-deny", "1").body(Full::default()).unwrap()).await;
+        let denied = client
+            .send(request("GET", "/").header("x-deny", "1").body(Full::default()).unwrap())
+            .await;
         assert_eq!((denied.status.as_u16(), &*denied.body), (403, &b"denied by filter"[..]));
         assert_eq!(marks(&denied.headers), ["1"]);
         assert_eq!(client.get("/").await.status, 200);
@@ -56,16 +62,23 @@ fn a_filter_answers_in_place_of_the_upstream_and_the_filters_before_it_see_the_a
 
 #[test]
 fn a_body_that_a_filter_replaces_has_the_right_length_on_both_sides() {
-    let upstream = Upstream::answering(|_| Response::new(Bytes::from_static(b"from the upstream, quite long")));
+    let upstream = Upstream::answering(|_| {
+        Response::new(Bytes::from_static(b"from the upstream, quite long"))
+    });
     let proxy = start(with(vec![rewriter("replaced")], &upstream));
     runtime().block_on(async {
-        for mut client in [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await] {
+        for mut client in
+            [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await]
+        {
             let body = Full::from(Bytes::from(vec![b'x'; 300_000]));
             let answer = client.send(request("POST", "/").body(body).unwrap()).await;
             assert_eq!(&*answer.body, b"replaced");
             assert_eq!(answer.headers["content-length"], "8");
             let seen = upstream.next();
-            assert_eq!((&*seen.body, seen.head.headers["content-length"].to_str().unwrap()), (&b"replaced"[..], "8"));
+            assert_eq!(
+                (&*seen.body, seen.head.headers["content-length"].to_str().unwrap()),
+                (&b"replaced"[..], "8")
+            );
         }
     });
 }
@@ -87,7 +100,8 @@ fn a_filter_may_hold_exactly_its_limit_and_not_a_byte_more() {
         {
             let mut client = Client::http1(address(&proxy)).await;
             let body = Full::from(Bytes::from(vec![b'c'; sent]));
-            let answer = client.send(request("POST", &format!("/?{received}")).body(body).unwrap()).await;
+            let answer =
+                client.send(request("POST", &format!("/?{received}")).body(body).unwrap()).await;
             assert_eq!(answer.status, status, "{sent} bytes up, {received} bytes down");
         }
     });
@@ -159,7 +173,10 @@ fn a_filter_on_a_route_runs_only_where_the_route_names_it() {
     snapshot.filters = vec![Arc::new(marker("routed", "r"))];
     let plain = crate::harness::rule_to(0);
     let marked = Rule {
-        matches: vec![Match { path: Some(PathMatch::Prefix("/marked".to_owned())), ..Match::default() }],
+        matches: vec![Match {
+            path: Some(PathMatch::Prefix("/marked".to_owned())),
+            ..Match::default()
+        }],
         filters: vec![RouteFilter::Wasm(0)],
         ..plain.clone()
     };
