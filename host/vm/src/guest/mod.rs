@@ -26,6 +26,9 @@ pub(crate) use contexts::Contexts;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
 
+/// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
+const MAX_MESSAGE: usize = 64 << 10;
+
 /// Where in its life the instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -126,7 +129,9 @@ impl Guest {
     }
 
     /// Records a message of the guest.
-    pub(crate) fn log(&mut self, level: LogLevel, message: &str) {
+    pub(crate) fn log(&mut self, level: LogLevel, message: &[u8]) {
+        let message = String::from_utf8_lossy(&message[..message.len().min(MAX_MESSAGE)]);
+        let message = message.as_ref();
         self.notes.add(level, message);
         self.forward(level, message);
     }

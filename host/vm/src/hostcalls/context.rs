@@ -21,8 +21,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         if !std::mem::take(&mut guest.awaiting_done) {
             return call.ignored("the context is not waiting to be done");
         }
-        guest.effects.push_back(Effect::Done);
-        Ok(())
+        call.record(Effect::Done)
     });
     Ok(())
 }

@@ -6,12 +6,16 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
+use crate::abi::pairs::MAX_PAIRS;
 use crate::guest::{Guest, Moment};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
 
 /// Why a change was left out.
 pub(super) type Ignored = &'static str;
+
+/// Longest header taken from a guest, name and value together, in bytes.
+const MAX_HEADER: usize = 64 << 10;
 
 /// Names that are about framing or the connection; a message that the host builds has its own.
 const FRAMING: [&str; 8] = [
@@ -156,6 +160,9 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
         _ if key.eq_ignore_ascii_case(b"host") => &mut head.authority,
         _ => return Ok(false),
     };
+    if value.len() > MAX_HEADER {
+        return Err("a pseudo header is too long");
+    }
     if !is_target(value) {
         return Err("a pseudo header holds a space or a control character");
     }
@@ -165,11 +172,17 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
 
 fn append(fields: &mut HeaderMap, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
     let (name, value) = entry(key, value)?;
+    if fields.len() >= MAX_PAIRS {
+        return Err("there are too many headers");
+    }
     fields.try_append(name, value).map_err(|_| "there are too many headers")?;
     Ok(())
 }
 
 fn entry(key: &[u8], value: &[u8]) -> Result<(HeaderName, HeaderValue), Ignored> {
+    if key.len().saturating_add(value.len()) > MAX_HEADER {
+        return Err("the header is too long");
+    }
     let name = HeaderName::from_bytes(key).map_err(|_| "the header name is invalid")?;
     let value = HeaderValue::from_bytes(value).map_err(|_| "the header value is invalid")?;
     Ok((name, value))

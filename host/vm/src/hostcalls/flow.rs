@@ -68,6 +68,5 @@ fn record(call: &mut Call<'_>, effect: impl FnOnce(StreamKey) -> Effect) -> Done
     if guest.moment == Moment::Finish {
         return call.ignored("the exchange is over");
     }
-    guest.effects.push_back(effect(key));
-    Ok(())
+    call.record(effect(key))
 }

@@ -64,7 +64,7 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
     http.stream = guest.stream_key();
     let number = http.id.0;
     guest.calls.insert(number);
-    guest.effects.push_back(Effect::HttpCall(http));
+    call.record(Effect::HttpCall(http))?;
     call.write_u32(id, number)
 }
 

@@ -75,6 +75,5 @@ fn send(call: &mut Call<'_>, reply: LocalReply) -> Done {
     if !guest.contexts.reply() {
         return call.ignored("the exchange has been answered already");
     }
-    guest.effects.push_back(Effect::Reply(key, reply));
-    Ok(())
+    call.record(Effect::Reply(key, reply))
 }

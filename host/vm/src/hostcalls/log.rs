@@ -26,6 +26,6 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 fn log(call: &mut Call<'_>, level: u32, text: Span) -> Done {
     let level = LogLevel::of(level).ok_or(Status::BadArgument)?;
     let (memory, guest) = call.split();
-    guest.log(level, &String::from_utf8_lossy(slice(memory, text)?));
+    guest.log(level, slice(memory, text)?);
     Ok(())
 }

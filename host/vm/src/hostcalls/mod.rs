@@ -27,6 +27,7 @@ mod wasi;
 use wasmtime::{Caller, Linker};
 
 use crate::abi::numbers::Status;
+use crate::effects::Effect;
 use crate::error::Fault;
 use crate::guest::Guest;
 
@@ -75,6 +76,13 @@ impl Call<'_> {
     /// The call has no meaning at this moment: it is ignored, and the guest is told that all is well.
     fn ignored(&self, why: &str) -> Done {
         self.guest().violation(self.name, why);
+        Ok(())
+    }
+
+    /// Records what the guest asks for; a guest that asks without end runs out of memory.
+    fn record(&mut self, effect: Effect) -> Done {
+        self.hold(size_of::<Effect>() as u32)?;
+        self.guest_mut().effects.push_back(effect);
         Ok(())
     }
 

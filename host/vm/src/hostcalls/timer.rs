@@ -14,8 +14,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         let period = Duration::from_millis(u64::from(milliseconds));
         let guest = call.guest_mut();
         guest.tick_period = (!period.is_zero()).then_some(period);
-        guest.effects.push_back(Effect::TickPeriod(period));
-        Ok(())
+        call.record(Effect::TickPeriod(period))
     });
     linker.func_wrap(
         ENV,

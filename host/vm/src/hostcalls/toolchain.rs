@@ -25,7 +25,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 fn abort(mut call: Call<'_>, texts: [u32; 2], at: [u32; 2]) -> wasmtime::Result<()> {
     let [message, file] = texts.map(|text| string(&call, text).unwrap_or_default());
     let text = format!("abort: {message} at {file}:{}:{}", at[0], at[1]);
-    call.guest_mut().log(LogLevel::Critical, &text);
+    call.guest_mut().log(LogLevel::Critical, text.as_bytes());
     Err(Fault::Abort(text).into())
 }
 

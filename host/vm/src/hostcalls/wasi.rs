@@ -226,11 +226,10 @@ fn print(guest: &mut Guest, fd: u32, text: &[u8]) {
     if text.is_empty() {
         return;
     }
-    let text = String::from_utf8_lossy(text);
-    let level = if fd == 1 { LogLevel::Info } else { LogLevel::Error };
-    guest.log(level, &text);
+    guest.log(if fd == 1 { LogLevel::Info } else { LogLevel::Error }, text);
     // What Rust without a panic hook, and Go, print before they stop.
-    if fd == 2 && (text.contains("panicked at") || text.starts_with("panic: ")) {
+    let has = |words: &[u8]| text.windows(words.len()).any(|run| run == words);
+    if fd == 2 && (text.starts_with(b"panic: ") || has(b"panicked at")) {
         guest.notes.panicked();
     }
 }

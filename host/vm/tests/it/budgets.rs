@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portcullis_vm::{Limits, Phase, PluginSpec, Trap, TrapReason};
 
-use crate::host::{Host, callback, spec, wat};
+use crate::host::{Host, Record, callback, spec, wat};
 
 fn dies(code: &str) -> (Host, Trap) {
     let mut host = Host::new(code);
@@ -16,9 +16,22 @@ const LOOP: &str = "(loop $again (br $again))";
 
 #[test]
 fn a_guest_that_never_returns_is_stopped_for_its_cpu_time() {
-    let (_, trap) = dies(&callback(LOOP));
+    let limits = Limits { callback: Duration::from_millis(10), ..spec().limits };
+    let mut host = Host::start(&wat(&callback(LOOP)), PluginSpec { limits, ..spec() }).unwrap();
+    let trap = host.run(Phase::RequestHeaders).unwrap_err();
     assert_eq!(trap.reason, TrapReason::Cpu);
-    assert!(trap.message.starts_with("proxy_on_request_headers: used more than 10ms"), "{trap}");
+    assert!(trap.message.starts_with("proxy_on_request_headers: "), "{trap}");
+}
+
+#[test]
+fn a_guest_on_a_throttled_thread_is_stopped_in_the_end() {
+    let limits = Limits { callback: Duration::from_millis(2), ..spec().limits };
+    let record = Record { throttled: true, ..Record::default() };
+    let spec = PluginSpec { limits, ..spec() };
+    let mut host = Host::start_with(record, &wat(&callback(LOOP)), spec).unwrap();
+    let trap = host.run(Phase::RequestHeaders).unwrap_err();
+    assert_eq!(trap.reason, TrapReason::Cpu);
+    assert!(trap.message.contains("took longer than 40ms"), "{trap}");
 }
 
 #[test]
@@ -88,6 +101,15 @@ fn bodies_that_the_host_holds_count_as_memory() {
     ));
     assert_eq!(trap.reason, TrapReason::Memory, "{trap}");
     assert!(trap.message.contains("proxy_set_shared_data"), "{trap}");
+}
+
+#[test]
+fn a_guest_that_asks_without_end_runs_out_of_memory() {
+    let (mut host, trap) = dies(&callback(
+        "(loop $again (drop (call $proxy_continue_stream (i32.const 0))) (br $again))",
+    ));
+    assert_eq!(trap.reason, TrapReason::Memory, "{trap}");
+    assert!(host.effects().is_empty());
 }
 
 #[test]

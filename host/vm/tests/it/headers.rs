@@ -1,8 +1,10 @@
 //! Header maps: reading, writing, what is ignored, and the serialized form.
 
-use portcullis_vm::Phase;
+use std::time::Duration;
 
-use crate::host::{Host, callback, check, escape, headers, pairs, response};
+use portcullis_vm::{Limits, Phase, PluginSpec};
+
+use crate::host::{Host, callback, check, escape, headers, pairs, response, spec, wat};
 
 fn get(map: u32, key: &str) -> String {
     format!(
@@ -188,6 +190,20 @@ fn a_written_map_may_be_empty_in_three_forms_and_is_ignored_when_malformed() {
         assert_eq!(host.record.violations(), ["proxy_set_header_map_pairs"], "{malformed}");
         assert_eq!(host.stream().request.headers.len(), 4, "{malformed}");
     }
+}
+
+#[test]
+fn headers_are_bounded_in_number_and_length() {
+    let long = r#"(drop (call $proxy_add_header_map_value (i32.const 0) "x-long"S (i32.const 0) (i32.const 65536)))"#;
+    let many = r#"(local $left i32) (local.set $left (i32.const 2000))
+        (loop $again (drop (call $proxy_add_header_map_value (i32.const 0) "x-many"S "1"S))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"#;
+    let limits = Limits { callback: Duration::from_secs(5), ..spec().limits };
+    let text = wat(&callback(&(many.to_owned() + long)));
+    let mut host = Host::start(&text, PluginSpec { limits, ..spec() }).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.stream().request.headers.len(), 1024);
+    assert!(host.header("x-long").is_empty());
 }
 
 #[test]

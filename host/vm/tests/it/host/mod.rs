@@ -45,7 +45,11 @@ pub fn spec() -> PluginSpec {
         vm_configuration: Bytes::from_static(b"vm settings"),
         configuration: Bytes::from_static(b"{\"plugin\":true}"),
         environment: vec![("MODE".to_owned(), "test".to_owned()), ("A".to_owned(), "1".to_owned())],
-        limits: Limits { memory: 4 << 20, ..Limits::default() },
+        limits: Limits {
+            callback: Duration::from_millis(200),
+            memory: 4 << 20,
+            ..Limits::default()
+        },
         allow_on_headers_stop_iteration: false,
     }
 }
@@ -122,7 +126,11 @@ impl Host {
 
     /// A guest of that text, started, with an exchange that it knows of.
     pub fn start(text: &str, spec: PluginSpec) -> Result<Host, Trap> {
-        let record = Arc::new(Record::default());
+        Host::start_with(Record::default(), text, spec)
+    }
+
+    pub fn start_with(record: Record, text: &str, spec: PluginSpec) -> Result<Host, Trap> {
+        let record = Arc::new(record);
         let services = Box::new(Recorder(record.clone()));
         let mut plugin = Plugin::start(&module(text), Arc::new(spec), services)?;
         let mut streams = Streams::default();

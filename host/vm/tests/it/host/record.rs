@@ -19,6 +19,8 @@ type Queue = (Vec<u8>, VecDeque<Vec<u8>>);
 /// What happened.
 #[derive(Default)]
 pub struct Record {
+    /// The thread seems to get no CPU time.
+    pub throttled: bool,
     log: Mutex<Vec<Line>>,
     violations: Mutex<Vec<&'static str>>,
     metrics: Mutex<Vec<(MetricKind, String, i64)>>,
@@ -53,6 +55,9 @@ impl Services for Recorder {
     }
 
     fn thread_cpu_time(&self) -> Duration {
+        if self.0.throttled {
+            return Duration::ZERO;
+        }
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
