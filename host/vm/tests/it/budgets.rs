@@ -26,7 +26,7 @@ fn a_guest_that_never_returns_is_stopped_for_its_cpu_time() {
 #[test]
 fn a_guest_on_a_throttled_thread_is_stopped_in_the_end() {
     let limits = Limits { callback: Duration::from_millis(2), ..spec().limits };
-    let record = Record { throttled: true, ..Record::default() };
+    let record = Record::throttled();
     let spec = PluginSpec { limits, ..spec() };
     let mut host = Host::start_with(record, &wat(&callback(LOOP)), spec).unwrap();
     let trap = host.run(Phase::RequestHeaders).unwrap_err();

@@ -19,8 +19,7 @@ type Queue = (Vec<u8>, VecDeque<Vec<u8>>);
 /// What happened.
 #[derive(Default)]
 pub struct Record {
-    /// The thread seems to get no CPU time.
-    pub throttled: bool,
+    throttled: bool,
     log: Mutex<Vec<Line>>,
     violations: Mutex<Vec<&'static str>>,
     metrics: Mutex<Vec<(MetricKind, String, i64)>>,
@@ -29,6 +28,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Of a thread that seems to get no CPU time.
+    pub fn throttled() -> Record {
+        Record { throttled: true, ..Record::default() }
+    }
+
     pub fn take_log(&self) -> Vec<Line> {
         std::mem::take(&mut self.log.lock().unwrap())
     }
