@@ -183,7 +183,7 @@ impl Plugin {
         delivered
     }
 
-    /// Callouts without a completion yet.
+    /// Callouts without a completion yet; none once the instance is dead.
     pub fn outstanding_calls(&self) -> usize {
         self.instance.guest().calls.len()
     }

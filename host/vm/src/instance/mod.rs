@@ -92,7 +92,7 @@ impl Instance {
     }
 
     /// Runs one callback: lends the streams, counts what it uses, and takes the streams back, also after a trap. The
-    /// effects of a callback that trapped are dropped.
+    /// effects of a callback that trapped are dropped, and a dead instance waits for no callout.
     pub(crate) fn call<R>(
         &mut self,
         streams: &mut Streams,
@@ -112,6 +112,7 @@ impl Instance {
         std::mem::swap(&mut guest.streams, streams);
         result.map_err(|error| {
             guest.effects.truncate(effects);
+            guest.calls.clear();
             let trap = autopsy::explain(guest, entry.callback, &error);
             self.trap.insert(trap).clone()
         })

@@ -30,7 +30,8 @@ fn call(upstream: &str, head: &[(&str, &str)], timeout: u32) -> String {
 }
 
 fn host(code: &str) -> Host {
-    let mut host = Host::new(&(callback(code) + RESPONSE));
+    let broken = callback("unreachable").replace("request_headers", "request_body");
+    let mut host = Host::new(&(callback(code) + RESPONSE + &broken));
     host.run(Phase::RequestHeaders).unwrap();
     host
 }
@@ -111,6 +112,16 @@ fn numbers_of_calls_do_not_repeat() {
     host.said();
     host.run(Phase::RequestHeaders).unwrap();
     assert_eq!(host.said(), ["0", "3", "0", "4"]);
+}
+
+#[test]
+fn a_dead_instance_waits_for_no_call() {
+    let mut host = host(&(call("backend", &HEAD, 0)));
+    assert_eq!(host.plugin.outstanding_calls(), 1);
+    host.run(Phase::RequestBody).unwrap_err();
+    assert_eq!(host.plugin.outstanding_calls(), 0);
+    let late = host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed);
+    assert!(late.is_err());
 }
 
 #[test]
