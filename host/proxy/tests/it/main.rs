@@ -17,6 +17,7 @@ mod refusal;
 mod reply;
 mod route;
 mod route_edit;
+mod stock;
 mod tls;
 mod tls_material;
 mod traffic;

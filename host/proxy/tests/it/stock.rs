@@ -1,0 +1,66 @@
+//! A module built with the stock SDK runs unchanged, in both flavours of Wasm.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use portcullis_build::{Options, Target, build};
+use portcullis_proxy::snapshot::{AllowCalls, BackendProtocol, FailStrategy, Filter, Isolation};
+use portcullis_vm::{Limits, LogLevel, Module, PluginSpec};
+
+use crate::harness::{Client, Upstream, address, engine, request, runtime, simple, start};
+
+fn stock(target: Target) -> Filter {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut options = Options::new(root.join("conformance/guests/stock"));
+    options.target = target;
+    options.target_dir = Some(root.join("target/wasm"));
+    let built = build(&options, &mut |step| println!("{step}")).unwrap();
+    let bytes = std::fs::read(built.path).unwrap();
+    let name: Arc<str> = "default/stock".into();
+    Filter {
+        url: "file://stock.wasm".to_owned(),
+        module: Arc::new(Module::load(&engine(), &bytes, None).unwrap()),
+        plugin: Arc::new(PluginSpec {
+            name: name.clone(),
+            root_id: String::new(),
+            vm_id: target.triple().to_owned(),
+            vm_configuration: Bytes::new(),
+            configuration: Bytes::from_static(b"hello"),
+            environment: Vec::new(),
+            limits: Limits::default(),
+            allow_on_headers_stop_iteration: false,
+        }),
+        name,
+        fail: FailStrategy::Close,
+        isolation: Isolation::Shared,
+        allow_calls: AllowCalls::Everything,
+        log_level: LogLevel::Info,
+    }
+}
+
+#[test]
+fn a_module_on_the_stock_sdk_runs_unchanged() {
+    for target in [Target::Wasip1, Target::Unknown] {
+        let upstream = Upstream::echo();
+        let mut snapshot = simple(BackendProtocol::Http, &upstream);
+        snapshot.filters = vec![Arc::new(stock(target))];
+        Arc::make_mut(&mut snapshot.listeners[0]).filters = vec![0];
+        let proxy = start(snapshot);
+        runtime().block_on(async {
+            let mut client = Client::http1(address(&proxy)).await;
+            let body = Full::from(Bytes::from_static(b"quiet"));
+            let answer = client.send(request("POST", "/a?b").body(body).unwrap()).await;
+            assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"QUIET"[..]));
+            assert_eq!(answer.headers["x-path"], "/a?b");
+            assert_eq!(upstream.next().head.headers["x-greeting"], "hello");
+            let denied = request("GET", "/").header("x-deny", "1").body(Full::default()).unwrap();
+            let answer = client.send(denied).await;
+            assert_eq!((answer.status.as_u16(), &*answer.body), (403, &b"denied"[..]));
+            assert_eq!(answer.headers["x-by"], "stock");
+            while client.get("/").await.headers["x-ticked"] != "yes" {}
+        });
+        assert!(proxy.metrics().contains("stock_requests"), "{}", proxy.metrics());
+    }
+}
