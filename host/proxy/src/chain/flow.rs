@@ -74,7 +74,7 @@ pub enum Head {
         end: bool,
     },
     /// The guest holds the head and goes on seeing the body.
-    HeldHead,
+    HeldOnly,
     /// It was passed on.
     Passed,
 }

@@ -273,7 +273,7 @@ impl Chain {
         if let Some(signal) = self.mailbox.take_end() {
             match signal {
                 Signal::Reply(slot, reply) => {
-                    self.end_by(slot, |filter| Terminal::Reply(filter, reply))
+                    self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
                 }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
                 _ => {}

@@ -30,7 +30,7 @@ use links::{Entry, Link};
 #[derive(Debug)]
 pub enum Terminal {
     /// A guest answers the client.
-    Reply(Arc<str>, LocalReply),
+    Reply(Arc<str>, Box<LocalReply>),
     /// A guest resets the exchange.
     Close(Arc<str>),
     /// A filter with `failStrategy: FAIL_CLOSE` cannot run.
@@ -148,7 +148,7 @@ impl Chain {
                     }
                 }
                 Signal::Reply(slot, reply) => {
-                    self.end_by(slot, |filter| Terminal::Reply(filter, reply))
+                    self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
                 }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
                 Signal::Ready(slot) => self.instance_ready(slot),
@@ -257,7 +257,7 @@ impl Chain {
                     return;
                 }
                 Some(Action::PauseHeaders) => {
-                    held.head = if end { Head::HeldAll { end } } else { Head::HeldHead };
+                    held.head = if end { Head::HeldAll { end } } else { Head::HeldOnly };
                     return;
                 }
                 Some(Action::EndStream) => {
@@ -293,7 +293,7 @@ impl Chain {
                 link.held(direction).keep(&mut data, end);
                 return;
             }
-            let waits = link.held(direction).head == Head::HeldHead
+            let waits = link.held(direction).head == Head::HeldOnly
                 || link.held(direction).paused.is_some();
             if !waits && !link.sees(phases(direction)[1]) {
                 continue;
@@ -345,7 +345,7 @@ impl Chain {
                 end.then(|| (Buffer::default(), true))
             }
             _ => {
-                let head_held = held.head == Head::HeldHead;
+                let head_held = held.head == Head::HeldOnly;
                 held.paused = None;
                 let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
                 if head_held {
@@ -407,7 +407,7 @@ impl Chain {
                 self.head(direction, position + 1, end);
                 self.show_rest(direction, position);
             }
-            Head::HeldHead | Head::Passed => self.release(direction, position),
+            Head::HeldOnly | Head::Passed => self.release(direction, position),
         }
     }
 
@@ -415,7 +415,7 @@ impl Chain {
     fn release(&mut self, direction: Direction, position: usize) {
         let index = self.index(direction, position);
         let held = self.links[index].held(direction);
-        let head_held = held.head == Head::HeldHead;
+        let head_held = held.head == Head::HeldOnly;
         held.paused = None;
         let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
         let trailers = held.trailers.take();

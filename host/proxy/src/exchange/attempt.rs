@@ -13,7 +13,7 @@ use portcullis_vm::{Direction, RequestHead};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::body::{Inlet, RequestStream};
-use super::head::Hop;
+use super::head::{self, Hop};
 use super::{Exchange, Interruption, upgrade};
 use crate::body::Body;
 use crate::chain::Party;
@@ -106,9 +106,8 @@ impl Exchange {
         for filter in selected.rule.filters.iter().chain(&reference.filters) {
             match filter {
                 RouteFilter::RequestHeaders(modifier) => {
-                    if route::apply_to_request(modifier, &mut head).is_err() {
-                        return Err(Interruption::Failure(Failure::HeadersTooLarge));
-                    }
+                    route::apply_to_request(modifier, &mut head)
+                        .map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?
                 }
                 RouteFilter::Rewrite(rewrite) => {
                     route::rewrite(rewrite, &mut head, &selected.prefix)
@@ -116,6 +115,8 @@ impl Exchange {
                 _ => {}
             }
         }
+        // Guests and modifiers may have added some.
+        head::strip_hop_by_hop(&mut head.headers);
         if hop.trailers {
             head.headers.insert(TE, HeaderValue::from_static("trailers"));
         }

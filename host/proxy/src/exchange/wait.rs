@@ -33,7 +33,7 @@ impl Exchange {
         })
         .await?;
         let mut chain = self.chain.borrow_mut();
-        if declared && !self.is_head_only(direction) {
+        if self.declared_length(direction) && !self.is_head_only(direction) {
             self.correct_length(&chain, direction);
         }
         match chain.take_passed(direction) {

@@ -42,14 +42,17 @@ pub struct Generation {
     listeners: HashMap<String, ListenerIndex>,
 }
 
+/// By filter index; `None`: the running plugin of the current generation serves on.
+pub type Plugins = Vec<Option<(Plugin, World)>>;
+
 /// What a worker gets to bring a snapshot to life. Made outside the worker.
 pub struct Parts {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// By listener index; shared by the workers.
     pub tables: Arc<[RouteTable]>,
-    /// By filter index; `None`: the running plugin of the current generation serves on.
-    pub plugins: Vec<Option<(Plugin, World)>>,
+    /// What is new.
+    pub plugins: Plugins,
     /// `None`: off.
     pub access_log: Option<Arc<AccessLogger>>,
     /// Counts the exchanges of this generation.

@@ -5,12 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 
-use portcullis_vm::Plugin;
-
 use super::thread::{Command, Prepare};
 use super::{Inner, PATIENCE, all_answer, listen};
 use crate::error::Refusal;
-use crate::generation::{Parts, Tally};
+use crate::generation::{Parts, Plugins, Tally};
 use crate::observe::AccessLogger;
 use crate::observe::Gauge;
 use crate::observe::families::{CERTIFICATE_EXPIRY, GENERATION};
@@ -181,7 +179,7 @@ impl Inner {
         snapshot: &Snapshot,
         running: &[Arc<Running>],
         published: &Published,
-    ) -> Result<Vec<Vec<Option<(Plugin, World)>>>, Refusal> {
+    ) -> Result<Vec<Plugins>, Refusal> {
         let names = upstream_names(&snapshot.backends);
         let mut all = Vec::with_capacity(self.workers.len());
         for _ in &self.workers {
