@@ -4,6 +4,7 @@
 //! renders; it knows nothing of what a verb does.
 
 pub mod build;
+pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod run;
@@ -133,6 +134,8 @@ pub enum Verb {
     Demo(demo::Args),
     /// Serve traffic with documents from files and folders
     Run(run::Args),
+    /// Is this configuration right? Reports every problem, runs nothing
+    Check(check::Args),
     /// Compile a filter to a small, checked module
     Build(build::Args),
     /// What a problem's code means, with an example
@@ -186,6 +189,7 @@ pub fn main() -> ExitCode {
     let outcome = match &line.verb {
         Verb::Demo(args) => demo::run(args, &term),
         Verb::Run(args) => run::run(args, &term),
+        Verb::Check(args) => check::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
     };

@@ -16,8 +16,9 @@ use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
 
 pub use accept::{Eagerness, Live, Outcome, Seat, Verdict, accept};
+pub use blame::refusal_problem;
 pub use board::{Board, SourceState};
-pub use candidate::Candidate;
+pub use candidate::{Candidate, plan_all};
 pub use plane::Plane;
 
 use crate::diagnose::{Code, Problem};

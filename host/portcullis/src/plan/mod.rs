@@ -3,8 +3,18 @@
 //! A pure function of the documents and of what [`Modules`] hands out. It opens no file and no socket, remembers nothing
 //! between two calls, and knows nothing of acceptance: who is refused for which problem is decided by `control`.
 
+mod backend;
+mod catalogue;
+mod desk;
+mod edits;
+mod filter;
+mod matches;
+mod proxy;
+mod route;
+mod words;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +23,9 @@ use portcullis_proxy::Snapshot;
 use portcullis_vm::{Digest, LoadError, Module};
 
 use crate::diagnose::{Place, Problem};
+use crate::spec::{self, Contents};
+use catalogue::Catalogue;
+use desk::Desk;
 
 /// One source object: a file, or a ConfigMap's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +95,11 @@ pub trait Modules {
     /// # Errors
     /// What the system said.
     fn file(&self, source: &str, path: &str) -> Result<Bytes, String>;
+
+    /// A variable of this process's environment, for `valueFrom: HOST`.
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
 }
 
 /// What the process needs besides the snapshot.
@@ -147,11 +165,43 @@ pub struct Planned {
 
 /// The path of what a document of `source` calls `path`: relative to the document's folder.
 pub fn beside(source: &str, path: &str) -> PathBuf {
-    std::path::Path::new(source).parent().unwrap_or(std::path::Path::new("")).join(path)
+    Path::new(source).parent().unwrap_or(Path::new("")).join(path)
 }
 
 /// Plans `sources` for the Proxy called `proxy` (`name` or `namespace/name`; `None`: the only one).
 pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> Planned {
-    let _ = (sources, proxy, modules);
-    Planned::default()
+    let read = |(index, source): (usize, &Source)| spec::read(index, &source.name, &source.text);
+    let mut contents: Vec<Contents> = sources.iter().enumerate().map(read).collect();
+    let mut desk = Desk::new(modules);
+    for (source, part) in sources.iter().zip(&mut contents) {
+        desk.problems.append(&mut part.problems);
+        if part.incomplete {
+            desk.unread.push(source.name.clone());
+        }
+    }
+    let documents = contents.into_iter().flat_map(|part| part.documents).collect();
+    let catalogue = Catalogue::new(documents, &mut desk);
+    let objects = catalogue.objects();
+
+    let ours = proxy::choose(&catalogue, proxy, &mut desk);
+    let process = ours.and_then(|document| proxy::process(document, &mut desk));
+    let listeners = ours.map_or_else(Vec::new, |document| proxy::listeners(document, &mut desk));
+    let host = filter::Host { proxy: ours, listeners: &listeners };
+    let backends = backend::compile(&catalogue, &mut desk);
+    let filters = filter::compile(&catalogue, &host, &mut desk);
+    let routes = route::compile(&catalogue, &host, &backends, &filters, &mut desk);
+
+    let complete = process.is_some() && ours.is_some_and(|proxy| !desk.has_error_of(proxy));
+    let settings = ours.filter(|_| complete).and_then(proxy::settings);
+    let snapshot = settings.map(|(limits, access_log)| Snapshot {
+        generation: 0,
+        listeners: filter::attached(listeners, &filters),
+        routes,
+        backends: backends.into_backends(),
+        filters: filters.into_filters(),
+        limits,
+        access_log,
+    });
+    let process = process.filter(|_| snapshot.is_some());
+    desk.finish(snapshot, process, objects)
 }

@@ -4,6 +4,7 @@
 //! decoded again, until nothing new comes. Fields that nobody knows are written down on the way.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use serde::de::value::{StrDeserializer, StringDeserializer};
 use serde::de::{
@@ -390,7 +391,13 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 unknown(node, entry, fields, journal);
             }
         }
-        let known = |entry: &&Entry| fields.contains(&entry.key.as_str()) && !entry.value.is_null();
+        let mut seen = HashSet::new();
+        // Of a key that stands twice, which is a problem already, the first one counts.
+        let known = |entry: &&Entry| {
+            fields.contains(&entry.key.as_str())
+                && !entry.value.is_null()
+                && seen.insert(entry.key.as_str())
+        };
         let entries: Vec<&Entry> = entries.iter().filter(known).collect();
         let absent = node.absent.borrow().clone();
         let (entries, absent) = (entries.into_iter(), Fields::new(absent));

@@ -1,0 +1,338 @@
+//! WasmFilters and WasmPlugins: modules, plugin specifications, and the chains of listeners.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis_proxy::snapshot::{
+    AllowCalls, FailStrategy, Filter, FilterIndex, Isolation, Listener, ListenerDirection,
+};
+use portcullis_vm::{Limits, LoadError, LogLevel, Module, PluginSpec};
+
+use super::catalogue::Catalogue;
+use super::desk::Desk;
+use super::route::parents;
+use super::{ModuleError, ModuleRequest, beside, words};
+use crate::diagnose::{Code, Problem};
+use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
+use crate::spec::filter::{FilterLimits, WasmFilterSpec};
+use crate::spec::{Document, Object};
+
+const OURS: &str = "portcullis.dev";
+/// Objects of these namespaces concern every proxy.
+const ROOT_NAMESPACES: [&str; 2] = ["portcullis-system", "istio-system"];
+
+/// What filters and routes are attached to.
+pub(super) struct Host<'a> {
+    pub proxy: Option<&'a Document>,
+    pub listeners: &'a [Listener],
+}
+
+/// A filter that is right and that something here may run.
+struct Placed {
+    filter: Arc<Filter>,
+    attach: Attach,
+    order: (Phase, Reverse<i32>, String, String),
+    /// Indices of listeners.
+    listeners: BTreeSet<usize>,
+}
+
+/// The filters that are right, by namespace and name.
+#[derive(Default)]
+pub(super) struct Filters {
+    all: Vec<Placed>,
+    by_name: BTreeMap<String, FilterIndex>,
+}
+
+impl Filters {
+    pub fn get(&self, key: &str) -> Option<FilterIndex> {
+        self.by_name.get(key).copied()
+    }
+
+    pub fn into_filters(self) -> Vec<Arc<Filter>> {
+        self.all.into_iter().map(|placed| placed.filter).collect()
+    }
+}
+
+/// `listeners` with their chains.
+pub(super) fn attached(mut listeners: Vec<Listener>, filters: &Filters) -> Vec<Arc<Listener>> {
+    let mut order: Vec<(FilterIndex, &Placed)> = filters.all.iter().enumerate().collect();
+    order.sort_by_key(|(_, placed)| &placed.order);
+    for (index, listener) in listeners.iter_mut().enumerate() {
+        let here = order.iter().filter(|(_, placed)| placed.listeners.contains(&index));
+        listener.filters = here.map(|(filter, _)| *filter).collect();
+    }
+    listeners.into_iter().map(Arc::new).collect()
+}
+
+pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_>) -> Filters {
+    let pick = |object: &Object| match object {
+        Object::WasmFilter(spec) => Some(spec.as_ref().clone()),
+        Object::WasmPlugin(spec) => Some(spec.as_ref().clone().into()),
+        _ => None,
+    };
+    let mut all = Vec::new();
+    for (document, spec) in catalogue.objects_of(pick) {
+        // Everything is looked at, also where the filter does not concern this proxy.
+        let filter = one(document, &spec, desk);
+        let listeners = listeners(document, &spec, host, desk);
+        let concerned = spec.attach == Attach::Route || !listeners.is_empty();
+        if let (Some(filter), true) = (filter, concerned) {
+            let (name, namespace) = (document.name.clone(), document.namespace.clone());
+            let order = (spec.phase, Reverse(spec.priority), name, namespace);
+            all.push(Placed { filter: Arc::new(filter), attach: spec.attach, order, listeners });
+        }
+    }
+    all.sort_by(|one, other| one.filter.name.cmp(&other.filter.name));
+    let routed = all.iter().enumerate().filter(|(_, placed)| placed.attach == Attach::Route);
+    let by_name = routed.map(|(index, placed)| (placed.filter.name.to_string(), index)).collect();
+    Filters { all, by_name }
+}
+
+fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Option<Filter> {
+    if spec.r#type == Some(PluginType::Network) {
+        let title = "network filters are not supported yet";
+        let problem = document.problem(Code::P0110, "spec.type", title);
+        desk.problems.push(problem.hint("use HTTP"));
+    }
+    let sha256 = spec.sha256.as_deref().filter(|text| !text.is_empty()).map(words::digest);
+    let sha256 = match sha256.transpose() {
+        Ok(digest) => digest,
+        Err(hint) => {
+            let title = "this is not a SHA-256 digest";
+            desk.problems.push(document.problem(Code::P0111, "spec.sha256", title).hint(hint));
+            None
+        }
+    };
+    let limits = limits(document, &spec.limits, desk);
+    let environment = environment(document, &spec.vm_config.env, desk);
+    let request = ModuleRequest { url: &spec.url, source: &document.file, sha256 };
+    let module = module(document, request, desk)?;
+    let name: Arc<str> = document.key().into();
+    let vm_id = spec.vm_config.vm_id.clone().unwrap_or_else(|| name.to_string());
+    let plugin = PluginSpec {
+        name: name.clone(),
+        root_id: spec.plugin_name.clone().unwrap_or_default(),
+        vm_id,
+        vm_configuration: Bytes::new(),
+        configuration: configuration(spec),
+        environment: environment?,
+        limits: limits?,
+        allow_on_headers_stop_iteration: spec.allow_on_headers_stop_iteration,
+    };
+    Some(Filter {
+        name,
+        url: spec.url.clone(),
+        module,
+        plugin: Arc::new(plugin),
+        fail: match spec.fail_strategy {
+            written::FailStrategy::Open => FailStrategy::Open,
+            written::FailStrategy::Close | written::FailStrategy::Reload => FailStrategy::Close,
+        },
+        isolation: match spec.isolation {
+            written::Isolation::Shared => Isolation::Shared,
+            written::Isolation::Exclusive => Isolation::Exclusive,
+        },
+        allow_calls: match &spec.allow.calls {
+            None => AllowCalls::Everything,
+            Some(names) => AllowCalls::Only(names.iter().cloned().collect()),
+        },
+        log_level: log_level(spec.log_level),
+    })
+}
+
+fn log_level(level: written::LogLevel) -> LogLevel {
+    match level {
+        written::LogLevel::Trace => LogLevel::Trace,
+        written::LogLevel::Debug => LogLevel::Debug,
+        written::LogLevel::Info => LogLevel::Info,
+        written::LogLevel::Warn => LogLevel::Warn,
+        written::LogLevel::Error => LogLevel::Error,
+        written::LogLevel::Critical => LogLevel::Critical,
+    }
+}
+
+fn configuration(spec: &WasmFilterSpec) -> Bytes {
+    match &spec.plugin_config {
+        None => Bytes::new(),
+        Some(serde_json::Value::String(text)) => text.clone().into(),
+        Some(value) => value.to_string().into(),
+    }
+}
+
+fn limits(document: &Document, given: &FilterLimits, desk: &mut Desk<'_>) -> Option<Limits> {
+    let standard = Limits::default();
+    let times = [("callback", given.callback), ("start", given.start)];
+    let mut right = true;
+    for (name, time) in times {
+        if time.is_some_and(|time| time.nonzero().is_none()) {
+            let field = format!("spec.limits.{name}");
+            let problem = document.problem(Code::P0111, &field, "a filter needs some time to run");
+            desk.problems.push(problem.hint("leave it out for the default"));
+            right = false;
+        }
+    }
+    right.then_some(Limits {
+        callback: given.callback.map_or(standard.callback, |time| time.get()),
+        start: given.start.map_or(standard.start, |time| time.get()),
+        memory: given.memory.map_or(standard.memory, |size| size.get()),
+        body: given.body.map_or(standard.body, |size| size.get()),
+    })
+}
+
+fn environment(
+    document: &Document,
+    env: &[written::Variable],
+    desk: &mut Desk<'_>,
+) -> Option<Vec<(String, String)>> {
+    let mut variables = Some(Vec::new());
+    for (index, variable) in env.iter().enumerate() {
+        let field = format!("spec.vmConfig.env[{index}]");
+        let value = match variable.value_from {
+            ValueFrom::Host => Some(desk.modules.variable(&variable.name).unwrap_or_default()),
+            ValueFrom::Inline => variable.value.clone(),
+        };
+        let bad_name = variable.name.is_empty() || variable.name.contains(['=', '\0']);
+        match value {
+            Some(value) if !bad_name && !value.contains('\0') => {
+                if let Some(variables) = &mut variables {
+                    variables.push((variable.name.clone(), value));
+                }
+            }
+            Some(_) => {
+                let title = "this is not a variable of an environment";
+                let problem = document.problem(Code::P0111, &field, title);
+                desk.problems.push(problem.hint("a name without `=`, a value without zero bytes"));
+                variables = None;
+            }
+            None => {
+                let field = format!("{field}.value");
+                let problem = document.problem(Code::P0108, &field, "the field `value` is missing");
+                desk.problems.push(problem.hint("add it, or use valueFrom: HOST"));
+                variables = None;
+            }
+        }
+    }
+    variables
+}
+
+fn module(
+    document: &Document,
+    request: ModuleRequest<'_>,
+    desk: &mut Desk<'_>,
+) -> Option<Arc<Module>> {
+    let Some(path) = request.url.strip_prefix("file://") else {
+        let scheme = request.url.split_once("://").map_or("oci", |(scheme, _)| scheme);
+        let known = ["oci", "http", "https", "configmap"].contains(&scheme);
+        let (code, title) = if known {
+            (Code::P0110, format!("modules from {scheme}:// are not supported yet"))
+        } else {
+            (Code::P0111, format!("{scheme}:// is not where modules come from"))
+        };
+        let problem = document.problem(code, "spec.url", title);
+        return desk.refuse(problem.hint("use file://PATH, relative to this document"));
+    };
+    desk.uses(document, path);
+    match desk.modules.module(&request) {
+        Ok(module) => Some(module),
+        Err(error) => {
+            let shown = beside(&document.file, path).display().to_string();
+            desk.refuse(module_problem(document, &shown, error))
+        }
+    }
+}
+
+fn module_problem(document: &Document, path: &str, error: ModuleError) -> Problem {
+    let at = |code, title: String| document.problem(code, "spec.url", title);
+    match error {
+        ModuleError::Unreadable { problem, .. } => at(Code::P0401, format!("cannot read {path}"))
+            .because(problem)
+            .hint("names are relative to the folder of this document"),
+        ModuleError::TooLarge { size, limit, .. } => {
+            at(Code::P0402, format!("{path} has {size} bytes, more than {limit}"))
+                .hint("strip debug information; `portcullis build` does")
+        }
+        ModuleError::WrongDigest { found, .. } => document
+            .problem(Code::P0204, "spec.sha256", format!("{path} is not the expected module"))
+            .because(format!("its digest is {found}"))
+            .hint("if this is the module you want, put its digest here"),
+        ModuleError::Load(LoadError::UnknownImports(names)) => {
+            let plural = if names.len() == 1 { "" } else { "s" };
+            at(Code::P0201, format!("{path}: unknown import{plural} {}", names.join(", ")))
+                .because("no Proxy-Wasm host function has this name and type")
+                .hint(
+                    "build for wasm32-wasip1 with a Proxy-Wasm SDK, without the code that needs it",
+                )
+        }
+        ModuleError::Load(error @ LoadError::NoAbi { .. }) => {
+            at(Code::P0202, format!("{path} is no Proxy-Wasm module"))
+                .because(error.to_string())
+                .hint("is this the right file? A Rust filter is a cdylib with proxy_wasm::main!")
+        }
+        ModuleError::Load(error @ LoadError::Cache { .. }) => {
+            at(Code::P0901, error.to_string()).hint("make the folder writable for this user only")
+        }
+        ModuleError::Load(error) => at(Code::P0203, format!("{path} cannot be used"))
+            .because(error.to_string())
+            .hint("build the module again, and look at what was copied"),
+    }
+}
+
+/// The listeners whose chain the filter joins.
+fn listeners(
+    document: &Document,
+    spec: &WasmFilterSpec,
+    host: &Host<'_>,
+    desk: &mut Desk<'_>,
+) -> BTreeSet<usize> {
+    if spec.attach == Attach::Route {
+        return BTreeSet::new();
+    }
+    let Some(proxy) = host.proxy else { return BTreeSet::new() };
+    if let Some(reason) = foreign(document, spec, proxy) {
+        desk.note(document, "spec.selector", reason);
+        return BTreeSet::new();
+    }
+    let targeted = match &spec.target_refs {
+        Some(refs) => parents(document, "spec.targetRefs", refs, (OURS, "Proxy"), host, desk),
+        None => (0..host.listeners.len()).collect(),
+    };
+    let matching = |index: &usize| {
+        let listener = host.listeners.get(*index);
+        listener.is_some_and(|listener| matches(&spec.r#match, listener))
+    };
+    let found: BTreeSet<usize> = targeted.iter().copied().filter(matching).collect();
+    if found.is_empty() && !targeted.is_empty() {
+        desk.note(document, "spec.match", "no listener of this proxy matches");
+    }
+    found
+}
+
+/// Why Istio's rules keep this object away from `proxy`.
+fn foreign(document: &Document, spec: &WasmFilterSpec, proxy: &Document) -> Option<String> {
+    let labels = spec.selector.iter().flat_map(|selector| &selector.match_labels);
+    let differs = |(name, value): &(&String, &String)| proxy.labels.get(*name) != Some(value);
+    if let Some((name, value)) = labels.into_iter().find(differs) {
+        return Some(format!("does not select this proxy: it lacks the label {name}={value}"));
+    }
+    let near = document.namespace == proxy.namespace
+        || ROOT_NAMESPACES.contains(&document.namespace.as_str());
+    (document.kind == "WasmPlugin" && !near)
+        .then(|| format!("does not select this proxy, which is in namespace {}", proxy.namespace))
+}
+
+fn matches(selectors: &[written::TrafficSelector], listener: &Listener) -> bool {
+    let client = listener.direction == ListenerDirection::Outbound;
+    let holds = |selector: &written::TrafficSelector| {
+        let mode = match selector.mode {
+            Mode::Undefined | Mode::ClientAndServer => true,
+            Mode::Client => client,
+            Mode::Server => !client,
+        };
+        let port = listener.address.port();
+        mode && (selector.ports.is_empty()
+            || selector.ports.iter().any(|allowed| allowed.number == port))
+    };
+    selectors.is_empty() || selectors.iter().any(holds)
+}

@@ -1,0 +1,261 @@
+//! The Proxy document: which one is ours, its listeners, its limits, and what the process needs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use portcullis_proxy::observe::AccessLogger;
+use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat, Limits, Listener, ListenerDirection};
+use portcullis_proxy::tls::ServerTls;
+
+use super::ProcessSettings;
+use super::catalogue::Catalogue;
+use super::desk::Desk;
+use super::words;
+use crate::diagnose::{Code, Problem, nearest};
+use crate::spec::own::{
+    AccessLogSpec, Direction, ListenerProtocol, ListenerSpec, ListenerTls, LogFormat, ProxySpec,
+};
+use crate::spec::{Document, Object};
+
+const MAX_WORKERS: usize = 4;
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The Proxy document that is meant.
+pub(super) fn choose<'a>(
+    catalogue: &'a Catalogue,
+    wanted: Option<&str>,
+    desk: &mut Desk<'_>,
+) -> Option<&'a Document> {
+    let all: Vec<&Document> = catalogue.of("Proxy").collect();
+    let names = || all.iter().map(|proxy| proxy.name.as_str());
+    if let Some(wanted) = wanted {
+        let meant = |proxy: &&&Document| proxy.name == wanted || proxy.key() == wanted;
+        if let Some(found) = all.iter().find(meant) {
+            return Some(found);
+        }
+        let problem = Problem::new(Code::P0114, format!("there is no Proxy {wanted}"));
+        return desk.refuse(match nearest(wanted, names()) {
+            Some(near) => problem.hint(format!("did you mean --proxy {near}?")),
+            None => problem.hint("add a document of kind Proxy with this name"),
+        });
+    }
+    match all.as_slice() {
+        [one] => Some(one),
+        // It may be in what could not be read, which is a problem of its own already.
+        [] if !desk.unread.is_empty() => None,
+        [] => {
+            let problem = Problem::new(Code::P0114, "there is no Proxy document");
+            desk.refuse(problem.hint("add one: it says where to listen"))
+        }
+        _ => {
+            let names = names().collect::<Vec<_>>().join(", ");
+            let problem = Problem::new(Code::P0114, format!("there are several Proxies: {names}"));
+            desk.refuse(problem.hint("choose one with --proxy NAME"))
+        }
+    }
+}
+
+fn spec(document: &Document) -> Option<&ProxySpec> {
+    match document.object.as_ref() {
+        Some(Object::Proxy(spec)) => Some(spec),
+        _ => None,
+    }
+}
+
+/// What the process needs.
+pub(super) fn process(document: &Document, desk: &mut Desk<'_>) -> Option<ProcessSettings> {
+    let spec = spec(document)?;
+    unsupported(document, spec, desk);
+    check_settings(document, spec, desk);
+    if spec.workers == Some(0) {
+        let problem = document.problem(Code::P0111, "spec.workers", "0 workers do nothing");
+        desk.problems.push(problem.hint("leave it out, or use a number from 1"));
+    }
+    let cpus = || thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let workers = spec.workers.map_or_else(cpus, |workers| workers as usize).max(1);
+    let server = |field: &str, address: Option<&str>, desk: &mut Desk<'_>| {
+        address.and_then(|text| socket(document, field, text, desk))
+    };
+    let admin = spec.admin.as_ref().map(|server| server.address.as_str());
+    let health = spec.health.as_ref().map(|server| server.address.as_str());
+    Some(ProcessSettings {
+        proxy: document.key(),
+        workers,
+        admin: server("spec.admin.address", admin, desk),
+        health: server("spec.health.address", health, desk),
+        drain_delay: spec.drain.delay.map_or(DRAIN_DELAY, |delay| delay.get()),
+        drain_timeout: spec.drain.timeout.map_or(DRAIN_TIMEOUT, |timeout| timeout.get()),
+    })
+}
+
+fn unsupported(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
+    let asked = [
+        ("spec.registries", spec.registries.is_some()),
+        ("spec.verification", spec.verification.is_some()),
+    ];
+    for (field, _) in asked.iter().filter(|(_, asked)| *asked) {
+        let name = field.trim_start_matches("spec.");
+        let problem = document.problem(Code::P0110, field, format!("{name} is not supported yet"));
+        desk.problems.push(problem.hint("remove it, and use modules from files"));
+    }
+}
+
+fn socket(document: &Document, field: &str, text: &str, desk: &mut Desk<'_>) -> Option<SocketAddr> {
+    words::socket(text)
+        .map_err(|hint| {
+            let title = format!("{text:?} is not an address to listen on");
+            desk.problems.push(document.problem(Code::P0111, field, title).hint(hint));
+        })
+        .ok()
+}
+
+/// All listeners that are right, without their filters.
+pub(super) fn listeners(document: &Document, desk: &mut Desk<'_>) -> Vec<Listener> {
+    let Some(spec) = spec(document) else { return Vec::new() };
+    let mut names = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for (index, listener) in spec.listeners.iter().enumerate() {
+        let field = format!("spec.listeners[{index}]");
+        if let Some(first) = names.insert(&listener.name, index) {
+            let title = format!("the listener name {:?} is taken", listener.name);
+            let problem = document.problem(Code::P0111, &format!("{field}.name"), title);
+            desk.problems.push(problem.hint(format!("spec.listeners[{first}] has it")));
+        }
+        listeners.extend(compile(document, &field, listener, desk));
+    }
+    listeners
+}
+
+fn compile(
+    document: &Document,
+    field: &str,
+    spec: &ListenerSpec,
+    desk: &mut Desk<'_>,
+) -> Option<Listener> {
+    if matches!(spec.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls) {
+        let field = format!("{field}.protocol");
+        let problem = document.problem(Code::P0110, &field, "this protocol is not supported yet");
+        return desk.refuse(problem.hint("use HTTP or HTTPS"));
+    }
+    let address = socket(document, &format!("{field}.address"), &spec.address, desk);
+    let tls = match (spec.protocol, &spec.tls) {
+        (ListenerProtocol::Https, Some(tls)) => {
+            Some(Arc::new(server_tls(document, &format!("{field}.tls"), tls, desk)?))
+        }
+        (ListenerProtocol::Https, None) => {
+            let field = format!("{field}.tls");
+            let problem = document.problem(Code::P0108, &field, "an HTTPS listener needs `tls`");
+            return desk.refuse(problem.hint("add tls: {certificateFile: …, keyFile: …}"));
+        }
+        (_, Some(_)) => {
+            let field = format!("{field}.tls");
+            let problem = document.problem(Code::P0111, &field, "an HTTP listener has no `tls`");
+            return desk.refuse(problem.hint("use protocol: HTTPS, or remove it"));
+        }
+        (_, None) => None,
+    };
+    Some(Listener {
+        name: spec.name.clone(),
+        address: address?,
+        direction: match spec.direction {
+            Direction::Inbound => ListenerDirection::Inbound,
+            Direction::Outbound => ListenerDirection::Outbound,
+            Direction::Gateway => ListenerDirection::Gateway,
+        },
+        tls,
+        trusted_hops: spec.trusted_hops as usize,
+        filters: Vec::new(),
+    })
+}
+
+fn server_tls(
+    document: &Document,
+    field: &str,
+    tls: &ListenerTls,
+    desk: &mut Desk<'_>,
+) -> Option<ServerTls> {
+    let certificate =
+        desk.file(document, &format!("{field}.certificateFile"), &tls.certificate_file);
+    let key = desk.file(document, &format!("{field}.keyFile"), &tls.key_file);
+    let ca = tls
+        .client_ca_file
+        .as_ref()
+        .map(|path| desk.file(document, &format!("{field}.clientCaFile"), path));
+    let ca = match ca {
+        Some(bytes) => Some(bytes?),
+        None => None,
+    };
+    ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
+        .map_err(|error| desk.problems.push(tls_problem(document, field, &error)))
+        .ok()
+}
+
+/// TLS material that does not work.
+pub(super) fn tls_problem(
+    document: &Document,
+    field: &str,
+    error: &portcullis_proxy::TlsError,
+) -> Problem {
+    let code = error.code().parse().unwrap_or(Code::P0601);
+    let problem = document.problem(code, field, error.to_string());
+    problem.hint(format!("`portcullis explain {code}` says how to look into such files"))
+}
+
+/// Limits and access log.
+pub(super) fn settings(document: &Document) -> Option<(Limits, Option<AccessLog>)> {
+    let spec = spec(document)?;
+    let (given, standard) = (&spec.limits, Limits::default());
+    let limits = Limits {
+        request_header_bytes: given
+            .request_header_bytes
+            .map_or(standard.request_header_bytes, |size| size.get()),
+        connections: given.connections.map_or(standard.connections, |count| count as usize),
+        request_header_timeout: given
+            .request_header_timeout
+            .map_or(standard.request_header_timeout, |time| time.get()),
+        idle_timeout: given.idle_timeout.map_or(standard.idle_timeout, |time| time.get()),
+    };
+    Some((limits, spec.access_log.as_ref().map(access_log)))
+}
+
+fn access_log(spec: &AccessLogSpec) -> AccessLog {
+    AccessLog {
+        format: match spec.format {
+            LogFormat::Json => AccessLogFormat::Json,
+            LogFormat::Text => AccessLogFormat::Text,
+        },
+        path: spec.path.clone().unwrap_or_else(|| "stdout".to_owned()),
+        filter: spec.filter.clone(),
+    }
+}
+
+/// What [`settings`] takes for granted.
+fn check_settings(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
+    let filter = spec.access_log.as_ref().and_then(|log| log.filter.as_deref());
+    if let Some(Err(reason)) = filter.map(AccessLogger::check_filter) {
+        let title = "the filter of the access log cannot be used";
+        let problem = document.problem(Code::P0111, "spec.accessLog.filter", title);
+        let hint = "a CEL expression over the attributes, such as \"response.code >= 500\"";
+        desk.problems.push(problem.because(reason).hint(hint));
+    }
+    let zeros = [
+        (
+            "requestHeaderBytes",
+            spec.limits.request_header_bytes.is_some_and(|size| size.get() == 0),
+        ),
+        ("connections", spec.limits.connections == Some(0)),
+        (
+            "requestHeaderTimeout",
+            spec.limits.request_header_timeout.is_some_and(|time| time.nonzero().is_none()),
+        ),
+    ];
+    for (name, _) in zeros.iter().filter(|(_, zero)| *zero) {
+        let field = format!("spec.limits.{name}");
+        let problem = document.problem(Code::P0111, &field, "a limit of zero lets nothing pass");
+        desk.problems.push(problem.hint("leave it out for the default"));
+    }
+}
