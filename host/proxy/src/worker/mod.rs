@@ -49,6 +49,8 @@ struct Inner {
     /// Client connections of the process.
     connections: Arc<AtomicUsize>,
     published: Mutex<Published>,
+    /// Held by the one who publishes.
+    publishing: Mutex<()>,
     ticking: Arc<AtomicBool>,
 }
 
@@ -70,7 +72,9 @@ impl Proxy {
             .collect::<Result<Vec<_>, _>>()
             .map_err(thread_refused)?;
         let published = Mutex::new(Published::default());
-        let inner = Inner { process, builder, workers, connections, published, ticking };
+        let publishing = Mutex::default();
+        let inner =
+            Inner { process, builder, workers, connections, published, publishing, ticking };
         let proxy = Proxy { inner: Arc::new(inner) };
         proxy.publish(snapshot)?;
         Ok(proxy)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::thread::{Command, Prepare};
 use super::{Inner, PATIENCE, all_answer, listen};
@@ -19,7 +19,7 @@ use crate::snapshot::{Filter, Snapshot};
 pub type ListenerKey = (String, SocketAddr);
 
 /// What is live.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Published {
     /// The snapshot that new exchanges see.
     pub snapshot: Option<Arc<Snapshot>>,
@@ -75,7 +75,9 @@ impl Published {
 impl Inner {
     pub(super) fn publish(&self, snapshot: Snapshot) -> Result<(), Refusal> {
         snapshot.check().map_err(Refusal::Snapshot)?;
-        let mut published = self.published();
+        let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is told of the proxy meanwhile does not wait for guests to start.
+        let mut published = self.published().clone();
         let access_log = published.log_for(&snapshot, self)?;
         let (bound, mut sockets) = self.bind(&snapshot, &published)?;
         let snapshot = Arc::new(snapshot);
@@ -109,7 +111,7 @@ impl Inner {
             worker.send(Command::Prepare(Box::new(Prepare { parts, sockets, done })));
         }
         self.settle(&answers)?;
-        self.workers.iter().for_each(|worker| worker.send(Command::Switch));
+        self.switch();
         let mut retired = std::mem::take(&mut published.retired);
         retired.extend(published.running.iter().map(Arc::downgrade));
         retired.retain(|running| running.strong_count() > 0);
@@ -118,7 +120,7 @@ impl Inner {
         tallies.push(Arc::downgrade(&tally));
         self.process.registry.series(&GENERATION, []).set(snapshot.generation.cast_signed());
         let _expiry = self.expiry(&snapshot);
-        *published = Published {
+        *self.published() = Published {
             snapshot: Some(snapshot),
             running,
             tallies,
@@ -128,6 +130,20 @@ impl Inner {
             _expiry,
         };
         Ok(())
+    }
+
+    /// Has every worker use what it has prepared, between two requests.
+    fn switch(&self) {
+        let (sender, switched) = channel();
+        for worker in &self.workers {
+            let sender = sender.clone();
+            worker.send(Command::Switch(Box::new(move || {
+                let _late = sender.send(());
+            })));
+        }
+        if let Err(missing) = all_answer(&switched, self.workers.len(), PATIENCE) {
+            tracing::error!("{missing} workers have not switched to the new generation yet");
+        }
     }
 
     /// Waits for every worker; one that refuses or does not answer makes all forget what they have prepared.

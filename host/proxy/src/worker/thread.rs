@@ -41,8 +41,8 @@ pub struct Worker {
 pub enum Command {
     /// Take in a generation, without using it yet.
     Prepare(Box<Prepare>),
-    /// Use it.
-    Switch,
+    /// Use it, and call back.
+    Switch(Box<dyn FnOnce() + Send>),
     /// Drop it.
     Forget,
     /// Treat connections so from now on.
@@ -65,7 +65,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Command::Prepare(_) => "Prepare",
-            Command::Switch => "Switch",
+            Command::Switch(_) => "Switch",
             Command::Forget => "Forget",
             Command::Stage(_) => "Stage",
             Command::Drained(_) => "Drained",
@@ -142,7 +142,10 @@ impl State {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Prepare(prepare) => self.prepare(*prepare),
-                Command::Switch => self.switch(),
+                Command::Switch(done) => {
+                    self.switch();
+                    done();
+                }
                 Command::Forget => self.prepared = None,
                 Command::Stage(stage) => self.set_stage(stage),
                 Command::Drained(done) => self.when_drained(done),
