@@ -392,15 +392,14 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
             }
         }
         let mut seen = HashSet::new();
+        let mut present: Vec<&Entry> = entries.iter().collect();
         // Of a key that stands twice, which is a problem already, the first one counts.
-        let known = |entry: &&Entry| {
-            fields.contains(&entry.key.as_str())
-                && !entry.value.is_null()
-                && seen.insert(entry.key.as_str())
-        };
-        let entries: Vec<&Entry> = entries.iter().filter(known).collect();
+        present.retain(|entry| {
+            let known = fields.contains(&entry.key.as_str()) && !entry.value.is_null();
+            known && seen.insert(entry.key.clone())
+        });
         let absent = node.absent.borrow().clone();
-        let (entries, absent) = (entries.into_iter(), Fields::new(absent));
+        let (entries, absent) = (present.into_iter(), Fields::new(absent));
         visitor
             .visit_map(Members { entries, value: None, absent, journal })
             .map_err(|fault| fault.inside(node))
