@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admin::Report;
 use crate::control::Board;
+use crate::spec::{self, Document};
 
 /// Control's board and the data plane's own account, in one.
 pub(super) struct Everything {
@@ -47,8 +48,16 @@ impl Report for Everything {
     }
 
     fn config(&self) -> Value {
-        let names: Vec<String> =
-            self.board.documents().iter().map(|(name, _)| name.to_string()).collect();
-        json!({"schema": "portcullis.config/1", "sources": names})
+        let source = |(name, text): &(Arc<str>, String)| {
+            let contents = spec::read(0, name, text);
+            let documents: Vec<Value> = contents.documents.iter().map(Document::json).collect();
+            json!({"name": name.to_string(), "documents": documents})
+        };
+        let sources: Vec<Value> = self.board.documents().iter().map(source).collect();
+        json!({
+            "schema": "portcullis.config/1",
+            "generation": self.board.generation(),
+            "sources": sources,
+        })
     }
 }

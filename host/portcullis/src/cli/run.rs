@@ -101,9 +101,6 @@ fn refused(problems: Vec<Problem>) -> Outcome {
 }
 
 fn announce(app: &App, term: &Term) {
-    for problem in app.board().problems() {
-        term.complain(&problem.render(term.err));
-    }
     for (name, address) in app.addresses() {
         let scheme = app.board().scheme(&name);
         term.say(&format!("listening {scheme}://{address} ({name})"));

@@ -3,12 +3,13 @@
 //! The unit of acceptance is the source object. One that is refused is replaced by its own last good version, or left
 //! out where it has none, and everything is planned again, until nothing more is refused. Traffic sees only the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_proxy::Refusal;
 use portcullis_proxy::snapshot::{Filter, Listener, Snapshot};
 
-use super::blame::{refusal_problem, same_problem};
+use super::blame::{place, refusal_problem, same_problem};
 use super::candidate::{Candidate, plan_all};
 use super::plane::Plane;
 use crate::diagnose::{Kind, Problem};
@@ -164,9 +165,19 @@ impl Attempt<'_> {
         }
     }
 
+    fn problem(&self, planned: &Planned, refusal: &Refusal) -> Problem {
+        let problem = refusal_problem(planned, refusal);
+        let seat = problem.source.and_then(|index| self.seats.get(index));
+        let standing = seat.and_then(|seat| seat.standing.as_ref());
+        match standing.and_then(|version| place(&problem, version.name(), version.text())) {
+            Some(place) => problem.at(place),
+            None => problem,
+        }
+    }
+
     /// Refuses the version that the data plane stumbled over.
     fn blame(&mut self, planned: &Planned, refusal: &Refusal) -> Result<(), Vec<Problem>> {
-        let problem = refusal_problem(planned, refusal);
+        let problem = self.problem(planned, refusal);
         if problem.source.is_some() && self.refuse_faulty(std::slice::from_ref(&problem))? {
             return Ok(());
         }
@@ -243,25 +254,25 @@ impl Attempt<'_> {
     }
 
     fn culprits(&self, problems: &[&Problem]) -> Vec<(usize, Problem)> {
-        problems
-            .iter()
-            .filter_map(|problem| Some((self.culprit(problem)?, (*problem).clone())))
-            .collect()
+        let mut trials = BTreeMap::new();
+        let mut blamed =
+            |problem: &&Problem| Some((self.culprit(problem, &mut trials)?, (*problem).clone()));
+        problems.iter().filter_map(&mut blamed).collect()
     }
 
     /// The new version that a problem is to be blamed on: the one it lies in, or else one without which it would not be
-    /// there. `None`: nobody can be refused for it.
-    fn culprit(&self, problem: &Problem) -> Option<usize> {
-        let own = problem.source.filter(|index| self.seats.get(*index).is_some_and(Seat::is_new));
-        if let Some(index) = own {
+    /// there. `None`: nobody can be refused for it. `trials`: plans without a new version, by its seat.
+    fn culprit(&self, problem: &Problem, trials: &mut BTreeMap<usize, Planned>) -> Option<usize> {
+        let is_new = |index: &usize| self.seats.get(*index).is_some_and(Seat::is_new);
+        if let Some(index) = problem.source.filter(is_new) {
             return (!self.is_collateral(index, problem)).then_some(index);
         }
-        if self.live.generation == 0 {
+        let was_there = self.live.blemishes.iter().any(|(_, old)| same_problem(old, problem));
+        if self.live.generation == 0 || was_there {
             return None;
         }
-        let is_new = |index: &usize| self.seats.get(*index).is_some_and(Seat::is_new);
         (0..self.seats.len()).filter(is_new).find(|index| {
-            let without = self.plan(Some(*index));
+            let without = trials.entry(*index).or_insert_with(|| self.plan(Some(*index)));
             !without.problems.iter().any(|other| same_problem(other, problem))
         })
     }
@@ -298,7 +309,7 @@ impl Attempt<'_> {
             }
             match self.plane.rehearse(filter, process) {
                 Ok(()) => self.rehearsed.push(filter.clone()),
-                Err(refusal) => refused.push(refusal_problem(planned, &refusal)),
+                Err(refusal) => refused.push(self.problem(planned, &refusal)),
             }
         }
         self.refuse_faulty(&refused)
@@ -314,10 +325,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Errors that are not shown with an object already.
+    /// Errors that are not shown with an object already. When a first start leaves objects out, what is missing then
+    /// is missing because of them.
     fn unknown(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let left_out = self.seats.iter().any(|seat| seat.standing.is_none());
+        let follows =
+            |problem: &Problem| self.live.generation == 0 && left_out && problem.source.is_none();
         let known =
             |problem: &Problem| self.seats.iter().any(|seat| seat.problems.contains(problem));
-        problems.into_iter().filter(|problem| problem.is_error() && !known(problem)).collect()
+        let tells = |problem: &Problem| problem.is_error() && !known(problem) && !follows(problem);
+        problems.into_iter().filter(tells).collect()
     }
 }

@@ -5,8 +5,9 @@ use std::io;
 use portcullis_proxy::Refusal;
 use portcullis_vm::{Trap, TrapReason};
 
-use crate::diagnose::{Code, Problem};
+use crate::diagnose::{Code, Place, Problem};
 use crate::plan::Planned;
+use crate::spec;
 
 const SHOWN_FRAMES: usize = 3;
 
@@ -62,6 +63,28 @@ fn blame(planned: &Planned, kinds: &[&str], name: &str, problem: Problem) -> Pro
         Some(object) => problem.of(format!("{} {name}", object.kind)).in_source(object.source),
         None => problem,
     }
+}
+
+/// Where in `text`, the documents of `file`, the object stands that `problem` is about: the field that a trial failed
+/// over, as far as it can be told.
+pub fn place(problem: &Problem, file: &str, text: &str) -> Option<Place> {
+    let object = problem.object.as_deref()?;
+    let contents = spec::read(0, file, text);
+    let document = contents.documents.iter().find(|document| document.title() == object)?;
+    let cause = problem.cause.as_deref().unwrap_or_default();
+    Some(document.place(&match problem.code {
+        Code::P0205 => format!("spec.pluginConfig{}", named_field(cause)),
+        Code::P0501 => "spec.listeners".to_owned(),
+        _ => "spec.url".to_owned(),
+    }))
+}
+
+/// The field that a filter complains about in the way of the SDK: `.percent` of `config.percent: 500 is above 100`.
+fn named_field(message: &str) -> &str {
+    let named = message
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("config").filter(|path| path.starts_with(['.', '['])));
+    named.unwrap_or_default().trim_end_matches([':', ','])
 }
 
 /// Whether two plans complain about the same thing, wherever their sources stand.

@@ -141,12 +141,15 @@ impl Board {
         self.lock().sources = sources;
     }
 
-    /// Versions of objects that were refused in this round, and not before.
+    /// Versions of objects that were refused in this round, and not before. A start that fails is not logged: whoever
+    /// started it says why.
     pub(super) fn refused(&self, versions: u64, problems: &[Problem]) {
         let mut state = self.lock();
         state.refused_total += versions;
         for problem in problems {
-            tracing::warn!(code = %problem.code, "refused: {problem}");
+            if state.generation > 0 {
+                tracing::warn!(code = %problem.code, "refused: {problem}");
+            }
             state.last = Some((SystemTime::now(), problem.clone()));
         }
     }
@@ -158,7 +161,9 @@ impl Board {
             return;
         }
         for problem in &problems {
-            tracing::error!(code = %problem.code, "configuration not taken: {problem}");
+            if state.generation > 0 {
+                tracing::error!(code = %problem.code, "configuration not taken: {problem}");
+            }
             state.last = Some((SystemTime::now(), problem.clone()));
         }
         state.whole = problems;

@@ -34,8 +34,8 @@ pub struct Control<P> {
     proxy: Option<String>,
     plane: P,
     live: Live,
-    /// What the last round was offered. The same once more is no change.
-    offered: Vec<Arc<Candidate>>,
+    /// What the last round was offered. The same once more is no change; `None` is like nothing else.
+    offered: Option<Vec<Arc<Candidate>>>,
     accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
     board: Arc<Board>,
 }
@@ -50,7 +50,7 @@ impl<P: Plane> Control<P> {
             proxy,
             plane,
             live: Live::default(),
-            offered: Vec::new(),
+            offered: None,
             accepted: BTreeMap::new(),
             board: Arc::default(),
         }
@@ -98,16 +98,17 @@ impl<P: Plane> Control<P> {
             Err(error) => {
                 let problem = Problem::new(Code::P0401, format!("cannot read {}", error.path));
                 // The next reading that works counts as a change.
-                self.offered.clear();
+                self.offered = None;
                 return self.board.refused_whole(vec![problem.because(error.problem)]);
             }
         };
         let offered: Vec<Arc<Candidate>> =
             objects.into_iter().map(|object| self.candidate(object)).collect();
-        if eagerness == Eagerness::WhenChanged && same(&offered, &self.offered) {
+        let known = self.offered.as_ref().is_some_and(|known| same(&offered, known));
+        if eagerness == Eagerness::WhenChanged && known {
             return self.follow();
         }
-        let before = std::mem::replace(&mut self.offered, offered.clone());
+        let before = self.offered.replace(offered.clone()).unwrap_or_default();
         let proxy = self.proxy.as_deref();
         let outcome = accept(&self.live, offered, proxy, eagerness, &mut self.plane);
         self.conclude(outcome, &before, started);
@@ -116,7 +117,7 @@ impl<P: Plane> Control<P> {
 
     /// The version that is live or was offered before, where it still is what the files say.
     fn candidate(&self, object: Object) -> Arc<Candidate> {
-        let known = self.live.candidates.iter().chain(&self.offered);
+        let known = self.live.candidates.iter().chain(self.offered.iter().flatten());
         match known.into_iter().find(|known| known.is_current(&object)) {
             Some(known) => known.clone(),
             None => Arc::new(Candidate::new(object, self.store.clone())),
@@ -125,7 +126,7 @@ impl<P: Plane> Control<P> {
 
     /// Watches what was read. What changed between the reading and the first watch is read now.
     fn follow(&mut self) {
-        let candidates = self.offered.iter().chain(&self.live.candidates);
+        let candidates = self.offered.iter().flatten().chain(&self.live.candidates);
         let files: Vec<_> = candidates.flat_map(|candidate| candidate.files()).collect();
         if self.watch.follow(self.files.folders(), files) {
             self.round(Eagerness::WhenChanged);

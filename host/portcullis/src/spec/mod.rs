@@ -293,6 +293,11 @@ impl Document {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// The whole document, as it was written; null where it cannot be told.
+    pub fn json(&self) -> serde_json::Value {
+        decode(&self.root).unwrap_or_default()
+    }
+
     /// Where `field` stands, such as `spec.rules[0].backendRefs[1].name`; if it is not there, what would hold it.
     pub fn place(&self, field: &str) -> Place {
         let mut node = &self.root;

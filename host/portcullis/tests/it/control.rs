@@ -14,7 +14,7 @@ use portcullis::plan::ProcessSettings;
 use portcullis::source::Files;
 use portcullis_proxy::snapshot::Filter;
 use portcullis_proxy::{Refusal, Snapshot};
-use portcullis_vm::{Engine, Trap, TrapReason};
+use portcullis_vm::{Digest, Engine, Trap, TrapReason};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -224,7 +224,7 @@ fn one_bad_object_of_ten_keeps_its_last_good_version_and_nine_go_live() {
 fn a_bad_edit_keeps_the_last_good_version_until_it_is_mended() {
     let mut house = House::living(&[("proxy.yaml", PROXY), ("b.yaml", &backend("b"))]);
     house.check(1, &["b"]);
-    let bad = backend("b").replace("endpoints", "endponts");
+    let bad = backend("b").replace("protocol", "colour: red, protocol");
     house.edit("b.yaml", &bad);
     house.check(1, &["b"]);
     let problem = &house.source("b.yaml")["problem"];
@@ -265,6 +265,8 @@ fn a_filter_that_refuses_its_configuration_keeps_the_old_one() {
     let problem = house.source("f.yaml")["problem"].clone();
     assert_eq!(problem["code"], "P0205");
     assert_eq!(problem["object"], "WasmFilter default/f");
+    assert_eq!(problem["place"]["field"], "spec.pluginConfig");
+    assert_eq!(problem["place"]["line"], 4);
     house.edit("f.yaml", &filter("f", "two"));
     house.check(3, &["b", "f=two"]);
     assert_eq!(
@@ -293,6 +295,27 @@ fn a_module_swapped_under_its_document_is_taken_or_refused_like_an_edit() {
     house.check(3, &["b", "f=one"]);
     assert_ne!(digest(&house), quiet);
     assert_eq!(house.problems(), [""; 0]);
+}
+
+#[test]
+fn a_module_with_another_digest_than_the_document_pins_is_refused() {
+    let digest = Digest::of(&wat::parse_str(QUIET).unwrap());
+    let pinned = |digest: &str| {
+        filter("f", "one").replace("pluginConfig", &format!("sha256: {digest:?}, pluginConfig"))
+    };
+    let mut house = House::living(&[
+        ("proxy.yaml", PROXY),
+        ("f.wasm", QUIET),
+        ("f.yaml", &pinned(&digest.to_string())),
+    ]);
+    house.check(1, &["f=one"]);
+    house.edit("f.wasm", LOUD);
+    assert_eq!(house.problems(), ["f.yaml P0204"]);
+    house.edit("f.wasm", QUIET);
+    assert_eq!(house.problems(), [""; 0]);
+    house.edit("f.yaml", &pinned(&"0".repeat(64)));
+    assert_eq!(house.problems(), ["f.yaml P0204"]);
+    house.check(1, &["f=one"]);
 }
 
 #[test]
@@ -429,9 +452,9 @@ fn a_first_start_with_nothing_good_says_everything_that_is_wrong() {
         problems.iter().map(|problem| problem.code.to_string()).collect()
     };
     assert_eq!(codes(&[]).len(), 1);
-    let broken = PROXY.replace("address", "adress");
+    let broken = PROXY.replace("spec:", "spec:\n  colour: red");
     assert_eq!(
-        codes(&[("a.yaml", "kind: : no"), ("proxy.yaml", &broken)])[..2],
+        codes(&[("a.yaml", "kind: : no"), ("proxy.yaml", &broken)]),
         ["P0101", "P0102"].map(str::to_owned)
     );
 }

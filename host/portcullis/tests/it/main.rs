@@ -8,6 +8,9 @@
 
 mod admin;
 mod control;
+mod examples;
 mod layers;
+mod program;
 mod reload;
+mod run;
 mod source;

@@ -1,92 +1,19 @@
 //! Stories of change, on the whole program with real sockets: what clients see while documents, modules and certificates
 //! change under it.
 
-use std::fs;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use portcullis::app::{App, Settings};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
-use serde_json::Value;
-use tempfile::TempDir;
 
-const PROXY: &str = r#"
-apiVersion: portcullis.dev/v1alpha1
-kind: Proxy
-metadata: {name: edge}
-spec:
-  workers: 2
-  admin: {address: "127.0.0.1:0"}
-  listeners: [{name: web, address: "127.0.0.1:0", direction: GATEWAY, protocol: HTTP}]
-  drain: {delay: 0s, timeout: 5s}
-"#;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A server that answers every request with `text`, for as long as the test runs.
-fn upstream(text: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let serve = move |stream: TcpStream| {
-        let mut reader = BufReader::new(stream);
-        while let Some(_head) = read_head(&mut reader) {
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-            if reader.get_mut().write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
-    };
-    thread::spawn(move || {
-        listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || serve(stream))));
-    });
-    address
-}
-
-fn read_head(reader: &mut impl std::io::BufRead) -> Option<String> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).ok()? == 0 {
-            return None;
-        }
-    }
-    Some(head)
-}
-
-/// Head and body of the answer to one GET on a connection that is kept.
-fn get(connection: &mut BufReader<TcpStream>, path: &str) -> Option<(String, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
-    connection.get_mut().write_all(request.as_bytes()).ok()?;
-    let head = read_head(connection)?.to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
-    let mut body = vec![0; length.trim().parse().ok()?];
-    connection.read_exact(&mut body).ok()?;
-    Some((head, String::from_utf8(body).ok()?))
-}
-
-fn connect(address: SocketAddr) -> BufReader<TcpStream> {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    BufReader::new(stream)
-}
-
-fn fetch(address: SocketAddr, path: &str) -> (String, String) {
-    get(&mut connect(address), path).unwrap()
-}
-
-fn backend(address: SocketAddr) -> String {
-    format!(
-        "apiVersion: portcullis.dev/v1alpha1\nkind: Backend\nmetadata: {{name: app}}\n\
-         spec: {{protocol: HTTP, endpoints: [{{address: \"{address}\"}}]}}\n"
-    )
-}
-
-const ROUTE: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
-    metadata: {name: app}\nspec: {rules: [{backendRefs: [{name: app, port: 80}]}]}\n";
+use crate::program::{
+    House, PROXY, ROUTE, backend, connect, eventually, fetch, get, replace, upstream,
+};
 
 /// A module whose responses carry `x-version: {version}`, one letter.
 fn stamp(version: char) -> Vec<u8> {
@@ -109,62 +36,12 @@ fn stamp(version: char) -> Vec<u8> {
 const FILTER: &str = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\n\
     metadata: {name: stamp}\nspec: {url: \"file://stamp.wasm\"}\n";
 
-/// The whole program on a folder.
-struct House {
-    app: App,
-    folder: TempDir,
-}
+/// Ends the clients, also when the test fails.
+struct End<'a>(&'a AtomicBool);
 
-impl House {
-    fn new(files: &[(&str, &[u8])]) -> House {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, bytes) in files {
-            replace(folder.path(), name, bytes);
-        }
-        let settings = Settings {
-            paths: vec![folder.path().to_owned()],
-            cache: Some(folder.path().join("cache")),
-            ..Settings::default()
-        };
-        House { app: App::start(settings).unwrap(), folder }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.app.addresses()[0].1
-    }
-
-    fn status(&self) -> Value {
-        let (_, body) = fetch(self.app.admin().unwrap(), "/status");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    /// Replaces a file and waits until a new generation is live.
-    fn edit(&self, name: &str, bytes: &[u8]) {
-        let before = self.app.board().generation();
-        replace(self.folder.path(), name, bytes);
-        eventually(|| self.app.board().generation() > before);
-    }
-
-    /// Replaces a file and waits until it is refused; the code.
-    fn spoil(&self, name: &str, bytes: &[u8]) -> String {
-        replace(self.folder.path(), name, bytes);
-        eventually(|| !self.app.board().problems().is_empty());
-        self.app.board().problems()[0].code.to_string()
-    }
-}
-
-fn replace(folder: &Path, name: &str, bytes: &[u8]) {
-    let new = folder.join(format!(".{name}"));
-    fs::write(&new, bytes).unwrap();
-    fs::rename(new, folder.join(name)).unwrap();
-}
-
-#[track_caller]
-fn eventually(holds: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "it does not come true");
-        thread::yield_now();
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -182,7 +59,7 @@ fn no_request_fails_while_documents_and_modules_change_and_break() {
     let address = house.address();
     let (end, sent, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let ask = |connection: &mut BufReader<TcpStream>| {
-        let good = get(connection, "/").is_some_and(|(head, body)| {
+        let good = get(connection, "/", &[]).is_some_and(|(head, body)| {
             let stamped = head.contains("x-version: a\r\n") || head.contains("x-version: b\r\n");
             head.starts_with("http/1.1 200") && stamped && (body == "one" || body == "two")
         });
@@ -190,6 +67,7 @@ fn no_request_fails_while_documents_and_modules_change_and_break() {
         failed.fetch_add(u64::from(!good), Ordering::Relaxed);
     };
     thread::scope(|scope| {
+        let _end = End(&end);
         scope.spawn(|| {
             let mut kept = connect(address);
             while !end.load(Ordering::Relaxed) {
@@ -205,11 +83,10 @@ fn no_request_fails_while_documents_and_modules_change_and_break() {
             house.edit("app.yaml", if round % 2 == 0 { &theirs } else { &ours }.as_bytes());
             house.edit("stamp.wasm", &stamp(if round % 2 == 0 { 'b' } else { 'a' }));
             assert_eq!(house.spoil("stamp.wasm", b"no module"), "P0203");
-            let text = ours.replace("endpoints", "endponts");
+            let text = ours.replace("protocol", "colour: red, protocol");
             replace(house.folder.path(), "app.yaml", text.as_bytes());
             eventually(|| house.app.board().problems().len() == 2);
         }
-        end.store(true, Ordering::Relaxed);
     });
     assert_eq!(failed.into_inner(), 0, "of {}", sent.load(Ordering::Relaxed));
     let (head, body) = fetch(address, "/");

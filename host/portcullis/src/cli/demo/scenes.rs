@@ -138,7 +138,7 @@ impl Stage<'_, '_> {
         let traffic = Traffic::start(self.proxy, KEEPING_CLIENTS, REOPENING_CLIENTS)?;
         let before = share_of_v2(&traffic);
         self.change(&traffic, 50, before)?;
-        self.break_it(&traffic)?;
+        self.break_it()?;
         let still = share_of_v2(&traffic);
         self.story.expect(
             (40..=60).contains(&still).into(),
@@ -171,7 +171,7 @@ impl Stage<'_, '_> {
         Ok(())
     }
 
-    fn break_it(&mut self, _traffic: &Traffic) -> io::Result<()> {
+    fn break_it(&mut self) -> io::Result<()> {
         let generation = self.app.board().generation();
         self.config.set_percent(500)?;
         let problem = wait(|| self.app.board().problems().into_iter().find(Problem::is_error));
@@ -182,7 +182,10 @@ impl Stage<'_, '_> {
         let kept = self.app.board().generation() == generation;
         let seen = format!("canary.yaml: percent: 500 → refused, generation {generation} stays");
         self.story.expect(kept.into(), &seen);
-        self.story.tell(&problem.to_string());
+        let place = problem.place.as_ref().map(ToString::to_string).unwrap_or_default();
+        let cause = problem.cause.as_deref().unwrap_or_default();
+        self.story.tell(&format!("{} {place}", problem.code));
+        self.story.tell(cause);
         Ok(())
     }
 }
