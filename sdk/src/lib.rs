@@ -76,3 +76,8 @@ pub mod macros {
     pub use crate::plugin::install;
     pub use proxy_wasm;
 }
+
+/// The filter that the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

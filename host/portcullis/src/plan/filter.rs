@@ -96,6 +96,11 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
         let problem = document.problem(Code::P0110, "spec.type", title);
         desk.problems.push(problem.hint("use HTTP"));
     }
+    if spec.isolation == written::Isolation::Exclusive {
+        let title = "an instance for each exchange is not supported yet";
+        let problem = document.problem(Code::P0110, "spec.isolation", title);
+        desk.problems.push(problem.hint("use SHARED, or leave it out"));
+    }
     let sha256 = spec.sha256.as_deref().filter(|text| !text.is_empty()).map(words::digest);
     let sha256 = match sha256.transpose() {
         Ok(digest) => digest,

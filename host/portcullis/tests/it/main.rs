@@ -14,3 +14,4 @@ mod program;
 mod reload;
 mod run;
 mod source;
+mod unsupported;

@@ -1,0 +1,85 @@
+//! What the language knows and this version does not do is refused, never ignored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis::diagnose::{Code, Severity};
+use portcullis::plan::{ModuleError, ModuleRequest, Modules, Source, plan};
+use portcullis_vm::{Engine, Module};
+
+struct OneModule;
+
+impl Modules for OneModule {
+    fn module(&self, _: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
+        let text = r#"(module (func (export "proxy_abi_version_0_2_1")))"#;
+        let engine = Engine::new().unwrap();
+        Ok(Arc::new(Module::load(&engine, &wat::parse_str(text).unwrap(), None)?))
+    }
+
+    fn file(&self, _: &str, path: &str) -> Result<Bytes, String> {
+        Err(format!("no file {path}"))
+    }
+}
+
+/// `spec` of a document of this kind, beside a usable Proxy and Backend: the problem's severity and field.
+fn check(kind: &str, spec: &str, severity: Severity, field: &str) {
+    let version = match kind {
+        "HTTPRoute" | "GRPCRoute" => "gateway.networking.k8s.io/v1",
+        _ => "portcullis.dev/v1alpha1",
+    };
+    let proxy = r#"{apiVersion: portcullis.dev/v1alpha1, kind: Proxy, metadata: {name: mine},
+        spec: {listeners: [{name: web, address: "127.0.0.1:0"}]}}"#;
+    let backend = r#"{apiVersion: portcullis.dev/v1alpha1, kind: Backend, metadata: {name: app},
+        spec: {endpoints: [{address: "127.0.0.1:1"}]}}"#;
+    let asked =
+        format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}");
+    let text = format!("{proxy}\n---\n{backend}\n---\n{asked}\n");
+    let name = "unsupported.yaml".to_owned();
+    let wanted = if kind == "Proxy" { "x" } else { "mine" };
+    let planned = plan(&[Source { name, text }], Some(wanted), &OneModule);
+    let found: Vec<_> = planned
+        .problems
+        .iter()
+        .map(|problem| {
+            let field = problem.place.as_ref().map_or("", |place| &place.field);
+            (problem.code, problem.severity, field)
+        })
+        .collect();
+    assert_eq!(found, [(Code::P0110, severity, field)], "{kind} {spec}");
+}
+
+#[test]
+fn what_our_own_kinds_cannot_do_yet_refuses_the_object() {
+    for (kind, spec, field) in [
+        ("Proxy", "{listeners: [], registries: []}", "spec.registries"),
+        ("Proxy", "{listeners: [], verification: {}}", "spec.verification"),
+        (
+            "Proxy",
+            r#"{listeners: [{name: a, address: "127.0.0.1:0", protocol: TCP}]}"#,
+            "spec.listeners[0].protocol",
+        ),
+        ("Backend", r#"{protocol: REDIS, endpoints: [{address: "127.0.0.1:1"}]}"#, "spec.protocol"),
+        ("WasmFilter", "{url: \"oci://127.0.0.1:5000/a\"}", "spec.url"),
+        ("WasmFilter", "{url: \"https://127.0.0.1/a.wasm\"}", "spec.url"),
+        ("WasmFilter", "{url: \"configmap:///a/b\"}", "spec.url"),
+        ("WasmFilter", "{url: \"file://a.wasm\", type: NETWORK}", "spec.type"),
+        ("WasmFilter", "{url: \"file://a.wasm\", isolation: EXCLUSIVE}", "spec.isolation"),
+    ] {
+        check(kind, spec, Severity::Error, field);
+    }
+}
+
+#[test]
+fn what_a_rule_asks_for_and_does_not_get_is_a_warning() {
+    let backend = "backendRefs: [{name: app, port: 80}]";
+    for (kind, part, field) in [
+        ("HTTPRoute", "sessionPersistence: {}", "sessionPersistence"),
+        ("GRPCRoute", "sessionPersistence: {}", "sessionPersistence"),
+        ("HTTPRoute", "filters: [{type: RequestMirror, requestMirror: {}}]", "filters[0].type"),
+        ("HTTPRoute", "filters: [{type: CORS, cors: {}}]", "filters[0].type"),
+        ("HTTPRoute", "filters: [{type: ExternalAuth, externalAuth: {}}]", "filters[0].type"),
+    ] {
+        let spec = format!("{{rules: [{{{part}, {backend}}}]}}");
+        check(kind, &spec, Severity::Warning, &format!("spec.rules[0].{field}"));
+    }
+}
