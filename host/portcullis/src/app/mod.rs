@@ -94,8 +94,9 @@ impl App {
         &self.board
     }
 
-    /// Reads the sources again, changed or not. Returns at once.
+    /// Reads the sources again, changed or not, and writes to access logs as they are named now. Returns at once.
     pub fn reload(&self) {
+        self.proxy.reopen_logs();
         // Nobody listens only while the process ends.
         let _ = self.door.send(Change::Asked);
     }

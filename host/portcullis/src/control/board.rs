@@ -12,7 +12,7 @@ use super::accept::Live;
 use super::candidate::Candidate;
 use crate::diagnose::Problem;
 use crate::fetch::Version;
-use crate::plan::{Planned, ProcessSettings};
+use crate::plan::{Note, Planned, ProcessSettings};
 
 /// The state after the last round.
 #[derive(Default)]
@@ -32,6 +32,7 @@ struct State {
     refused_total: u64,
     /// What the process was started with, and what the documents say now.
     process: Option<(ProcessSettings, ProcessSettings)>,
+    notes: Vec<Note>,
     filters: Vec<Arc<str>>,
     /// Listeners that speak TLS.
     secure: Vec<String>,
@@ -89,6 +90,7 @@ impl Board {
             "since": state.since.map(rfc3339),
             "sources": state.sources.iter().map(SourceState::status).collect::<Vec<_>>(),
             "problems": state.whole,
+            "notes": state.notes.iter().map(note).collect::<Vec<_>>(),
             "last_problem": state.last.as_ref().map(|(at, problem)| {
                 json!({"at": rfc3339(*at), "problem": problem})
             }),
@@ -125,6 +127,7 @@ impl Board {
         state.accepted_total += 1;
         let document = |live: &Arc<Candidate>| (live.name().clone(), live.text().to_owned());
         state.documents = live.candidates.iter().map(document).collect();
+        state.notes.clone_from(&planned.notes);
         state.filters = live.filters.iter().map(|filter| filter.name.clone()).collect();
         let secure = live.listeners.iter().filter(|listener| listener.tls.is_some());
         state.secure = secure.map(|listener| listener.name.clone()).collect();
@@ -198,4 +201,8 @@ impl SourceState {
             "problems": self.problems,
         })
     }
+}
+
+fn note(note: &Note) -> Value {
+    json!({"object": note.object, "place": note.place, "text": note.text})
 }

@@ -419,6 +419,20 @@ fn a_changed_number_of_workers_goes_live_and_is_said_to_need_a_restart() {
 }
 
 #[test]
+fn an_object_that_is_meant_for_another_proxy_is_noted() {
+    let route = route("r", "b").replace(
+        "spec: {",
+        "spec: {parentRefs: [{group: portcullis.dev, kind: Proxy, name: other}], ",
+    );
+    let house =
+        House::living(&[("proxy.yaml", PROXY), ("b.yaml", &backend("b")), ("r.yaml", &route)]);
+    assert_eq!(house.problems(), [""; 0]);
+    let notes = house.board.status()["notes"].clone();
+    assert_eq!(notes[0]["object"], "HTTPRoute default/r", "{notes}");
+    assert_eq!(notes[0]["place"]["line"], 4);
+}
+
+#[test]
 fn a_first_start_leaves_out_what_is_broken_and_serves_the_rest() {
     let house = House::living(&[
         ("proxy.yaml", PROXY),

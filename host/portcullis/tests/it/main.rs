@@ -8,6 +8,7 @@
 
 mod admin;
 mod control;
+mod demo;
 mod examples;
 mod layers;
 mod program;

@@ -1,6 +1,6 @@
 //! How the demo speaks: numbered acts, and lines that say whether what was expected came true.
 
-use crate::term::{Paint, Term};
+use crate::term::{Format, Paint, Term};
 
 /// What is told, and how often it did not come true.
 pub struct Story<'a> {
@@ -19,12 +19,12 @@ impl<'a> Story<'a> {
     pub fn act(&mut self, title: &str) {
         self.acts += 1;
         let heading = format!("{}  {title}", self.acts);
-        self.term.result(&format!("\n{}", self.term.out.paint(Paint::Strong, &heading)));
+        self.line(&format!("\n{}", self.term.out.paint(Paint::Strong, &heading)));
     }
 
     /// Something worth knowing.
     pub fn tell(&self, text: &str) {
-        self.term.result(&format!("   {text}"));
+        self.line(&format!("   {text}"));
     }
 
     /// Something that was seen, beside what had to be seen.
@@ -36,7 +36,15 @@ impl<'a> Story<'a> {
                 self.term.out.paint(Paint::Error, "NO")
             }
         };
-        self.term.result(&format!("{mark} {seen}"));
+        self.line(&format!("{mark} {seen}"));
+    }
+
+    /// The story is the result, unless the result is for a program.
+    fn line(&self, text: &str) {
+        match self.term.format {
+            Format::Text => self.term.result(text),
+            Format::Json => self.term.say(text),
+        }
     }
 
     /// How many expectations were not met.
