@@ -123,6 +123,7 @@ async fn follow_signals(app: Arc<App>) -> io::Result<()> {
             () = told_to_stop(&mut terminate, &mut interrupt) => break,
         }
     }
+    tracing::info!("told to stop: draining; told again, it ends without waiting");
     let (drained, done) = oneshot::channel();
     thread::Builder::new().name("drain".to_owned()).spawn(move || {
         app.drain();
