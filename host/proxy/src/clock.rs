@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::snapshot::Limits;
 
 /// Shared by the connection's bytes, its requests and its timer; all on one thread.
@@ -15,6 +17,8 @@ pub struct Watch {
     /// Milliseconds after `epoch`.
     idle_since: AtomicU64,
     in_flight: AtomicUsize,
+    /// A request has begun; for the one who waits for it.
+    begun: Notify,
 }
 
 /// What a connection has run out of.
@@ -33,6 +37,7 @@ impl Default for Watch {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            begun: Notify::new(),
         }
     }
 }
@@ -67,6 +72,23 @@ impl Watch {
         }
     }
 
+    /// Waits until a request has begun; at once if one had before. For one waiter.
+    pub async fn request_begun(&self) {
+        self.begun.notified().await;
+    }
+
+    /// Waits until no part of a request's head is on its way.
+    pub async fn head_complete(&self) {
+        while self.head_since.load(Ordering::Relaxed) != 0 {
+            self.begun.notified().await;
+        }
+    }
+
+    /// The time of doing nothing begins anew.
+    pub fn restart(&self) {
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
@@ -81,6 +103,7 @@ impl InFlight {
     pub fn begin(watch: &Arc<Watch>) -> InFlight {
         watch.head_since.store(0, Ordering::Relaxed);
         watch.in_flight.fetch_add(1, Ordering::Relaxed);
+        watch.begun.notify_one();
         InFlight(watch.clone())
     }
 }
@@ -88,6 +111,6 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.restart();
     }
 }

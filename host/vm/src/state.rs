@@ -55,6 +55,8 @@ pub struct HttpStream {
     pub response_body: Buffer,
     /// As `request_trailers`.
     pub response_trailers: Option<HeaderMap>,
+    /// A guest may have changed the request head.
+    pub request_edited: bool,
     /// The request head has left for the upstream: guests may read it, and writes are ignored and counted.
     pub request_sent: bool,
     /// The response head has left for the client: guests may read it, and writes are ignored and counted.
@@ -75,6 +77,7 @@ impl HttpStream {
             response: None,
             response_body: Buffer::default(),
             response_trailers: None,
+            request_edited: false,
             request_sent: false,
             response_sent: false,
             attributes,

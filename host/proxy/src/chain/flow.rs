@@ -38,6 +38,8 @@ pub struct Flow {
     pub bytes_in: u64,
     /// See `bytes_in`.
     pub bytes_out: u64,
+    /// The length that the head has left with.
+    pub promised: Option<u64>,
 }
 
 /// What one filter holds back of one direction.

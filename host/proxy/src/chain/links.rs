@@ -9,7 +9,7 @@ use portcullis_vm::{Action, Buffer, Direction, HttpStream, Phase, StreamKey};
 use crate::chain::flow::{Head, Held};
 use crate::chain::local::Signal;
 use crate::chain::slot::{Availability, Seat, Slot, SlotId};
-use crate::chain::{Chain, Terminal};
+use crate::chain::{Chain, Terminal, phases};
 use crate::facts::Verdict;
 use crate::snapshot::FailStrategy;
 
@@ -213,6 +213,20 @@ impl Chain {
                 self.end(Terminal::Failed(name));
             }
         }
+    }
+
+    /// The head has left with a length; a body that is longer would be cut off by it, or be taken for another message.
+    pub(super) fn check_length(&mut self, direction: Direction, end: bool) {
+        let flow = &self.flows[direction as usize];
+        let Some(promised) = flow.promised else { return };
+        if flow.bytes_out <= promised && !(end && flow.bytes_out < promised) {
+            return;
+        }
+        let seeing = |link: &Link| link.sees(phases(direction)[1]);
+        let name = self.links.iter().find(|link| seeing(link)).map(|link| &link.slot.filter.name);
+        let name = name.cloned().unwrap_or_default();
+        tracing::warn!(filter = %name, promised, "the body's length was changed after its head had left; a filter that does so has to remove content-length");
+        self.end(Terminal::Failed(name));
     }
 
     /// A filter holds more than it may.

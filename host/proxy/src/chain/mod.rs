@@ -8,6 +8,7 @@ mod builder;
 mod flow;
 mod links;
 mod local;
+mod pass;
 mod slot;
 
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use portcullis_vm::{Action, Buffer, Direction, LocalReply, Phase, StreamKey};
+use portcullis_vm::{Buffer, Direction, LocalReply, Phase, StreamKey};
 
 pub use builder::Builder;
 pub use flow::Passed;
@@ -23,8 +24,8 @@ pub use local::{Local, Mailbox, Party, Signal};
 pub use slot::{Slot, SlotId};
 
 use crate::facts::Verdict;
-use flow::{Flow, Full, Head, Trailers};
-use links::{Entry, Link};
+use flow::Flow;
+use links::Link;
 
 /// Why the filters end the exchange.
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl Chain {
     pub fn extend(&mut self, slots: &[Rc<Slot>]) {
         let first = self.links.len();
         self.links.extend(slots.iter().cloned().map(Link::new));
+        self.flows[0].bytes_out = 0;
         for piece in std::mem::take(&mut self.flows[0].passed) {
             match piece {
                 Passed::Headers { end } => self.head(Direction::Request, first, end),
@@ -192,6 +194,17 @@ impl Chain {
         flow.bytes_in != flow.bytes_out
     }
 
+    /// The head leaves with this length, or without one.
+    pub fn promise(&mut self, direction: Direction, length: Option<u64>) {
+        self.flows[direction as usize].promised = length;
+        self.check_length(direction, false);
+    }
+
+    /// The length that the head has left with.
+    pub fn promised(&self, direction: Direction) -> Option<u64> {
+        self.flows[direction as usize].promised
+    }
+
     /// Whether a filter wants to see the body.
     pub fn sees_body(&self, direction: Direction) -> bool {
         self.links.iter().any(|link| link.sees(phases(direction)[1]))
@@ -222,229 +235,6 @@ impl Chain {
     /// The end of the exchange: each guest logs, and its context is deleted.
     pub fn finish(&mut self) {
         self.links.iter_mut().for_each(Link::finish);
-    }
-
-    fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
-        for position in from..self.links.len() {
-            if !self.goes_on(direction) {
-                return;
-            }
-            let index = self.index(direction, position);
-            match self.links[index].enter(direction, self.key) {
-                Entry::Open => {}
-                Entry::Skip => {
-                    self.links[index].held(direction).head = Head::Passed;
-                    continue;
-                }
-                Entry::Wait => {
-                    self.links[index].held(direction).head = Head::AwaitsInstance { end };
-                    return;
-                }
-                Entry::Failed => {
-                    self.fail(index);
-                    self.links[index].held(direction).head = Head::Passed;
-                    continue;
-                }
-            }
-            let action = self.run(index, phases(direction)[0], end);
-            if self.terminal.is_some() {
-                return;
-            }
-            let held = self.links[index].held(direction);
-            match action {
-                Some(Action::Pause | Action::PauseWatermark) => {
-                    held.head = Head::HeldAll { end };
-                    return;
-                }
-                Some(Action::PauseHeaders) => {
-                    held.head = if end { Head::HeldAll { end } } else { Head::HeldOnly };
-                    return;
-                }
-                Some(Action::EndStream) => {
-                    held.head = Head::Passed;
-                    held.drop_rest = true;
-                    end = true;
-                }
-                Some(Action::Continue | Action::Drop) | None => held.head = Head::Passed,
-            }
-        }
-        let flow = &mut self.flows[direction as usize];
-        flow.source_ended |= end;
-        flow.passed.push_back(Passed::Headers { end });
-    }
-
-    fn data(&mut self, direction: Direction, from: usize, mut data: Buffer, mut end: bool) {
-        for position in from..self.links.len() {
-            if !self.goes_on(direction) {
-                return;
-            }
-            let index = self.index(direction, position);
-            let link = &mut self.links[index];
-            if link.is_bypassed() {
-                continue;
-            }
-            if link.held(direction).drop_rest {
-                return;
-            }
-            if matches!(
-                link.held(direction).head,
-                Head::AwaitsInstance { .. } | Head::HeldAll { .. }
-            ) {
-                link.held(direction).keep(&mut data, end);
-                return;
-            }
-            let waits = link.held(direction).head == Head::HeldOnly
-                || link.held(direction).paused.is_some();
-            if !waits && !link.sees(phases(direction)[1]) {
-                continue;
-            }
-            link.held(direction).keep(&mut data, end);
-            if link.over_limit(direction) && link.held(direction).paused == Some(Full::Fails) {
-                return self.too_large(index, direction);
-            }
-            let Some(passed_on) = self.show_body(index, position, direction) else { return };
-            (data, end) = passed_on;
-        }
-        let flow = &mut self.flows[direction as usize];
-        flow.bytes_out += data.len() as u64;
-        if end || !data.is_empty() {
-            flow.passed.push_back(Passed::Data { data, end });
-        }
-    }
-
-    /// Shows a filter all that it holds; `Some` is what goes on to the next filter.
-    fn show_body(
-        &mut self,
-        index: usize,
-        position: usize,
-        direction: Direction,
-    ) -> Option<(Buffer, bool)> {
-        let end = self.links[index].held(direction).end;
-        let action = self.run_with_body(index, direction, end);
-        if self.terminal.is_some() {
-            return None;
-        }
-        let added = self.take_added_trailers(index, direction);
-        let held = self.links[index].held(direction);
-        match action {
-            Some(Action::Pause) => {
-                held.paused = Some(Full::Fails);
-                if self.links[index].over_limit(direction) {
-                    self.too_large(index, direction);
-                }
-                None
-            }
-            Some(Action::PauseWatermark) => {
-                held.paused = Some(Full::Waits);
-                None
-            }
-            Some(Action::Drop) => {
-                held.body.clear();
-                held.paused = None;
-                let end = std::mem::take(&mut held.end);
-                end.then(|| (Buffer::default(), true))
-            }
-            _ => {
-                let head_held = held.head == Head::HeldOnly;
-                held.paused = None;
-                let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
-                if head_held {
-                    held.head = Head::Passed;
-                    self.head(direction, position + 1, false);
-                }
-                if let Some(map) = added {
-                    self.data(direction, position + 1, std::mem::take(&mut passed_on.0), false);
-                    self.trailers(direction, position + 1, map);
-                    return None;
-                }
-                Some(passed_on)
-            }
-        }
-    }
-
-    fn trailers(&mut self, direction: Direction, from: usize, mut map: HeaderMap) {
-        for position in from..self.links.len() {
-            if !self.goes_on(direction) {
-                return;
-            }
-            let index = self.index(direction, position);
-            let link = &mut self.links[index];
-            if link.is_bypassed() {
-                continue;
-            }
-            let held = link.held(direction);
-            if held.drop_rest {
-                return;
-            }
-            if matches!(held.head, Head::AwaitsInstance { .. } | Head::HeldAll { .. }) {
-                held.trailers = Some(Trailers { map, seen: false });
-                return;
-            }
-            let (action, shown) = self.run_with_trailers(index, direction, map);
-            if self.terminal.is_some() {
-                return;
-            }
-            map = shown;
-            let held = self.links[index].held(direction);
-            if matches!(action, Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders))
-            {
-                held.trailers = Some(Trailers { map, seen: true });
-                return;
-            }
-            self.release(direction, position);
-        }
-        self.flows[direction as usize].passed.push_back(Passed::Trailers(map));
-    }
-
-    /// A filter lets go: what it holds goes on to the next one, what it has not seen yet is shown to it first.
-    fn resume(&mut self, direction: Direction, position: usize) {
-        let index = self.index(direction, position);
-        let held = self.links[index].held(direction);
-        match held.head {
-            Head::Before | Head::AwaitsInstance { .. } => {}
-            Head::HeldAll { end } => {
-                held.head = Head::Passed;
-                self.head(direction, position + 1, end);
-                self.show_rest(direction, position);
-            }
-            Head::HeldOnly | Head::Passed => self.release(direction, position),
-        }
-    }
-
-    /// Passes on what the guest has already seen.
-    fn release(&mut self, direction: Direction, position: usize) {
-        let index = self.index(direction, position);
-        let held = self.links[index].held(direction);
-        let head_held = held.head == Head::HeldOnly;
-        held.paused = None;
-        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
-        let trailers = held.trailers.take();
-        if head_held {
-            held.head = Head::Passed;
-            self.head(direction, position + 1, false);
-        }
-        if end || !body.is_empty() {
-            self.data(direction, position + 1, body, end);
-        }
-        match trailers {
-            Some(Trailers { map, seen: true }) => self.trailers(direction, position + 1, map),
-            Some(Trailers { map, seen: false }) => self.trailers(direction, position, map),
-            None => {}
-        }
-    }
-
-    /// Shows a filter what came while its head was held.
-    fn show_rest(&mut self, direction: Direction, position: usize) {
-        let index = self.index(direction, position);
-        let held = self.links[index].held(direction);
-        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
-        let trailers = held.trailers.take();
-        if end || !body.is_empty() {
-            self.data(direction, position, body, end);
-        }
-        if let Some(Trailers { map, .. }) = trailers {
-            self.trailers(direction, position, map);
-        }
     }
 
     fn index(&self, direction: Direction, position: usize) -> usize {

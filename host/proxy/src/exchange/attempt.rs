@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{TE, TRAILER};
+use http::header::{TE, TRAILER, UPGRADE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Direction, RequestHead};
@@ -51,12 +51,16 @@ impl Exchange {
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
-        let answer = self.attempts(rule, &cluster, &head, bodyless, upgrade.as_ref()).await?;
+        let options = SendOptions { upgrade: upgrade.clone(), fresh: false };
+        let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
         self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
         let mut response = answer.response;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
-                Some(_) => Ok(upgrade::establish(response, on_upgrade)),
+                Some(_) => {
+                    self.switching.set(response.headers().get(UPGRADE).cloned().or(upgrade));
+                    Ok(upgrade::establish(response, on_upgrade, self.guest.clone()))
+                }
                 None => Err(Interruption::Failure(Failure::Protocol(
                     "an upgrade nobody asked for".to_owned(),
                 ))),
@@ -129,25 +133,24 @@ impl Exchange {
         cluster: &Rc<Cluster>,
         head: &RequestHead,
         bodyless: bool,
-        upgrade: Option<&HeaderValue>,
+        mut options: SendOptions,
     ) -> Result<Upstreamed, Interruption> {
         let mut retries = 0;
-        let mut second_chance = is_idempotent(&head.method) && bodyless;
         loop {
-            let attempt = self.attempt(rule, cluster, head, bodyless, upgrade).await?;
+            let attempt = self.attempt(rule, cluster, head, bodyless, options.clone()).await?;
             if let Some(direction) = self.broken.get() {
                 return Err(broken_off(direction));
             }
             let may_resend = bodyless || self.replay.borrow().is_complete();
             if let Attempt::Failed(error) = &attempt
                 && error.reused
+                && !options.fresh
                 && may_resend
-                && (second_chance || error.retry_safe)
+                && (error.retry_safe || is_idempotent(&head.method))
             {
-                second_chance = false;
-                if !error.retry_safe || retries == 0 {
-                    continue;
-                }
+                // The connection may have been at its end by mere chance.
+                options.fresh = true;
+                continue;
             }
             let again =
                 rule.retry.as_ref().filter(|retry| may_resend && is_retried(retry, &attempt, head));
@@ -156,7 +159,7 @@ impl Exchange {
                     retries += 1;
                     self.generation.meters.retried(&cluster.backend().name);
                     drop(attempt);
-                    sleep(backoff(retry.backoff, retries)).await;
+                    self.unless_interrupted(sleep(backoff(retry.backoff, retries))).await?;
                 }
                 Some(_) if retries > 0 => {
                     self.facts.borrow_mut().flags.insert(Flags::RETRY_LIMIT);
@@ -194,15 +197,16 @@ impl Exchange {
         cluster: &Rc<Cluster>,
         head: &RequestHead,
         bodyless: bool,
-        upgrade: Option<&HeaderValue>,
+        options: SendOptions,
     ) -> Result<Attempt, Interruption> {
         self.facts.borrow_mut().attempts += 1;
         self.replay.borrow_mut().attempt += 1;
+        // Whoever still sends the body for the attempt before gives up.
+        self.mailbox.wake();
         let body = match bodyless {
             true => Body::Empty,
-            false => Body::stream(RequestStream::new(self.clone())),
+            false => Body::stream(RequestStream::new(self)),
         };
-        let options = SendOptions { upgrade: upgrade.cloned() };
         let send = self.unless_interrupted(cluster.send(head, body, options));
         let Some(limit) = rule.timeouts.backend_request else {
             return send.await.map(Attempt::from);
@@ -235,17 +239,15 @@ impl Exchange {
 }
 
 impl Exchange {
-    pub(super) async fn upstream_phase_in_time(
-        self: &Rc<Self>,
-        selected: &Selected,
-        bodyless: bool,
-        hop: &Hop,
-        on_upgrade: OnUpgrade,
-    ) -> Result<Response<Inlet>, Interruption> {
-        let phase = self.upstream_phase(selected, bodyless, hop, on_upgrade);
-        let Some(deadline) = self.request_deadline() else { return phase.await };
-        match timeout_at(deadline.into(), phase).await {
-            Ok(answered) => answered,
+    /// Gives a part of the exchange until `deadline`.
+    pub(super) async fn in_time<T>(
+        &self,
+        deadline: Option<Instant>,
+        part: impl Future<Output = Result<T, Interruption>>,
+    ) -> Result<T, Interruption> {
+        let Some(deadline) = deadline else { return part.await };
+        match timeout_at(deadline.into(), part).await {
+            Ok(ended) => ended,
             Err(_) => {
                 self.timed_out("request");
                 Err(Interruption::Failure(Failure::RequestTimeout))
@@ -254,7 +256,7 @@ impl Exchange {
     }
 
     /// When `timeouts.request` is over.
-    fn request_deadline(&self) -> Option<Instant> {
+    pub(super) fn request_deadline(&self) -> Option<Instant> {
         let facts = self.facts.borrow();
         let timeout = facts.rule.as_ref()?.timeouts.request?;
         self.started.checked_add(timeout)

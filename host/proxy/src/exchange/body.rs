@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -146,8 +146,10 @@ impl Exchange {
 }
 
 /// The request's body on its way to the upstream, for one attempt.
+///
+/// It may outlive the exchange, in the hands of an upstream that answers early and reads no more.
 pub struct RequestStream {
-    exchange: Rc<Exchange>,
+    exchange: Weak<Exchange>,
     attempt: u32,
     resent: usize,
     trailed: bool,
@@ -155,9 +157,9 @@ pub struct RequestStream {
 
 impl RequestStream {
     /// For the attempt that begins now.
-    pub fn new(exchange: Rc<Exchange>) -> RequestStream {
+    pub fn new(exchange: &Rc<Exchange>) -> RequestStream {
         let attempt = exchange.replay.borrow().attempt;
-        RequestStream { exchange, attempt, resent: 0, trailed: false }
+        RequestStream { exchange: Rc::downgrade(exchange), attempt, resent: 0, trailed: false }
     }
 }
 
@@ -170,7 +172,7 @@ impl HttpBody for RequestStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let exchange = &this.exchange;
+        let Some(exchange) = this.exchange.upgrade() else { return cut("the exchange is over") };
         if exchange.ended.get() || exchange.replay.borrow().attempt != this.attempt {
             return cut("the exchange is over");
         }
@@ -219,7 +221,8 @@ impl HttpBody for RequestStream {
     }
 
     fn is_end_stream(&self) -> bool {
-        let replay = self.exchange.replay.borrow();
+        let Some(exchange) = self.exchange.upgrade() else { return false };
+        let replay = exchange.replay.borrow();
         replay.last
             && self.resent >= replay.kept.len()
             && replay.ready.is_empty()
@@ -235,6 +238,8 @@ impl HttpBody for RequestStream {
 pub struct ResponseStream {
     exchange: Rc<Exchange>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// By `content-length`; who has so many bytes does not ask for the end.
+    length: Option<u64>,
     ready: Buffer,
     last: bool,
     _ending: Ending,
@@ -248,9 +253,11 @@ impl ResponseStream {
         deadline: Option<Instant>,
     ) -> ResponseStream {
         let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
+        let length = exchange.chain.borrow().promised(Direction::Response);
         ResponseStream {
             exchange,
             deadline,
+            length,
             ready: Buffer::default(),
             last: false,
             _ending: ending,
@@ -318,6 +325,7 @@ impl HttpBody for ResponseStream {
             && deadline.as_mut().poll(context).is_ready()
         {
             this.exchange.facts.borrow_mut().flags.insert(Flags::UPSTREAM_TIMEOUT);
+            this.exchange.timed_out("request");
             return cut("the request took too long");
         }
         let frame = ready!(this.poll_piece(context));
@@ -329,7 +337,8 @@ impl HttpBody for ResponseStream {
             Some(Err(_)) => facts.cut = true,
             None => {}
         }
-        facts.completed |= frame.is_none() || this.last && this.ready.is_empty() && !facts.cut;
+        let ended = frame.is_none() || this.last && this.ready.is_empty();
+        facts.completed |= !facts.cut && (ended || this.length == Some(facts.response_bytes));
         Poll::Ready(frame)
     }
 

@@ -11,6 +11,7 @@ mod response;
 mod upgrade;
 mod wait;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct Client {
     pub closing: bool,
     /// Dropped at the end of the exchange.
     pub in_flight: InFlight,
+    /// Counts the connection; a tunnel goes on holding it.
+    pub guest: Rc<dyn Any>,
 }
 
 /// The exchange cannot be answered: the connection (HTTP/1) or the stream (HTTP/2) is reset.
@@ -78,6 +81,9 @@ struct Exchange {
     /// When `timeouts.backendRequest` of the last attempt is over.
     attempt_deadline: Cell<Option<Instant>>,
     in_flight: Cell<Option<InFlight>>,
+    guest: Rc<dyn Any>,
+    /// The protocol that a 101 of the upstream switches to.
+    switching: Cell<Option<HeaderValue>>,
     /// The client gets trailers: by HTTP/2, or because the head announces them.
     carries_trailers: Cell<bool>,
 }
@@ -113,6 +119,9 @@ pub async fn serve(
             tracing::debug!(peer = %client.connection.peer, "request refused: {}", failure.reason());
             let mut response = reply::respond(&failure, dialect);
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            if method == Method::HEAD {
+                *response.body_mut() = Body::Empty;
+            }
             return Ok(without_connection_fields(response, version));
         }
     };
@@ -164,6 +173,8 @@ pub async fn serve(
         broken: Cell::new(None),
         attempt_deadline: Cell::new(None),
         in_flight: Cell::new(Some(client.in_flight)),
+        guest: client.guest,
+        switching: Cell::new(None),
         carries_trailers: Cell::new(version == Version::HTTP_2),
         generation,
     });
@@ -204,7 +215,8 @@ impl Exchange {
     ) -> Result<Response<Body>, Reset> {
         let mut interruption = match self.request_phase().await {
             Ok(Ready::Upstream(selected, end)) => {
-                match self.upstream_phase_in_time(&selected, end, &hop, on_upgrade).await {
+                let phase = self.upstream_phase(&selected, end, &hop, on_upgrade);
+                match self.in_time(self.request_deadline(), phase).await {
                     Ok(response) => return self.response_phase(response, ending, &hop).await,
                     Err(interruption) => interruption,
                 }

@@ -23,15 +23,16 @@ impl Exchange {
     /// The filters of the listener, the route, the filters of the route.
     pub(super) async fn request_phase(self: &Rc<Self>) -> Result<Ready, Interruption> {
         let bodyless = self.request_body.borrow().is_end();
-        if !self.chain.borrow().is_empty() {
-            self.note_route(self.select().as_ref());
-        }
+        let provisional = self.select();
+        self.note_route(provisional.as_ref());
         self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
         self.wait_head(Direction::Request).await?;
-        let Some(selected) = self.select() else {
+        let edited = self.local.with(self.key, |stream| stream.request_edited).unwrap_or(false);
+        let selected = if edited { self.select() } else { provisional };
+        self.note_route(selected.as_ref());
+        let Some(selected) = selected else {
             return Err(Interruption::Failure(Failure::NoRoute));
         };
-        self.note_route(Some(&selected));
         if let Some(reason) = &selected.rule.broken {
             return Err(Interruption::Failure(Failure::BrokenRule(reason.clone())));
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderValue, TRAILER};
+use http::header::{CONNECTION, HeaderValue, TRAILER, UPGRADE};
 use http::{Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use portcullis_vm::{Direction, LocalReply, ResponseHead};
@@ -22,22 +22,23 @@ impl Exchange {
         ending: Ending,
         hop: &head::Hop,
     ) -> Result<Response<Body>, Reset> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(self.finished(response.map(|_| Body::Empty), ending));
-        }
         let (mut parts, body) = response.into_parts();
         head::strip_hop_by_hop(&mut parts.headers);
         let end = body.is_end() || self.has_no_body(parts.status);
-        if !matches!(body, Inlet::Upstream(_)) {
+        let deadline = match body {
+            Inlet::Upstream(_) => self.deadline(),
             // The answer does not depend on the request any more.
-            self.chain.borrow_mut().abandon(Direction::Request);
-        }
+            _ => {
+                self.chain.borrow_mut().abandon(Direction::Request);
+                None
+            }
+        };
         *self.response_body.borrow_mut() = if end { Inlet::Ended } else { body };
         self.local.with(self.key, |stream| {
             stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
         });
         self.chain.borrow_mut().feed_head(Direction::Response, end);
-        match self.take_head(Direction::Response).await {
+        match self.in_time(deadline, self.take_head(Direction::Response)).await {
             Ok(end) => Ok(self.forward_response(end, ending, hop)),
             Err(interruption) => self.replace(interruption, ending),
         }
@@ -117,6 +118,7 @@ impl Exchange {
         *response.headers_mut() = headers;
         // Guests may have added some.
         head::strip_hop_by_hop(response.headers_mut());
+        self.complete_switch(&mut response);
         self.facts.borrow_mut().responded(&response);
         if self.version == Version::HTTP_11 && hop.trailers {
             if self.dialect == Dialect::Grpc {
@@ -132,8 +134,26 @@ impl Exchange {
         self.closing_note(response)
     }
 
+    /// Names the protocol in a 101 of the upstream. No guest can make one.
+    fn complete_switch(&self, response: &mut Response<Body>) {
+        if !response.status().is_informational() {
+            return;
+        }
+        match self.switching.take() {
+            Some(protocol) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(UPGRADE, protocol);
+            }
+            _ => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
     /// A response whose body is there already: nothing is left to do for the filters.
-    pub(super) fn finished(&self, response: Response<Body>, ending: Ending) -> Response<Body> {
+    pub(super) fn finished(&self, mut response: Response<Body>, ending: Ending) -> Response<Body> {
+        if self.has_no_body(response.status()) {
+            *response.body_mut() = Body::Empty;
+        }
         let mut facts = self.facts.borrow_mut();
         facts.responded(&response);
         facts.completed = true;
@@ -163,6 +183,7 @@ impl Exchange {
 
     pub(super) fn has_no_body(&self, status: StatusCode) -> bool {
         self.method == Method::HEAD
+            || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 }

@@ -34,7 +34,7 @@ impl Exchange {
         .await?;
         let mut chain = self.chain.borrow_mut();
         if self.declared_length(direction) && !self.is_head_only(direction) {
-            self.correct_length(&chain, direction);
+            self.correct_length(&mut chain, direction);
         }
         match chain.take_passed(direction) {
             Some(Passed::Headers { end }) => Ok(end),
@@ -81,25 +81,20 @@ impl Exchange {
     }
 
     /// Puts `content-length` right where filters have changed the length, or takes it away where it is not known yet.
-    fn correct_length(&self, chain: &Chain, direction: Direction) {
-        let length = match (chain.whole_length(direction), chain.length_changed(direction)) {
-            (Some(length), _) => Some(HeaderValue::from(length)),
-            (None, true) => None,
-            (None, false) => return,
-        };
-        self.local.with(self.key, |stream| {
+    fn correct_length(&self, chain: &mut Chain, direction: Direction) {
+        let (whole, changed) = (chain.whole_length(direction), chain.length_changed(direction));
+        let length = self.local.with(self.key, |stream| {
             let headers = match direction {
                 Direction::Request => &mut stream.request.headers,
-                Direction::Response => match &mut stream.response {
-                    Some(head) => &mut head.headers,
-                    None => return,
-                },
+                Direction::Response => &mut stream.response.as_mut()?.headers,
             };
-            headers.remove(CONTENT_LENGTH);
-            if let Some(length) = length {
-                drop(headers.try_insert(CONTENT_LENGTH, length));
-            }
+            let declared = headers.remove(CONTENT_LENGTH)?;
+            let declared = declared.to_str().ok().and_then(|length| length.parse().ok());
+            let length = whole.or(declared.filter(|_| !changed))?;
+            drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
+            Some(length)
         });
+        chain.promise(direction, length.flatten());
     }
 
     /// Whether the length in the head is not that of a body which follows.

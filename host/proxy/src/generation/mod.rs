@@ -94,7 +94,7 @@ impl Generation {
             .iter()
             .map(|backend| {
                 let known = previous.and_then(|previous| previous.cluster_like(backend));
-                known.unwrap_or_else(|| Cluster::new(backend.clone()))
+                known.unwrap_or_else(|| Cluster::counted(backend.clone(), registry))
             })
             .collect();
         let upstreams = Rc::new(Upstreams::new(&clusters));

@@ -1,26 +1,32 @@
 //! What the standard filters of a rule make of a head: header modifiers, rewrites, and the location of a redirect.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{HOST, MaxSizeReached};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, MaxSizeReached, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName};
 use portcullis_vm::RequestHead;
 
 use super::host::without_port;
 use super::pattern::split_path;
 use crate::snapshot::{HeaderModifier, PathModifier, Redirect, Rewrite};
 
-/// Edits headers: set, then add, then remove.
+/// What frames a message or concerns one connection; no modifier touches it.
+const FRAMING: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
+
+/// Edits headers: set, then add, then remove. Those that frame the message are left alone.
 ///
 /// # Errors
 /// The map is full; what came before stays done.
 pub fn apply(modifier: &HeaderModifier, headers: &mut HeaderMap) -> Result<(), MaxSizeReached> {
-    for (name, value) in &modifier.set {
+    let is_free = |name: &&HeaderName| !FRAMING.contains(name);
+    for (name, value) in modifier.set.iter().filter(|(name, _)| is_free(&name)) {
         headers.try_insert(name, value.clone())?;
     }
-    for (name, value) in &modifier.add {
+    for (name, value) in modifier.add.iter().filter(|(name, _)| is_free(&name)) {
         headers.try_append(name, value.clone())?;
     }
-    for name in &modifier.remove {
+    for name in modifier.remove.iter().filter(is_free) {
         headers.remove(name);
     }
     Ok(())

@@ -29,13 +29,23 @@ pub enum Detected {
     Nothing,
 }
 
-/// Reads until it is clear what the client speaks.
+/// Reads until it is clear what the client speaks; a client that has sent nothing is given up after `idle`, or when
+/// `closed` is ready.
 ///
 /// # Errors
 /// The connection breaks.
-pub async fn detect(mut stream: TcpStream, head: Duration, idle: Duration) -> io::Result<Detected> {
+pub async fn detect(
+    mut stream: TcpStream,
+    head: Duration,
+    idle: Duration,
+    closed: impl Future<Output = ()>,
+) -> io::Result<Detected> {
     let mut read = Vec::with_capacity(PREFACE.len());
-    let first = timeout(idle, stream.read_buf(&mut read)).await;
+    let first = tokio::select! {
+        biased;
+        first = timeout(idle, stream.read_buf(&mut read)) => first,
+        () = closed => return Ok(Detected::Nothing),
+    };
     if !matches!(first, Ok(Ok(count)) if count > 0) {
         return Ok(Detected::Nothing);
     }

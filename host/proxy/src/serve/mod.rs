@@ -9,12 +9,14 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch as channel;
 use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use self::http::{Accepted, REQUEST_TIMEOUT};
 use self::io::{Detected, detect};
@@ -52,10 +54,15 @@ pub struct Reception {
     handshakes_failed: Counter,
 }
 
-/// Counts a connection for as long as it lives.
+/// After a listener has closed, a client that has just connected gets so long to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Counts a connection for as long as it, or the tunnel that it has become, lives. Drains wait for it.
+#[derive(Debug)]
 struct Guest {
     open: Arc<AtomicUsize>,
     active: Gauge,
+    _stage: channel::Receiver<Stage>,
 }
 
 impl Drop for Guest {
@@ -97,17 +104,17 @@ impl Reception {
             return;
         }
         self.active.add(1);
-        let guest = Guest { open: self.open.clone(), active: self.active.clone() };
+        let _stage = self.stage.clone();
+        let guest = Guest { open: self.open.clone(), active: self.active.clone(), _stage };
         let reception = self.clone();
         spawn_local(async move {
-            let _guest = guest;
-            if let Err(error) = reception.serve(stream).await {
+            if let Err(error) = reception.serve(stream, Rc::new(guest)).await {
                 tracing::debug!(listener = %reception.name, "connection ended: {error}");
             }
         });
     }
 
-    async fn serve(self: &Rc<Self>, stream: TcpStream) -> std::io::Result<()> {
+    async fn serve(self: &Rc<Self>, stream: TcpStream, guest: Rc<Guest>) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let attributes = |tls: Option<TlsAttributes>| {
@@ -125,19 +132,21 @@ impl Reception {
             let http2 = accepted.http2;
             let attributes = attributes(Some(accepted.attributes));
             let accepted =
-                Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits };
+                Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits, guest };
             match http2 {
                 true => self.http2(accepted).await,
                 false => self.http1(accepted).await,
             }
             return Ok(());
         }
-        match detect(stream, limits.request_header_timeout, limits.idle_timeout).await? {
+        let (head, idle) = (limits.request_header_timeout, limits.idle_timeout);
+        let attributes = attributes(None);
+        match detect(stream, head, idle, self.closed()).await? {
             Detected::Http1(stream, read) => {
-                self.http1(Accepted { stream, read, attributes: attributes(None), limits }).await;
+                self.http1(Accepted { stream, read, attributes, limits, guest }).await;
             }
             Detected::Http2(stream, read) => {
-                self.http2(Accepted { stream, read, attributes: attributes(None), limits }).await;
+                self.http2(Accepted { stream, read, attributes, limits, guest }).await;
             }
             Detected::TooSlow(mut stream) => {
                 self.count_error("408");
@@ -147,6 +156,13 @@ impl Reception {
             Detected::Nothing => {}
         }
         Ok(())
+    }
+
+    /// The listener has closed, so long ago that whoever has not begun a request will not get one served.
+    async fn closed(&self) {
+        let mut stage = self.stage.clone();
+        drop(stage.wait_for(|stage| *stage >= Stage::Closing).await);
+        sleep(FIRST_REQUEST).await;
     }
 
     /// Counts and logs what hyper has answered by itself (400, 414, 431) or given up on.

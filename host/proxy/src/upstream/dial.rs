@@ -21,6 +21,7 @@ use super::wire::Wire;
 use super::{Counters, Stage};
 use crate::body::Body;
 use crate::facts::next_connection_id;
+use crate::observe::Gauge;
 use crate::snapshot::{Backend, BackendProtocol};
 use crate::tls::{self, Alpn, ClientTls};
 
@@ -116,6 +117,7 @@ impl Dialer {
         let refused = match opened {
             Ok(Ok(connection)) => {
                 self.counters.opened.set(self.counters.opened.get() + 1);
+                self.counters.exported.opened.increment();
                 return Ok(connection);
             }
             Ok(Err(problem)) if problem.kind() != io::ErrorKind::TimedOut => Refused {
@@ -128,6 +130,7 @@ impl Dialer {
             }
         };
         self.counters.connect_failures.set(self.counters.connect_failures.get() + 1);
+        self.counters.exported.connect_failures.increment();
         Err(refused)
     }
 
@@ -139,9 +142,10 @@ impl Dialer {
         let id = next_connection_id();
         let attributes = Arc::new(ConnectionAttributes { id, peer: address, local, tls });
         let io = TokioIo::new(wire);
+        let open = Open::new(&self.counters.exported.open);
         match http2 {
-            true => Ok(Connection::Http2(open_http2(io, attributes).await?)),
-            false => Ok(Connection::Http1(open_http1(io, attributes).await?)),
+            true => Ok(Connection::Http2(open_http2(io, attributes, open).await?)),
+            false => Ok(Connection::Http1(open_http1(io, attributes, open).await?)),
         }
     }
 
@@ -170,7 +174,27 @@ impl Dialer {
     }
 }
 
-async fn open_http1(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) -> io::Result<Http1> {
+/// Counts a connection for as long as it is open; a tunnel is none any more.
+struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Open {
+        gauge.add(1);
+        Open(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
+async fn open_http1(
+    io: TokioIo<Wire>,
+    attributes: Arc<ConnectionAttributes>,
+    open: Open,
+) -> io::Result<Http1> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER)
         .handshake(io)
@@ -178,6 +202,7 @@ async fn open_http1(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) ->
         .map_err(io::Error::other)?;
     let id = attributes.id;
     tokio::task::spawn_local(async move {
+        let _open = open;
         if let Err(problem) = connection.with_upgrades().await {
             tracing::debug!(connection = id, %problem, "upstream connection ended");
         }
@@ -185,7 +210,11 @@ async fn open_http1(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) ->
     Ok(Http1 { sender, attributes, served: false })
 }
 
-async fn open_http2(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) -> io::Result<Http2> {
+async fn open_http2(
+    io: TokioIo<Wire>,
+    attributes: Arc<ConnectionAttributes>,
+    open: Open,
+) -> io::Result<Http2> {
     let (sender, connection) = http2::Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -197,6 +226,7 @@ async fn open_http2(io: TokioIo<Wire>, attributes: Arc<ConnectionAttributes>) ->
     let session = Rc::new(RefCell::new(Some(connection)));
     let (id, running) = (attributes.id, session.clone());
     tokio::task::spawn_local(async move {
+        let _open = open;
         let ended = poll_fn(|context| match running.borrow_mut().as_mut() {
             Some(connection) => Pin::new(connection).poll(context),
             None => Poll::Ready(Ok(())),

@@ -19,6 +19,10 @@ use http::{HeaderValue, Response};
 use portcullis_vm::{ConnectionAttributes, RequestHead};
 
 use crate::body::Body;
+use crate::observe::families::{
+    UPSTREAM_CONNECT_FAILURES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_ACTIVE,
+};
+use crate::observe::{Counter, Gauge, Registry};
 use crate::snapshot::{Backend, BackendProtocol};
 
 pub use body::ResponseBody;
@@ -49,6 +53,8 @@ pub struct Cluster {
 pub struct SendOptions {
     /// Ask for an upgrade to this protocol; HTTP/1.1 only. `hyper::upgrade::on` the response hands out the tunnel.
     pub upgrade: Option<HeaderValue>,
+    /// By no HTTP/1 connection that has served before.
+    pub fresh: bool,
 }
 
 /// The head of an upstream's answer, with its body still to come.
@@ -80,12 +86,41 @@ struct Counters {
     opened: Cell<u64>,
     connect_failures: Cell<u64>,
     active: Cell<u64>,
+    exported: Exported,
+}
+
+/// What the metrics say of a backend, all workers together.
+#[derive(Debug, Default)]
+struct Exported {
+    opened: Counter,
+    connect_failures: Counter,
+    open: Gauge,
+}
+
+impl Exported {
+    fn of(backend: &Backend, registry: &Registry) -> Exported {
+        Exported {
+            opened: registry.series(&UPSTREAM_CONNECTIONS, [&backend.name]),
+            connect_failures: registry.series(&UPSTREAM_CONNECT_FAILURES, [&backend.name]),
+            open: registry.series(&UPSTREAM_CONNECTIONS_ACTIVE, [&backend.name]),
+        }
+    }
 }
 
 impl Cluster {
     /// The cluster of a backend, without a connection yet. To be used inside a `LocalSet`.
     pub fn new(backend: Arc<Backend>) -> Rc<Cluster> {
-        let counters = Rc::new(Counters::default());
+        Cluster::with(backend, Exported::default())
+    }
+
+    /// As [`new`](Self::new), with its connections counted in `registry`.
+    pub fn counted(backend: Arc<Backend>, registry: &Registry) -> Rc<Cluster> {
+        let exported = Exported::of(&backend, registry);
+        Cluster::with(backend, exported)
+    }
+
+    fn with(backend: Arc<Backend>, exported: Exported) -> Rc<Cluster> {
+        let counters = Rc::new(Counters { exported, ..Counters::default() });
         Rc::new(Cluster {
             endpoints: Endpoints::new(&backend.endpoints),
             dialer: Dialer::new(&backend, counters.clone()),
@@ -197,6 +232,6 @@ impl Cluster {
             }
             BackendProtocol::H2c | BackendProtocol::H2 => false,
         };
-        Ok(Wanted { http1_only, fresh: false })
+        Ok(Wanted { http1_only, fresh: options.fresh })
     }
 }

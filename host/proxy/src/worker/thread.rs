@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
+use super::listen;
 use super::publish::ListenerKey;
 use crate::chain::{Builder, Local};
 use crate::generation::{Generation, Parts};
@@ -102,6 +103,7 @@ impl Worker {
                     current: None,
                     prepared: None,
                     listeners: HashMap::new(),
+                    closing: Vec::new(),
                     slots: 0,
                     stage: Stage::Open,
                 };
@@ -124,15 +126,19 @@ struct State {
     registry: Arc<Registry>,
     connections: Arc<AtomicUsize>,
     local: Rc<Local>,
-    current: Option<Rc<RefCell<Rc<Generation>>>>,
+    current: Option<Rc<Generation>>,
     prepared: Option<(Generation, HashMap<ListenerKey, StdListener>)>,
     listeners: HashMap<ListenerKey, Listening>,
+    /// Removed, with connections left.
+    closing: Vec<Listening>,
     slots: u64,
     stage: Stage,
 }
 
 /// A listening socket that is being accepted from.
 struct Listening {
+    /// What its new exchanges see; the last one that knows it, once it was removed.
+    generation: Rc<RefCell<Rc<Generation>>>,
     stage: watch::Sender<Stage>,
     task: JoinHandle<()>,
 }
@@ -155,10 +161,9 @@ impl State {
     }
 
     fn prepare(&mut self, prepare: Prepare) {
-        let current = self.current.as_ref().map(|current| current.borrow().clone());
         let made = Generation::new(
             prepare.parts,
-            current.as_deref(),
+            self.current.as_deref(),
             &self.local,
             &self.builder,
             &mut self.slots,
@@ -181,44 +186,45 @@ impl State {
             })
             .cloned()
             .collect();
-        let current = match &self.current {
-            Some(current) => {
-                current.replace(generation);
-                current.clone()
-            }
-            None => self.current.insert(Rc::new(RefCell::new(generation))).clone(),
-        };
         for key in gone {
             if let Some(listening) = self.listeners.remove(&key) {
                 listening.stage.send_replace(Stage::Closing);
+                self.closing.push(listening);
             }
         }
+        self.closing.retain(|listening| !listening.stage.is_closed());
+        for listening in self.listeners.values() {
+            listening.generation.replace(generation.clone());
+        }
         for (key, socket) in sockets {
-            match self.listen(&key.0, socket, current.clone()) {
+            match self.listen(&key.0, socket, &generation) {
                 Ok(listening) => drop(self.listeners.insert(key, listening)),
                 Err(error) => {
                     tracing::error!(listener = key.0, "cannot accept connections: {error}")
                 }
             }
         }
+        self.current = Some(generation);
     }
 
     fn listen(
         &self,
         name: &str,
         socket: StdListener,
-        current: Rc<RefCell<Rc<Generation>>>,
+        generation: &Rc<Generation>,
     ) -> io::Result<Listening> {
-        let socket = TcpListener::from_std(socket)?;
+        let socket = listen::listen(socket)?;
+        let generation = Rc::new(RefCell::new(generation.clone()));
         let (stage, stages) = watch::channel(self.stage);
         let reception = Reception::new(
             name,
-            current,
+            generation.clone(),
             stages.clone(),
             self.connections.clone(),
             self.registry.clone(),
         );
-        Ok(Listening { stage, task: spawn_local(accept(socket, reception, stages)) })
+        let task = spawn_local(accept(socket, reception, stages));
+        Ok(Listening { generation, stage, task })
     }
 
     fn set_stage(&mut self, stage: Stage) {
@@ -230,9 +236,10 @@ impl State {
 
     /// A listener's stage is watched by its accepting task and by each of its connections.
     fn when_drained(&mut self, done: Box<dyn FnOnce() + Send>) {
-        let listeners: Vec<_> = self.listeners.drain().map(|(_, listening)| listening).collect();
+        let mut listeners = std::mem::take(&mut self.closing);
+        listeners.extend(self.listeners.drain().map(|(_, listening)| listening));
         spawn_local(async move {
-            for Listening { stage, task } in listeners {
+            for Listening { stage, task, .. } in listeners {
                 drop(task.await);
                 stage.closed().await;
             }
@@ -256,16 +263,5 @@ async fn accept(socket: TcpListener, reception: Rc<Reception>, mut stage: watch:
             },
         }
     }
-    while let Some(Ok((stream, _))) = now(socket.accept()).await {
-        reception.receive(stream);
-    }
-}
-
-/// The output of a future that is ready.
-async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = std::future::ready(()) => None,
-    }
+    listen::empty(socket, |stream| reception.receive(stream));
 }

@@ -349,7 +349,10 @@ fn an_upgrade_hands_out_the_tunnel() {
             tokio::io::copy(&mut read, &mut write).await.unwrap();
         })
         .await;
-        let options = SendOptions { upgrade: Some(HeaderValue::from_static("echo")) };
+        let options = SendOptions {
+            upgrade: Some(HeaderValue::from_static("echo")),
+            ..SendOptions::default()
+        };
         let cluster = cluster(Http, address);
         let mut answer = cluster.send(&get("/"), Body::Empty, options.clone()).await.unwrap();
         assert_eq!(answer.response.status(), 101);

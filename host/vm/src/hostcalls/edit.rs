@@ -49,7 +49,10 @@ impl<'a> Target<'a> {
         let stream = guest.stream_mut().ok_or("there is no exchange")?;
         match map {
             MapType::RequestHeaders if stream.request_sent => Err("the request has been sent"),
-            MapType::RequestHeaders => Ok(Target::Request(&mut stream.request)),
+            MapType::RequestHeaders => {
+                stream.request_edited = true;
+                Ok(Target::Request(&mut stream.request))
+            }
             MapType::ResponseHeaders if stream.response_sent => Err("the response has been sent"),
             MapType::ResponseHeaders => {
                 stream.response.as_mut().map(Target::Response).ok_or("there is no response yet")

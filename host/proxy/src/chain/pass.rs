@@ -1,0 +1,246 @@
+//! The way of heads, bodies and trailers from filter to filter: what each is shown, what it holds, and what goes on when
+//! it lets go. Never waits; a filter that holds is left for a signal or for the next piece.
+
+use http::HeaderMap;
+use portcullis_vm::{Action, Buffer, Direction};
+
+use super::flow::{Full, Head, Passed, Trailers};
+use super::links::Entry;
+use super::{Chain, phases};
+
+impl Chain {
+    pub(super) fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
+        for position in from..self.links.len() {
+            if !self.goes_on(direction) {
+                return;
+            }
+            let index = self.index(direction, position);
+            match self.links[index].enter(direction, self.key) {
+                Entry::Open => {}
+                Entry::Skip => {
+                    self.links[index].held(direction).head = Head::Passed;
+                    continue;
+                }
+                Entry::Wait => {
+                    self.links[index].held(direction).head = Head::AwaitsInstance { end };
+                    return;
+                }
+                Entry::Failed => {
+                    self.fail(index);
+                    self.links[index].held(direction).head = Head::Passed;
+                    continue;
+                }
+            }
+            let action = self.run(index, phases(direction)[0], end);
+            if self.terminal.is_some() {
+                return;
+            }
+            let held = self.links[index].held(direction);
+            match action {
+                Some(Action::Pause | Action::PauseWatermark) => {
+                    held.head = Head::HeldAll { end };
+                    return;
+                }
+                Some(Action::PauseHeaders) => {
+                    held.head = if end { Head::HeldAll { end } } else { Head::HeldOnly };
+                    return;
+                }
+                Some(Action::EndStream) => {
+                    held.head = Head::Passed;
+                    held.drop_rest = true;
+                    end = true;
+                }
+                Some(Action::Continue | Action::Drop) | None => held.head = Head::Passed,
+            }
+        }
+        let flow = &mut self.flows[direction as usize];
+        flow.source_ended |= end;
+        flow.passed.push_back(Passed::Headers { end });
+    }
+
+    pub(super) fn data(
+        &mut self,
+        direction: Direction,
+        from: usize,
+        mut data: Buffer,
+        mut end: bool,
+    ) {
+        for position in from..self.links.len() {
+            if !self.goes_on(direction) {
+                return;
+            }
+            let index = self.index(direction, position);
+            let link = &mut self.links[index];
+            if link.is_bypassed() {
+                continue;
+            }
+            if link.held(direction).drop_rest {
+                return;
+            }
+            if matches!(
+                link.held(direction).head,
+                Head::AwaitsInstance { .. } | Head::HeldAll { .. }
+            ) {
+                link.held(direction).keep(&mut data, end);
+                return;
+            }
+            let waits = link.held(direction).head == Head::HeldOnly
+                || link.held(direction).paused.is_some();
+            if !waits && !link.sees(phases(direction)[1]) {
+                continue;
+            }
+            link.held(direction).keep(&mut data, end);
+            if link.over_limit(direction) && link.held(direction).paused == Some(Full::Fails) {
+                return self.too_large(index, direction);
+            }
+            let Some(passed_on) = self.show_body(index, position, direction) else { return };
+            (data, end) = passed_on;
+        }
+        self.flows[direction as usize].bytes_out += data.len() as u64;
+        if end || !data.is_empty() {
+            self.flows[direction as usize].passed.push_back(Passed::Data { data, end });
+        }
+        self.check_length(direction, end);
+    }
+
+    /// Shows a filter all that it holds; `Some` is what goes on to the next filter.
+    fn show_body(
+        &mut self,
+        index: usize,
+        position: usize,
+        direction: Direction,
+    ) -> Option<(Buffer, bool)> {
+        let end = self.links[index].held(direction).end;
+        let action = self.run_with_body(index, direction, end);
+        if self.terminal.is_some() {
+            return None;
+        }
+        let added = self.take_added_trailers(index, direction);
+        let held = self.links[index].held(direction);
+        match action {
+            Some(pause @ (Action::Pause | Action::PauseWatermark)) => {
+                let fails = pause == Action::Pause;
+                held.paused = Some(if fails { Full::Fails } else { Full::Waits });
+                if let Some(map) = added {
+                    held.end = false;
+                    held.trailers = Some(Trailers { map, seen: true });
+                }
+                if fails && self.links[index].over_limit(direction) {
+                    self.too_large(index, direction);
+                }
+                None
+            }
+            Some(Action::Drop) => {
+                held.body.clear();
+                held.paused = None;
+                if held.head == Head::HeldOnly {
+                    // The end waits for the head.
+                    return None;
+                }
+                let end = std::mem::take(&mut held.end);
+                end.then(|| (Buffer::default(), true))
+            }
+            _ => {
+                let head_held = held.head == Head::HeldOnly;
+                held.paused = None;
+                let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+                if head_held {
+                    held.head = Head::Passed;
+                    self.head(direction, position + 1, false);
+                }
+                if let Some(map) = added {
+                    self.data(direction, position + 1, std::mem::take(&mut passed_on.0), false);
+                    self.trailers(direction, position + 1, map);
+                    return None;
+                }
+                Some(passed_on)
+            }
+        }
+    }
+
+    pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: HeaderMap) {
+        for position in from..self.links.len() {
+            if !self.goes_on(direction) {
+                return;
+            }
+            let index = self.index(direction, position);
+            let link = &mut self.links[index];
+            if link.is_bypassed() {
+                continue;
+            }
+            let held = link.held(direction);
+            if held.drop_rest {
+                return;
+            }
+            if matches!(held.head, Head::AwaitsInstance { .. } | Head::HeldAll { .. }) {
+                held.trailers = Some(Trailers { map, seen: false });
+                return;
+            }
+            let (action, shown) = self.run_with_trailers(index, direction, map);
+            if self.terminal.is_some() {
+                return;
+            }
+            map = shown;
+            let held = self.links[index].held(direction);
+            if matches!(action, Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders))
+            {
+                held.trailers = Some(Trailers { map, seen: true });
+                return;
+            }
+            self.release(direction, position);
+        }
+        self.flows[direction as usize].passed.push_back(Passed::Trailers(map));
+        self.check_length(direction, true);
+    }
+
+    /// A filter lets go: what it holds goes on to the next one, what it has not seen yet is shown to it first.
+    pub(super) fn resume(&mut self, direction: Direction, position: usize) {
+        let index = self.index(direction, position);
+        let held = self.links[index].held(direction);
+        match held.head {
+            Head::Before | Head::AwaitsInstance { .. } => {}
+            Head::HeldAll { end } => {
+                held.head = Head::Passed;
+                self.head(direction, position + 1, end);
+                self.show_rest(direction, position);
+            }
+            Head::HeldOnly | Head::Passed => self.release(direction, position),
+        }
+    }
+
+    /// Passes on what the guest has already seen.
+    fn release(&mut self, direction: Direction, position: usize) {
+        let index = self.index(direction, position);
+        let held = self.links[index].held(direction);
+        let head_held = held.head == Head::HeldOnly;
+        held.paused = None;
+        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        let trailers = held.trailers.take();
+        if head_held {
+            held.head = Head::Passed;
+            self.head(direction, position + 1, false);
+        }
+        if end || !body.is_empty() {
+            self.data(direction, position + 1, body, end);
+        }
+        match trailers {
+            Some(Trailers { map, seen: true }) => self.trailers(direction, position + 1, map),
+            Some(Trailers { map, seen: false }) => self.trailers(direction, position, map),
+            None => {}
+        }
+    }
+
+    /// Shows a filter what came while its head was held.
+    pub(super) fn show_rest(&mut self, direction: Direction, position: usize) {
+        let index = self.index(direction, position);
+        let held = self.links[index].held(direction);
+        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        let trailers = held.trailers.take();
+        if end || !body.is_empty() {
+            self.data(direction, position, body, end);
+        }
+        if let Some(Trailers { map, .. }) = trailers {
+            self.trailers(direction, position, map);
+        }
+    }
+}
