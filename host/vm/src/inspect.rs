@@ -115,6 +115,9 @@ const RUST_SDK_IMPORTS: [&str; 6] = [
 /// It is no valid module. A missing marker or an unknown import is no error here but in
 /// [`Inspection::verdict`] and [`Module::load`](crate::Module::load).
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadError::Invalid("it does not begin as a Wasm file does".to_owned()));
+    }
     read(bytes).map_err(|problem| LoadError::Invalid(problem.to_string()))
 }
 

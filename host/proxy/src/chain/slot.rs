@@ -386,6 +386,7 @@ impl Slot {
     pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
         let context =
             self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
+        self.world.running.health.exchanges.increment();
         Ok(Seat { instance, context })
     }
 }

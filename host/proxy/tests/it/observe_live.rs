@@ -13,6 +13,7 @@ use portcullis_proxy::{Proxy, Snapshot};
 use portcullis_vm::{LogLevel, Module, PluginSpec};
 use serde_json::Value;
 
+use crate::guests;
 use crate::harness::{self, Client, PATIENCE, Upstream};
 
 /// A filter whose every exchange ends in a trap.
@@ -156,6 +157,16 @@ fn a_filter_that_may_fail_open_is_skipped_and_the_log_says_so() {
     let log = world.log();
     assert_eq!(log[0]["filters"][0]["verdict"], "skipped", "{log:?}");
     assert_eq!(log[0]["response_code"], 200);
+}
+
+#[test]
+fn a_filter_counts_the_exchanges_that_it_saw() {
+    let world = start(vec![Arc::new(guests::marker("marker", "seen"))]);
+    assert_eq!((world.get("/"), world.get("/")), (200, 200));
+    assert_eq!(world.proxy.status().filters[0].exchanges, 2);
+    let metrics = world.proxy.metrics();
+    let counted = "portcullis_filter_exchanges_total{filter=\"default/marker\"} 2\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn a_module_with_all_imports_of_the_stock_crate_loads_and_says_what_it_is() {
 fn what_is_no_module_or_has_no_marker_is_refused() {
     let garbage = Module::load(engine(), b"\0asm\x01\0\0\0garbage", None).unwrap_err();
     assert!(matches!(garbage, LoadError::Invalid(_)), "{garbage}");
+    let page = Module::load(engine(), b"<html>not found</html>", None).unwrap_err();
+    assert_eq!(page.to_string(), "not a valid Wasm module: it does not begin as a Wasm file does");
     let invalid = ::wat::parse_str("(module (func (result i32)))").unwrap();
     assert!(matches!(Module::load(engine(), &invalid, None), Err(LoadError::Invalid(_))));
     let threads = ::wat::parse_str("(module (memory 1 1 shared))").unwrap();
