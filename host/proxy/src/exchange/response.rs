@@ -129,7 +129,8 @@ impl Exchange {
         if end {
             return self.finished(response, ending);
         }
-        let deadline = self.deadline();
+        let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));
+        let deadline = self.deadline().filter(|_| upstreams);
         *response.body_mut() = Body::stream(ResponseStream::new(self.clone(), ending, deadline));
         self.closing_note(response)
     }

@@ -130,7 +130,7 @@ struct State {
     prepared: Option<(Generation, HashMap<ListenerKey, StdListener>)>,
     listeners: HashMap<ListenerKey, Listening>,
     /// Removed, with connections left.
-    closing: Vec<Listening>,
+    closing: Vec<Open>,
     slots: u64,
     stage: Stage,
 }
@@ -139,6 +139,11 @@ struct State {
 struct Listening {
     /// What its new exchanges see; the last one that knows it, once it was removed.
     generation: Rc<RefCell<Rc<Generation>>>,
+    open: Open,
+}
+
+/// Whoever accepts from a socket and serves what was accepted: all of them watch the stage.
+struct Open {
     stage: watch::Sender<Stage>,
     task: JoinHandle<()>,
 }
@@ -188,11 +193,11 @@ impl State {
             .collect();
         for key in gone {
             if let Some(listening) = self.listeners.remove(&key) {
-                listening.stage.send_replace(Stage::Closing);
-                self.closing.push(listening);
+                listening.open.stage.send_replace(Stage::Closing);
+                self.closing.push(listening.open);
             }
         }
-        self.closing.retain(|listening| !listening.stage.is_closed());
+        self.closing.retain(|open| !open.stage.is_closed());
         for listening in self.listeners.values() {
             listening.generation.replace(generation.clone());
         }
@@ -224,22 +229,22 @@ impl State {
             self.registry.clone(),
         );
         let task = spawn_local(accept(socket, reception, stages));
-        Ok(Listening { generation, stage, task })
+        Ok(Listening { generation, open: Open { stage, task } })
     }
 
     fn set_stage(&mut self, stage: Stage) {
         self.stage = stage;
         for listening in self.listeners.values() {
-            listening.stage.send_replace(stage);
+            listening.open.stage.send_replace(stage);
         }
     }
 
     /// A listener's stage is watched by its accepting task and by each of its connections.
     fn when_drained(&mut self, done: Box<dyn FnOnce() + Send>) {
-        let mut listeners = std::mem::take(&mut self.closing);
-        listeners.extend(self.listeners.drain().map(|(_, listening)| listening));
+        let mut open = std::mem::take(&mut self.closing);
+        open.extend(self.listeners.drain().map(|(_, listening)| listening.open));
         spawn_local(async move {
-            for Listening { stage, task, .. } in listeners {
+            for Open { stage, task } in open {
                 drop(task.await);
                 stage.closed().await;
             }

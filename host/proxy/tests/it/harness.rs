@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream as StdStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -288,4 +288,13 @@ impl Client {
 
 pub fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://app.test{path}"))
+}
+
+/// Asks again until it is so.
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
 }

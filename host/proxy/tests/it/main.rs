@@ -6,6 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod edge;
 mod filters;
 mod guests;
 mod harness;

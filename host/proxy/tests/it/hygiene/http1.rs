@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use portcullis_proxy::snapshot::Limits;
 
-use super::{eventually, next_message, start, until_closed};
+use super::{next_message, start, until_closed};
+use crate::harness::eventually;
 
 const COUNTED: &str = "portcullis_downstream_protocol_errors_total{listener=\"web\",kind=";
 

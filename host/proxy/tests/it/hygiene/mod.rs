@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
 
 use portcullis_proxy::snapshot::{BackendProtocol, Limits, RouteKind};
 use portcullis_proxy::{Proxy, Snapshot};
@@ -133,15 +132,6 @@ impl World {
         assert_eq!(self.served(), before + 1, "{name}: {answer:?}");
         let (_, seen) = answer.split_once("\r\n\r\n").unwrap();
         seen.to_ascii_lowercase()
-    }
-}
-
-/// Asks again until it is so.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::yield_now();
     }
 }
 
