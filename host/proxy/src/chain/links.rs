@@ -268,6 +268,20 @@ impl Chain {
         }
     }
 
+    /// Nobody waits for longer than one attempt to start an instance.
+    pub(super) fn instance_unready(&mut self, slot: SlotId) {
+        let direction = Direction::Request;
+        let Some(position) = self.position(slot, direction) else { return };
+        let index = self.index(direction, position);
+        let Head::AwaitsInstance { end } = self.links[index].held(direction).head else { return };
+        self.fail(index);
+        self.links[index].held(direction).head = Head::Passed;
+        if self.terminal.is_none() {
+            self.head(direction, position + 1, end);
+            self.show_rest(direction, position);
+        }
+    }
+
     pub(super) fn instance_died(&mut self, slot: SlotId, number: u64) {
         let Some(index) = self.links.iter().position(|link| link.slot.id == slot) else { return };
         let link = &mut self.links[index];

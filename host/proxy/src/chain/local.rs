@@ -30,6 +30,8 @@ pub enum Signal {
     Close(SlotId),
     /// A plugin has an instance again.
     Ready(SlotId),
+    /// A new instance of a plugin could not be started.
+    Unready(SlotId),
     /// The numbered instance of a plugin died.
     Trapped(SlotId, u64),
 }

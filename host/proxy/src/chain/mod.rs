@@ -154,6 +154,7 @@ impl Chain {
                 }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
                 Signal::Ready(slot) => self.instance_ready(slot),
+                Signal::Unready(slot) => self.instance_unready(slot),
                 Signal::Trapped(slot, number) => self.instance_died(slot, number),
             }
         }

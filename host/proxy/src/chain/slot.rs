@@ -263,8 +263,7 @@ impl Slot {
                     tracing::error!(filter = %slot.filter.name, "filter could not be started again: {trap}");
                     let health = &slot.world.running.health;
                     let pause = health.record_trap(&trap, Instant::now(), SystemTime::now());
-                    // Whoever waits finds out whether the filter is suspended now.
-                    slot.local.post_all(|| Signal::Ready(slot.id));
+                    slot.local.post_all(|| Signal::Unready(slot.id));
                     slot.replace(pause.unwrap_or_default().max(RESTART_PAUSE));
                 }
             }

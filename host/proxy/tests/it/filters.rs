@@ -8,7 +8,7 @@ use http_body_util::Full;
 use portcullis_proxy::Snapshot;
 use portcullis_proxy::snapshot::*;
 
-use crate::guests::{asking, delaying, denier, marker, misbehaving, rewriter};
+use crate::guests::{asking, delaying, denier, marker, misbehaving, rewriter, starting_once};
 use crate::harness::{
     Client, Upstream, address, backend, listener, request, runtime, simple, start,
 };
@@ -163,6 +163,23 @@ fn a_filter_that_traps_too_often_is_suspended_and_its_fail_strategy_answers() {
         let status = serde_json::to_value(proxy.status()).unwrap();
         assert_eq!(status["filters"][0]["state"], "suspended");
         assert_eq!(status["filters"][0]["traps"]["trap"], 5);
+    }
+}
+
+#[test]
+fn an_exchange_waits_for_an_instance_no_longer_than_one_start() {
+    for (fail, expected) in [(FailStrategy::Close, 503), (FailStrategy::Open, 200)] {
+        let upstream = Upstream::echo();
+        let proxy = start(with(vec![Filter { fail, ..starting_once() }], &upstream));
+        runtime().block_on(async {
+            let mut client = Client::http1(address(&proxy)).await;
+            let bad = request("GET", "/").header("x-trap", "1").body(Full::default()).unwrap();
+            assert_eq!(client.send(bad).await.status, expected);
+            let body = Full::from("held meanwhile");
+            let answer = client.send(request("POST", "/").body(body).unwrap()).await;
+            assert_eq!(answer.status, expected);
+            assert!(expected != 200 || &*answer.body == b"held meanwhile");
+        });
     }
 }
 

@@ -32,6 +32,10 @@ fn wat(strings: &[(&str, &str)], body: &str) -> String {
   (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
   (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
   (import "env" "proxy_set_tick_period_milliseconds" (func $tick_period (param i32) (result i32)))
+  (import "env" "proxy_get_shared_data" (func $get_data (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_shared_data" (func $set_data (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
   (import "env" "proxy_http_call"
     (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
@@ -132,6 +136,20 @@ pub fn misbehaving() -> Filter {
                (loop $more (br_if $more (i32.ne (memory.grow (i32.const 64)) (i32.const -1))))
                (unreachable)))
              (i32.const 0))"#,
+    )
+}
+
+/// Traps on `x-trap`, and starts only once.
+pub fn starting_once() -> Filter {
+    filter(
+        "once",
+        &[("t", "x-trap"), ("k", "started")],
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (if (i32.eqz (call $get_data $k$ (i32.const 0) (i32.const 4) (i32.const 8)))
+               (then (return (i32.const 0))))
+             (drop (call $set_data $k$ $k$ (i32.const 0))) (i32.const 1))
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (if (call $has $t$) (then (unreachable))) (i32.const 0))"#,
     )
 }
 
