@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderValue, TRAILER, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRAILER, UPGRADE};
 use http::{Method, Response, StatusCode, Version};
 use http_body::Body as _;
 use portcullis_vm::{Direction, LocalReply, ResponseHead};
@@ -124,7 +124,12 @@ impl Exchange {
             if self.dialect == Dialect::Grpc {
                 announce_trailers(&mut response);
             }
-            self.carries_trailers.set(response.headers().contains_key(TRAILER));
+            let announced = response.headers().contains_key(TRAILER);
+            if announced && !end {
+                // Only a chunked body has trailers.
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
+            self.carries_trailers.set(announced);
         }
         if end {
             return self.finished(response, ending);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, TRAILER, UPGRADE};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 use portcullis_vm::RequestHead;
@@ -64,6 +64,10 @@ impl<'a> Target<'a> {
         *request.uri_mut() = Uri::from(self.path.clone());
         let headers = request.headers_mut();
         headers.clone_from(&self.head.headers);
+        if headers.contains_key(TRAILER) {
+            // Only a chunked body has trailers.
+            headers.remove(CONTENT_LENGTH);
+        }
         let full = |_| "too many headers".to_owned();
         headers.try_insert(HOST, host).map_err(full)?;
         if let Some(protocol) = self.upgrade {

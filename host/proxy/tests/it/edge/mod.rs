@@ -3,6 +3,10 @@
 mod attempts;
 mod drain;
 mod framing;
+mod grpc;
+mod publish;
+mod routing;
+mod secure;
 mod tunnel;
 
 use std::io::{Read, Write};
