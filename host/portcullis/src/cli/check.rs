@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use portcullis_proxy::snapshot::Filter;
 use portcullis_proxy::{Options, Proxy, Refusal, Snapshot};
 use portcullis_vm::Engine;
 use serde_json::json;
 
 use super::{Exit, Outcome};
-use crate::control::{Candidate, plan_all, refusal_problem};
+use crate::control::{Candidate, place, plan_all, refusal_problem};
 use crate::diagnose::{Code, Problem, Report, tally};
 use crate::fetch::{Store, open_cache};
 use crate::plan::{Note, Planned};
@@ -63,7 +64,8 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
         planned.problems.splice(0..0, unreadable);
     }
     if args.rehearse {
-        rehearse(&engine, &mut planned);
+        let refused = rehearse(&engine, &planned, &candidates);
+        planned.problems.extend(refused);
     }
     for note in &planned.notes {
         let place = note.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
@@ -107,24 +109,29 @@ fn report(args: &Args, planned: &Planned, term: &Term) -> Outcome {
 }
 
 /// Starts and configures each filter of the snapshot; shared state is thrown away, callouts are never sent.
-fn rehearse(engine: &Engine, planned: &mut Planned) {
-    let Some(snapshot) = &planned.snapshot else { return };
+fn rehearse(engine: &Engine, planned: &Planned, candidates: &[Arc<Candidate>]) -> Vec<Problem> {
+    let Some(snapshot) = &planned.snapshot else { return Vec::new() };
     let options = Options { workers: 1, engine: engine.clone() };
     let stage = match Proxy::start(options, Snapshot::default()) {
         Ok(stage) => stage,
         Err(refusal) => {
             let problem = Problem::new(Code::P0901, "cannot rehearse");
-            planned.problems.push(problem.because(refusal.to_string()));
-            return;
+            return vec![problem.because(refusal.to_string())];
         }
     };
-    let refused: Vec<Refusal> = (snapshot.filters.iter())
-        .filter_map(|filter| {
-            let trap = stage.rehearse(filter).err()?;
-            Some(Refusal::Filter { name: filter.name.clone(), trap })
-        })
-        .collect();
-    let problems: Vec<_> =
-        refused.iter().map(|refusal| refusal_problem(planned, refusal)).collect();
-    planned.problems.extend(problems);
+    let problem = |filter: &Arc<Filter>| {
+        let trap = stage.rehearse(filter).err()?;
+        let refusal = Refusal::Filter { name: filter.name.clone(), trap };
+        let problem = refusal_problem(planned, &refusal);
+        let problem = match problem.code {
+            Code::P0206 => problem.hint("look at its limits, or at the filter itself"),
+            _ => problem,
+        };
+        let source = problem.source.and_then(|source| candidates.get(source));
+        match source.and_then(|source| place(&problem, source.name(), source.text())) {
+            Some(place) => Some(problem.at(place)),
+            None => Some(problem),
+        }
+    };
+    snapshot.filters.iter().filter_map(problem).collect()
 }

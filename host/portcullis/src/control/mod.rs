@@ -16,7 +16,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
 
 pub use accept::{Eagerness, Live, Outcome, Seat, Verdict, accept};
-pub use blame::refusal_problem;
+pub use blame::{place, refusal_problem};
 pub use board::{Board, SourceState};
 pub use candidate::{Candidate, plan_all};
 pub use plane::Plane;

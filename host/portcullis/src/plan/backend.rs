@@ -148,6 +148,6 @@ fn client_tls(
         }
     };
     ClientTls::from_pem(&hostname, ca.as_deref(), identity)
-        .map_err(|error| desk.problems.push(tls_problem(document, "spec.tls", &error)))
+        .map_err(|error| desk.problems.push(tls_problem(document, "spec.tls", "caFile", &error)))
         .ok()
 }

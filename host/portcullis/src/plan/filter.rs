@@ -75,7 +75,7 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
     let mut all = Vec::new();
     for (document, spec) in catalogue.objects_of(pick) {
         // Everything is looked at, also where the filter does not concern this proxy.
-        let filter = one(document, &spec, desk);
+        let filter = one(document, &spec, desk).filter(|_| !desk.has_error_of(document));
         let listeners = listeners(document, &spec, host, desk);
         let concerned = spec.attach == Attach::Route || !listeners.is_empty();
         if let (Some(filter), true) = (filter, concerned) {
@@ -279,7 +279,7 @@ fn module_problem(document: &Document, path: &str, error: ModuleError) -> Proble
             at(Code::P0901, error.to_string()).hint("make the folder writable for this user only")
         }
         ModuleError::Load(error) => at(Code::P0203, format!("{path} cannot be used"))
-            .because(error.to_string())
+            .because(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
             .hint("build the module again, and look at what was copied"),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use portcullis_proxy::TlsError;
 use portcullis_proxy::observe::AccessLogger;
 use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat, Limits, Listener, ListenerDirection};
 use portcullis_proxy::tls::ServerTls;
@@ -190,18 +191,23 @@ fn server_tls(
         None => None,
     };
     ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
-        .map_err(|error| desk.problems.push(tls_problem(document, field, &error)))
+        .map_err(|error| desk.problems.push(tls_problem(document, field, "clientCaFile", &error)))
         .ok()
 }
 
 /// TLS material that does not work.
-pub(super) fn tls_problem(
-    document: &Document,
-    field: &str,
-    error: &portcullis_proxy::TlsError,
-) -> Problem {
+pub(super) fn tls_problem(document: &Document, tls: &str, ca: &str, error: &TlsError) -> Problem {
     let code = error.code().parse().unwrap_or(Code::P0601);
-    let problem = document.problem(code, field, error.to_string());
+    let field = match error {
+        TlsError::NoKey | TlsError::Key(_) | TlsError::KeyMismatch => "keyFile",
+        TlsError::Pem { what: "key", .. } => "keyFile",
+        TlsError::Pem { what: "CA certificate", .. }
+        | TlsError::NoCertificate { what: "CA certificate" }
+        | TlsError::Certificate { what: "CA certificate", .. } => ca,
+        TlsError::Hostname(_) => "hostname",
+        _ => "certificateFile",
+    };
+    let problem = document.problem(code, &format!("{tls}.{field}"), error.to_string());
     problem.hint(format!("`portcullis explain {code}` says how to look into such files"))
 }
 

@@ -7,12 +7,17 @@
 )]
 
 mod admin;
+mod check;
 mod control;
 mod demo;
 mod examples;
+mod explain;
+mod golden;
 mod layers;
+mod plan;
 mod program;
 mod reload;
 mod run;
 mod source;
+mod spec;
 mod unsupported;

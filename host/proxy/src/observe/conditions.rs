@@ -265,7 +265,7 @@ fn example() -> Record {
         response_bytes: 1,
         flags: Flags::none(),
         details: some("via_upstream"),
-        code: Some("P0700"),
+        code: Some("P0701"),
         filters: Vec::new(),
     }
 }

@@ -1,0 +1,58 @@
+//! `portcullis check`, as people and programs see it: whole folders and everything that is printed, byte for byte.
+
+use super::golden::transcript;
+
+#[test]
+fn five_problems_of_five_sorts_are_all_reported_at_once() {
+    transcript("check/five-problems");
+}
+
+#[test]
+fn a_good_folder_is_fine_in_one_line() {
+    transcript("check/fine");
+}
+
+#[test]
+fn warnings_are_fatal_only_when_asked() {
+    transcript("check/warnings");
+}
+
+#[test]
+fn a_process_needs_one_proxy_document() {
+    transcript("check/which-proxy");
+}
+
+#[test]
+fn every_way_in_which_a_module_can_be_wrong_is_told_apart() {
+    transcript("check/modules");
+}
+
+#[test]
+fn certificates_are_read_and_tried() {
+    transcript("check/tls");
+}
+
+#[test]
+fn a_rehearsal_shows_what_a_filter_refuses() {
+    transcript("check/rehearse");
+}
+
+#[test]
+fn the_newcomer_of_two_objects_with_one_name_is_refused() {
+    transcript("check/twice");
+}
+
+#[test]
+fn what_is_wrong_inside_routes_is_found_by_meaning() {
+    transcript("check/routes");
+}
+
+#[test]
+fn what_is_missing_on_disk_is_named() {
+    transcript("check/absent");
+}
+
+#[test]
+fn references_that_lead_nowhere_say_what_was_meant() {
+    transcript("check/references");
+}
