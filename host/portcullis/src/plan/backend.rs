@@ -40,11 +40,8 @@ impl Backends {
 
 pub(super) fn compile(catalogue: &Catalogue, desk: &mut Desk<'_>) -> Backends {
     let mut backends = Backends::default();
-    let pick = |object| match object {
-        &Object::Backend(ref spec) => Some(spec),
-        _ => None,
-    };
-    for (document, spec) in catalogue.objects_of(pick) {
+    for (document, object) in catalogue.objects_of(Some) {
+        let Object::Backend(spec) = object else { continue };
         if let Some(backend) = one(document, spec, desk) {
             backends.by_name.insert(document.key(), backends.all.len());
             backends.all.push(Arc::new(backend));

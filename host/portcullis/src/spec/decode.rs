@@ -6,13 +6,13 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde::de::value::{StrDeserializer, StringDeserializer};
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
+use super::access::{Elements, Members, Pairs};
 use super::dummy::{Dummy, Fields, Unit};
-use super::tree::{At, Entry, Node, Value, is_null};
+use super::scalar::{Scalar, describe};
+use super::tree::{At, Entry, Node, Value};
 use super::values::{self, DURATION, SIZE, TIMESTAMP};
 use crate::diagnose::{Code, nearest};
 
@@ -145,66 +145,11 @@ impl de::Error for Fault {
     }
 }
 
+/// Decodes one node.
 #[derive(Clone, Copy)]
-struct Decoder<'n> {
-    node: &'n Node,
-    journal: &'n RefCell<Vec<Finding>>,
-}
-
-fn describe(node: &Node) -> String {
-    match &node.value {
-        Value::Sequence(_) => "a list".to_owned(),
-        Value::Mapping(_) => "a mapping".to_owned(),
-        Value::Scalar { text, plain } => match Scalar::of(text, *plain) {
-            Scalar::Null => "nothing".to_owned(),
-            Scalar::Bool(value) => format!("the truth value {value}"),
-            Scalar::Signed(_) | Scalar::Unsigned(_) | Scalar::Float(_) => {
-                format!("the number {text}")
-            }
-            Scalar::Text => format!("the text {text:?}"),
-        },
-    }
-}
-
-/// What a scalar is by YAML's core schema.
-enum Scalar {
-    Null,
-    Bool(bool),
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Text,
-}
-
-impl Scalar {
-    fn of(text: &str, plain: bool) -> Scalar {
-        match text {
-            _ if !plain => Scalar::Text,
-            _ if is_null(text) => Scalar::Null,
-            "true" | "True" | "TRUE" => Scalar::Bool(true),
-            "false" | "False" | "FALSE" => Scalar::Bool(false),
-            _ => Scalar::number(text).unwrap_or(Scalar::Text),
-        }
-    }
-
-    fn number(text: &str) -> Option<Scalar> {
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        if let Some(hex) = text.strip_prefix("0x") {
-            return u64::from_str_radix(hex, 16).ok().map(Scalar::Unsigned);
-        }
-        if let Some(octal) = text.strip_prefix("0o") {
-            return u64::from_str_radix(octal, 8).ok().map(Scalar::Unsigned);
-        }
-        if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            || !digits.contains(|c: char| c.is_ascii_digit())
-        {
-            return None;
-        }
-        let unsigned = || text.parse().ok().map(Scalar::Unsigned);
-        let signed = || text.parse().ok().map(Scalar::Signed);
-        let float = || text.parse().ok().filter(|value: &f64| value.is_finite()).map(Scalar::Float);
-        unsigned().or_else(signed).or_else(float)
-    }
+pub(super) struct Decoder<'n> {
+    pub node: &'n Node,
+    pub journal: &'n RefCell<Vec<Finding>>,
 }
 
 impl<'n> Decoder<'n> {
@@ -443,76 +388,4 @@ fn unknown(node: &Node, entry: &Entry, fields: &[&str], journal: &RefCell<Vec<Fi
         title: format!("the field `{}` is not known here", entry.key),
         hint: Some(hint),
     });
-}
-
-struct Elements<'n> {
-    nodes: std::slice::Iter<'n, Node>,
-    journal: &'n RefCell<Vec<Finding>>,
-}
-
-impl<'de> SeqAccess<'de> for Elements<'_> {
-    type Error = Fault;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Fault> {
-        let Some(node) = self.nodes.next() else { return Ok(None) };
-        seed.deserialize(Decoder { node, journal: self.journal }).map(Some)
-    }
-}
-
-/// The entries of a mapping with free keys.
-struct Pairs<'n> {
-    entries: std::slice::Iter<'n, Entry>,
-    value: Option<&'n Node>,
-    journal: &'n RefCell<Vec<Finding>>,
-}
-
-impl<'de> MapAccess<'de> for Pairs<'_> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
-        let Some(entry) = self.entries.next() else { return Ok(None) };
-        self.value = Some(&entry.value);
-        seed.deserialize(StringDeserializer::new(entry.key.clone())).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        match self.value.take() {
-            Some(node) => seed.deserialize(Decoder { node, journal: self.journal }),
-            None => seed.deserialize(Dummy),
-        }
-    }
-}
-
-/// The fields of a struct that are there, then dummies for those that are missing.
-struct Members<'n> {
-    entries: std::vec::IntoIter<&'n Entry>,
-    value: Option<&'n Node>,
-    absent: Fields,
-    journal: &'n RefCell<Vec<Finding>>,
-}
-
-impl<'de> MapAccess<'de> for Members<'_> {
-    type Error = Fault;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
-        let Some(entry) = self.entries.next() else { return self.absent.next_key_seed(seed) };
-        self.value = Some(&entry.value);
-        seed.deserialize(StrDeserializer::new(&entry.key)).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
-        match self.value.take() {
-            Some(node) => seed.deserialize(Decoder { node, journal: self.journal }),
-            None => seed.deserialize(Dummy),
-        }
-    }
 }

@@ -4,8 +4,10 @@
 //! that is wrong is reported, not only the first. This module looks at one document at a time: whether a name leads
 //! anywhere is for `plan` to say.
 
+mod access;
 mod decode;
 mod dummy;
+mod scalar;
 pub mod filter;
 pub mod own;
 pub mod route;
@@ -170,7 +172,7 @@ impl Reading<'_> {
         Problem::new(code, title).at(place(self.file, self.text, node.at, field.to_owned()))
     }
 
-    fn kind(&self) -> Result<&'static str, Problem> {
+    fn kind(&self) -> Result<&'static str, Box<Problem>> {
         let field = |name: &str| self.root.get(name).filter(|node| !node.is_null());
         let missing = |name: &str| {
             let title = format!("the field `{name}` is missing");
@@ -179,7 +181,7 @@ impl Reading<'_> {
         };
         let (Some(version), Some(kind)) = (field("apiVersion"), field("kind")) else {
             let name = if field("apiVersion").is_none() { "apiVersion" } else { "kind" };
-            return Err(missing(name));
+            return Err(Box::new(missing(name)));
         };
         let (version_text, kind_text) =
             (version.text().unwrap_or_default(), kind.text().unwrap_or_default());
@@ -189,15 +191,15 @@ impl Reading<'_> {
         if let Some((right, _)) = KINDS.iter().find(|(_, known)| *known == kind_text) {
             let title = format!("{kind_text} of {version_text:?} is not known");
             let problem = self.problem(Code::P0107, version, "apiVersion", title);
-            return Err(problem.hint(format!("did you mean {right}?")));
+            return Err(Box::new(problem.hint(format!("did you mean {right}?"))));
         }
         let title = format!("the kind {kind_text:?} is not known");
         let names = KINDS.map(|(_, kind)| kind);
         let problem = self.problem(Code::P0107, kind, "kind", title);
-        Err(problem.hint(match nearest(kind_text, names) {
+        Err(Box::new(problem.hint(match nearest(kind_text, names) {
             Some(near) => format!("did you mean {near}?"),
             None => format!("known kinds: {}", names.join(", ")),
-        }))
+        })))
     }
 
     fn document(&self, kind: &'static str, contents: &mut Contents) {

@@ -156,7 +156,7 @@ fn texts_that_are_no_documents_are_refused_by_name() {
         ("a:\n\t- b\n", "P0101 2:2"),
         ("a: *nowhere\n", "P0101 1:4"),
         (&deep, "P0113 1:67"),
-        (&laughs, "P0113 5:52"),
+        (&laughs, "P0113 5:45"),
     ];
     for (text, expected) in cases {
         let (contents, problems) = check(text);
@@ -244,4 +244,20 @@ spec:
     let Some(Object::WasmFilter(spec)) = &contents.documents[0].object else { panic!() };
     let expected = r#"{"big":18446744073709551615,"list":[1,-2,2.5,true,null,"1","yes",16,null]}"#;
     assert_eq!(spec.plugin_config.as_ref().unwrap().to_string(), expected);
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let good = format!(
+        "{}---\n{{\"a\": [1, &x {{b: 'c'}}, *x, \"d\"]}}\n--- |\n text\n...\n",
+        filter("callback: 1s, memory: 1Mi")
+    );
+    let signs = "\0\t\n {}[]:,-?&*!|>'\"%@`#<\u{85}\u{feff}\u{1f600}";
+    for (at, replaced) in good.char_indices() {
+        check(&good[..at]);
+        for sign in signs.chars() {
+            let rest = &good[at + replaced.len_utf8()..];
+            check(&format!("{}{sign}{rest}", &good[..at]));
+        }
+    }
 }
