@@ -6,6 +6,10 @@ use std::collections::VecDeque;
 use http::HeaderMap;
 use portcullis_vm::Buffer;
 
+/// Bytes of body that are read while a filter holds everything: whoever never reads does not learn that the sender has
+/// gone.
+const READ_AHEAD: usize = 16 << 10;
+
 /// What has passed all filters, in order.
 #[derive(Debug)]
 pub enum Passed {
@@ -102,10 +106,15 @@ pub struct Trailers {
 impl Held {
     /// Whether nothing may reach this filter at the moment.
     pub fn blocks(&self, limit: usize) -> bool {
-        match self.head {
-            Head::AwaitsInstance { .. } | Head::HeldAll { .. } => true,
-            _ => self.paused == Some(Full::Waits) && self.body.len() >= limit,
+        match self.holds_all() {
+            true => self.body.len() >= READ_AHEAD,
+            false => self.paused == Some(Full::Waits) && self.body.len() >= limit,
         }
+    }
+
+    /// Whether the filter is shown nothing more until it lets go.
+    pub fn holds_all(&self) -> bool {
+        matches!(self.head, Head::AwaitsInstance { .. } | Head::HeldAll { .. })
     }
 
     /// Whether the filter holds anything back.

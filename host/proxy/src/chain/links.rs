@@ -262,7 +262,7 @@ impl Chain {
         if let Head::AwaitsInstance { end } = held.head {
             held.head = Head::Before;
             self.head(direction, position, end);
-            if !self.links[index].held(direction).blocks(usize::MAX) {
+            if !self.links[index].held(direction).holds_all() {
                 self.show_rest(direction, position);
             }
         }

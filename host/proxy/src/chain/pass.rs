@@ -77,10 +77,7 @@ impl Chain {
             if link.held(direction).drop_rest {
                 return;
             }
-            if matches!(
-                link.held(direction).head,
-                Head::AwaitsInstance { .. } | Head::HeldAll { .. }
-            ) {
+            if link.held(direction).holds_all() {
                 link.held(direction).keep(&mut data, end);
                 return;
             }
@@ -172,7 +169,7 @@ impl Chain {
             if held.drop_rest {
                 return;
             }
-            if matches!(held.head, Head::AwaitsInstance { .. } | Head::HeldAll { .. }) {
+            if held.holds_all() {
                 held.trailers = Some(Trailers { map, seen: false });
                 return;
             }

@@ -30,6 +30,7 @@ fn wat(strings: &[(&str, &str)], body: &str) -> String {
     (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_set_buffer_bytes" (func $set_body (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
+  (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
   (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
   (import "env" "proxy_set_tick_period_milliseconds" (func $tick_period (param i32) (result i32)))
   (import "env" "proxy_get_shared_data" (func $get_data (param i32 i32 i32 i32 i32) (result i32)))
@@ -155,18 +156,25 @@ pub fn starting_once() -> Filter {
 
 /// Pauses each request, asks the upstream `auth`, and goes on when it answers.
 pub fn asking() -> Filter {
+    calling(5000, "(drop (call $continue (i32.const 0)))")
+}
+
+/// Pauses each request, asks the upstream `auth` within so many milliseconds, and does `then` when it answers or not.
+pub fn calling(timeout: u32, then: &str) -> Filter {
     let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
     filter(
         "asking",
         &[("u", "auth"), ("p", &pairs)],
-        r#"(func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
+        &format!(
+            r#"(func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
              (global.set $waiting (local.get $id))
              (drop (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-               (i32.const 5000) (i32.const 8)))
+               (i32.const {timeout}) (i32.const 8)))
              (i32.const 1))
            (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
              (drop (call $effective (global.get $waiting)))
-             (drop (call $continue (i32.const 0))))"#,
+             {then})"#
+        ),
     )
 }
 
