@@ -6,6 +6,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod acceptance;
 mod admin;
 mod check;
 mod control;

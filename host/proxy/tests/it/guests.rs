@@ -7,60 +7,11 @@ use portcullis_vm::{Limits, LogLevel, Module, PluginSpec};
 
 use crate::harness::engine;
 
-/// Imports, memory and an allocator, as every guest has them; `$s_…` are offsets of strings.
-fn wat(strings: &[(&str, &str)], body: &str) -> String {
-    let mut data = String::new();
-    let mut offset = 16;
-    let mut body = body.to_owned();
-    let mut sorted = strings.to_vec();
-    sorted.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    for (name, text) in sorted {
-        let bytes: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-        data.push_str(&format!("(data (i32.const {offset}) \"{bytes}\")\n"));
-        let both = format!("(i32.const {offset}) (i32.const {})", text.len());
-        body = body.replace(&format!("${name}$"), &both);
-        offset += text.len() + 1;
-    }
-    format!(
-        r#"(module
-  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_send_local_response"
-    (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_set_buffer_bytes" (func $set_body (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
-  (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
-  (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
-  (import "env" "proxy_set_tick_period_milliseconds" (func $tick_period (param i32) (result i32)))
-  (import "env" "proxy_get_shared_data" (func $get_data (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_set_shared_data" (func $set_data (param i32 i32 i32 i32 i32) (result i32)))
-  (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
-  (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
-  (import "env" "proxy_http_call"
-    (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 2)
-  (global $heap (mut i32) (i32.const 65536))
-  (global $waiting (mut i32) (i32.const 0))
-  (func (export "proxy_abi_version_0_2_1"))
-  (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
-    (local $at i32)
-    (local.set $at (global.get $heap))
-    (if (i32.gt_u (i32.add (local.get $at) (local.get $size)) (i32.const 131072))
-      (then (local.set $at (i32.const 65536))))
-    (global.set $heap (i32.add (local.get $at) (local.get $size)))
-    (local.get $at))
-  (func $has (param $at i32) (param $len i32) (result i32)
-    (i32.eqz (call $get (i32.const 0) (local.get $at) (local.get $len) (i32.const 0) (i32.const 4))))
-  (func (export "proxy_on_context_create") (param i32 i32))
-  {data}
-  {body}
-)"#
-    )
-}
+#[path = "../../../guests.rs"]
+mod frame;
 
 pub fn filter(name: &str, strings: &[(&str, &str)], body: &str) -> Filter {
-    let bytes = wat::parse_str(wat(strings, body)).unwrap();
+    let bytes = wat::parse_str(frame::text(strings, body)).unwrap();
     let module = Module::load(&engine(), &bytes, None).unwrap();
     let name: Arc<str> = format!("default/{name}").into();
     Filter {
