@@ -376,6 +376,9 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
 }
 
 fn unknown(node: &Node, entry: &Entry, fields: &[&str], journal: &RefCell<Vec<Finding>>) {
+    if journal.borrow().len() >= MAX_FINDINGS {
+        return;
+    }
     let hint = match nearest(&entry.key, fields.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", fields.join(", ")),

@@ -12,6 +12,7 @@ use crate::diagnose::Code;
 
 const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 100_000;
+const MAX_FLAWS: usize = 100;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -164,6 +165,8 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<(String, At)>,
+    /// Keys so far, with their lines.
+    keys: HashMap<String, usize>,
 }
 
 struct Growing<'a> {
@@ -265,7 +268,8 @@ impl<'a> Growing<'a> {
     fn begin(&mut self, value: Value, anchor: usize, at: At) {
         let at = At { width: 1, ..at };
         if self.spend(1, 1, at) {
-            self.open.push(Open { node: Node::new(value, at), anchor, key: None });
+            let (node, keys) = (Node::new(value, at), HashMap::new());
+            self.open.push(Open { node, anchor, key: None, keys });
         }
     }
 
@@ -326,8 +330,8 @@ impl<'a> Growing<'a> {
         };
         let Some(open) = self.open.last_mut() else { return };
         open.key = Some((text.clone(), node.at));
-        let Value::Mapping(entries) = &open.node.value else { return };
-        let twice = entries.iter().find(|entry| entry.key == text).map(|entry| entry.at.line);
+        let twice = open.keys.get(&text).copied();
+        open.keys.entry(text.clone()).or_insert(node.at.line);
         if let Some(line) = twice {
             let title = format!("the key `{text}` stands here twice");
             self.flaw(Code::P0112, node.at, title, format!("the first one is in line {line}"));
@@ -365,6 +369,10 @@ impl<'a> Growing<'a> {
     }
 
     fn flaw(&mut self, code: Code, at: At, title: impl Into<String>, hint: impl Into<String>) {
-        self.forest.flaws.push(Flaw { code, at, title: title.into(), hint: hint.into() });
+        // What is not said any more must not pass for right either.
+        self.hopeless |= self.forest.flaws.len() >= MAX_FLAWS;
+        if !self.hopeless || code == Code::P0113 {
+            self.forest.flaws.push(Flaw { code, at, title: title.into(), hint: hint.into() });
+        }
     }
 }

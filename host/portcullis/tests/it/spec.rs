@@ -261,3 +261,21 @@ fn no_text_makes_the_reader_panic() {
         }
     }
 }
+
+#[test]
+fn a_text_full_of_mistakes_is_refused_with_a_bounded_number_of_problems() {
+    let twice = "a: 1\n".repeat(50_000);
+    let syntax = "---\na: [\n".repeat(5_000);
+    let unknown: String = (0..20_000).map(|index| format!("  u{index}: 1\n")).collect();
+    let unknown = format!(
+        "{}{unknown}",
+        filter("")
+            .replace("spec: {", "spec:\n  limits: {")
+            .replace("url: \"file://f.wasm\", limits: {}}", "}")
+    );
+    for text in [twice, syntax, unknown] {
+        let (contents, problems) = check(&text);
+        assert!((1..=250).contains(&problems.len()), "{}", problems.len());
+        assert!(contents.documents.iter().all(|document| document.object.is_none()));
+    }
+}
