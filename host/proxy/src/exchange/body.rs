@@ -3,11 +3,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::TRAILER;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use portcullis_vm::{Buffer, Direction};
@@ -17,6 +19,7 @@ use super::{Ending, Exchange};
 use crate::body::{Body, BodyError};
 use crate::chain::{Party, Passed};
 use crate::facts::Flags;
+use crate::snapshot::{Backend, BackendProtocol};
 use crate::upstream::ResponseBody;
 
 /// Bytes of a request's body that are kept for a retry.
@@ -145,6 +148,18 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// An HTTP/1 upstream gets only the trailers that the head has announced.
+    fn note_request_trailers(&self) {
+        let announced = self.with_request(|head| head.headers.contains_key(TRAILER));
+        let facts = self.facts.borrow();
+        let http1 = |backend: &Arc<Backend>| backend.protocol == BackendProtocol::Http;
+        if announced != Some(true) && facts.backend.as_ref().is_some_and(http1) {
+            self.generation.meters.trailers_dropped("request");
+        }
+    }
+}
+
 /// The request's body on its way to the upstream, for one attempt.
 ///
 /// It may outlive the exchange, in the hands of an upstream that answers early and reads no more.
@@ -190,6 +205,7 @@ impl HttpBody for RequestStream {
             }
             if let Some(trailers) = replay.trailers.clone().filter(|_| !this.trailed) {
                 this.trailed = true;
+                exchange.note_request_trailers();
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
             if replay.last {

@@ -15,6 +15,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::wire::Wire;
@@ -40,6 +41,8 @@ pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Body>,
     pub(super) attributes: Arc<ConnectionAttributes>,
     pub(super) served: bool,
+    /// Reads and writes it.
+    pub(super) task: AbortHandle,
 }
 
 /// A connection for many requests at a time.
@@ -201,13 +204,13 @@ async fn open_http1(
         .await
         .map_err(io::Error::other)?;
     let id = attributes.id;
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         let _open = open;
         if let Err(problem) = connection.with_upgrades().await {
             tracing::debug!(connection = id, %problem, "upstream connection ended");
         }
     });
-    Ok(Http1 { sender, attributes, served: false })
+    Ok(Http1 { sender, attributes, served: false, task: task.abort_handle() })
 }
 
 async fn open_http2(

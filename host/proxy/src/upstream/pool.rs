@@ -13,12 +13,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use portcullis_vm::ConnectionAttributes;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Counters;
 use super::dial::{Connection, Dialer, Http1, Http2, Refused};
 use crate::body::Body;
 use crate::tls::Alpn;
+
+/// How long the rest of a request may take to be written after its response has ended.
+const GIVE_BACK: Duration = Duration::from_secs(1);
 
 /// What kind of connection a request needs.
 #[derive(Clone, Copy, Debug)]
@@ -322,10 +325,13 @@ impl Lease {
         if connection.sender.is_ready() {
             return take_back(connection);
         }
-        // hyper has not noticed yet that the exchange is over, or is still writing the request.
+        // hyper has not noticed yet that the exchange is over, or is still writing the request: to an upstream that has
+        // answered and may never read the rest.
         tokio::task::spawn_local(async move {
-            if connection.sender.ready().await.is_ok() {
-                take_back(connection);
+            match timeout(GIVE_BACK, connection.sender.ready()).await {
+                Ok(Ok(())) => take_back(connection),
+                Ok(Err(_)) => {}
+                Err(_) => connection.task.abort(),
             }
         });
     }

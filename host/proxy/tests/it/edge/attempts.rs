@@ -249,6 +249,8 @@ fn an_upstream_that_answers_early_and_reads_no_more_holds_nothing_of_the_exchang
     next.generation = 2;
     proxy.publish(next).unwrap();
     eventually("the old generation ends", || generations(&proxy) == [2]);
+    let open = "portcullis_upstream_connections_active{backend=\"default/app\"} 0\n";
+    eventually("the connection is given up", || proxy.metrics().contains(open));
     drop(client);
     sending.join().unwrap();
 }

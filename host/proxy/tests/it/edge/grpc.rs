@@ -68,7 +68,7 @@ async fn send_trailers(address: SocketAddr, request: http::request::Builder) -> 
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);
     let sent = std::future::ready(Some(Ok::<_, Infallible>(trailers("x-sent", "1"))));
-    let body = Full::<Bytes>::from("question").with_trailers(sent).boxed();
+    let body = Unsized(Full::<Bytes>::from("question").with_trailers(sent)).boxed();
     let request: Request<_> = request.body(body).unwrap();
     let (head, body) = sender.send_request(request).await.unwrap().into_parts();
     let collected = body.collect().await.unwrap();
@@ -113,6 +113,8 @@ fn trailers_of_a_request_reach_http1_only_when_announced() {
         let seen = upstream.next();
         assert_eq!(seen.body, "question");
         assert_eq!(seen.trailers.is_some_and(|map| map.contains_key("x-sent")), announced);
+        let dropped = "portcullis_trailers_dropped_total{direction=\"request\"} 1\n";
+        assert_eq!(proxy.metrics().contains(dropped), !announced);
     }
 }
 

@@ -201,3 +201,43 @@ fn a_trusted_hop_names_the_client_and_its_request_id_stays() {
         std::fs::read_to_string(log.path()).unwrap().contains("203.0.113.9:0")
     });
 }
+
+#[test]
+fn a_body_that_passes_before_the_route_is_known_passes_the_filters_of_the_route() {
+    let upstream = Upstream::echo();
+    // Holds the head until the body has ended.
+    let mut listening = filter(
+        "listening",
+        &[],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (i32.eqz (local.get 2)))
+           (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+             (i32.eqz (local.get 2)))"#,
+    );
+    let mut plugin = (*listening.plugin).clone();
+    plugin.allow_on_headers_stop_iteration = true;
+    listening.plugin = Arc::new(plugin);
+    let appending = filter(
+        "appending",
+        &[("a", "!")],
+        r#"(func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+             (if (local.get 2) (then
+               (drop (call $set_body (i32.const 0) (i32.const 0x7fffffff) (i32.const 0) $a$))))
+             (i32.const 0))"#,
+    );
+    let routed = snapshot(BackendProtocol::Http, upstream.address, |rule| {
+        rule.filters = vec![RouteFilter::Wasm(1)];
+    });
+    let mut snapshot = filtered(routed, vec![listening]);
+    snapshot.filters.push(Arc::new(appending));
+    let proxy = start(snapshot);
+    runtime().block_on(async {
+        for mut client in
+            [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await]
+        {
+            let post = request("POST", "/").body(Full::from("body")).unwrap();
+            assert_eq!(client.send(post).await.body, "body!");
+            assert_eq!(upstream.next().head.headers["content-length"], "5");
+        }
+    });
+}
