@@ -154,6 +154,9 @@ impl Chain {
         direction: Direction,
         end: bool,
     ) -> Option<Action> {
+        let link = &mut self.links[index];
+        let untouched = (link.slot.filter.fail == FailStrategy::Open)
+            .then(|| link.held(direction).body.clone());
         self.swap_body(index, direction);
         let phase = match direction {
             Direction::Request => Phase::RequestBody,
@@ -161,6 +164,10 @@ impl Chain {
         };
         let action = self.run(index, phase, end);
         self.swap_body(index, direction);
+        if let (None, Some(untouched)) = (action, untouched) {
+            // Skipped means that it has not changed anything.
+            self.links[index].held(direction).body = untouched;
+        }
         action
     }
 
@@ -200,9 +207,11 @@ impl Chain {
     /// A filter cannot run: its `failStrategy` decides.
     pub(super) fn fail(&mut self, index: usize) {
         let link = &mut self.links[index];
+        if std::mem::replace(&mut link.bypassed, true) {
+            return;
+        }
         match link.slot.filter.fail {
             FailStrategy::Open => {
-                link.bypassed = true;
                 link.verdict = Verdict::Skipped;
                 link.slot.note_unavailable("skipped");
             }

@@ -159,6 +159,8 @@ impl Exchange {
                     retries += 1;
                     self.generation.meters.retried(&cluster.backend().name);
                     drop(attempt);
+                    // What is kept of the body stays what was sent: nobody reads on during the pause.
+                    self.end_attempt();
                     self.unless_interrupted(sleep(backoff(retry.backoff, retries))).await?;
                 }
                 Some(_) if retries > 0 => {
@@ -200,9 +202,7 @@ impl Exchange {
         options: SendOptions,
     ) -> Result<Attempt, Interruption> {
         self.facts.borrow_mut().attempts += 1;
-        self.replay.borrow_mut().attempt += 1;
-        // Whoever still sends the body for the attempt before gives up.
-        self.mailbox.wake();
+        self.end_attempt();
         let body = match bodyless {
             true => Body::Empty,
             false => Body::stream(RequestStream::new(self)),
@@ -216,6 +216,12 @@ impl Exchange {
             Ok(sent) => sent.map(Attempt::from),
             Err(_) => Ok(Attempt::TimedOut),
         }
+    }
+
+    /// Whoever still sends the body for the last attempt gives up.
+    fn end_attempt(&self) {
+        self.replay.borrow_mut().attempt += 1;
+        self.mailbox.wake();
     }
 
     /// Waits, unless the filters end the exchange first.

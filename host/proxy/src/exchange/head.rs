@@ -44,13 +44,24 @@ pub fn accept(parts: Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
     if path.first() != Some(&b'/') && !(path == "*" && method == Method::OPTIONS) {
         return bad("the path does not begin with /");
     }
-    let scheme = match (uri.scheme_str(), version) {
-        (Some(scheme), Version::HTTP_2) => Bytes::copy_from_slice(scheme.as_bytes()),
-        _ if tls => Bytes::from_static(b"https"),
-        _ => Bytes::from_static(b"http"),
-    };
+    // The connection says so, whatever the client claims in `:scheme`.
+    let scheme = Bytes::from_static(if tls { b"https" } else { b"http" });
+    if version == Version::HTTP_2 {
+        join_cookies(&mut headers);
+    }
     let hop = strip_request(&mut headers, version);
     Ok((RequestHead { method, scheme, authority, path, headers }, hop))
+}
+
+/// HTTP/2 clients may send a cookie in several pieces, which nobody else expects: RFC 9113, 8.2.3.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
 }
 
 fn bad<T>(reason: &str) -> Result<T, Failure> {

@@ -213,7 +213,10 @@ impl Exchange {
         hop: head::Hop,
         on_upgrade: OnUpgrade,
     ) -> Result<Response<Body>, Reset> {
-        let mut interruption = match self.request_phase().await {
+        let provisional = self.select();
+        self.note_route(provisional.as_ref());
+        let phase = self.request_phase(provisional);
+        let interruption = match self.in_time(self.request_deadline(), phase).await {
             Ok(Ready::Upstream(selected, end)) => {
                 let phase = self.upstream_phase(&selected, end, &hop, on_upgrade);
                 match self.in_time(self.request_deadline(), phase).await {
@@ -228,7 +231,7 @@ impl Exchange {
             self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
             return Err(Reset);
         }
-        let response = self.answer(&mut interruption).map(Inlet::Own);
+        let response = self.answer(interruption).map(Inlet::Own);
         self.response_phase(response, ending, &hop).await
     }
 

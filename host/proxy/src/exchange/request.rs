@@ -7,6 +7,7 @@ use portcullis_vm::{Direction, RequestHead};
 
 use super::body::Inlet;
 use super::{Exchange, Interruption};
+use crate::chain::Slot;
 use crate::reply::{self, Failure};
 use crate::route::{self, Selected};
 use crate::snapshot::RouteFilter;
@@ -21,10 +22,13 @@ pub enum Ready {
 
 impl Exchange {
     /// The filters of the listener, the route, the filters of the route.
-    pub(super) async fn request_phase(self: &Rc<Self>) -> Result<Ready, Interruption> {
+    ///
+    /// `provisional` is the rule for the head as it came.
+    pub(super) async fn request_phase(
+        self: &Rc<Self>,
+        provisional: Option<Selected>,
+    ) -> Result<Ready, Interruption> {
         let bodyless = self.request_body.borrow().is_end();
-        let provisional = self.select();
-        self.note_route(provisional.as_ref());
         self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
         self.wait_head(Direction::Request).await?;
         let edited = self.local.with(self.key, |stream| stream.request_edited).unwrap_or(false);
@@ -36,11 +40,7 @@ impl Exchange {
         if let Some(reason) = &selected.rule.broken {
             return Err(Interruption::Failure(Failure::BrokenRule(reason.clone())));
         }
-        let wasm = |filter: &RouteFilter| match filter {
-            RouteFilter::Wasm(index) => Some(self.generation.slot(*index).clone()),
-            _ => None,
-        };
-        let slots: Vec<_> = selected.rule.filters.iter().filter_map(wasm).collect();
+        let slots = self.route_slots(&selected);
         if !slots.is_empty() {
             self.chain.borrow_mut().extend(&slots);
         }
@@ -60,6 +60,20 @@ impl Exchange {
             }
             None => Ok(Ready::Upstream(selected, end)),
         }
+    }
+
+    /// The Wasm filters that the rule names; one that it names twice runs once.
+    fn route_slots(&self, selected: &Selected) -> Vec<Rc<Slot>> {
+        let mut slots: Vec<Rc<Slot>> = Vec::new();
+        for filter in &selected.rule.filters {
+            if let RouteFilter::Wasm(index) = filter {
+                let slot = self.generation.slot(*index);
+                if !slots.iter().any(|known| known.id == slot.id) {
+                    slots.push(slot.clone());
+                }
+            }
+        }
+        slots
     }
 
     pub(super) fn select(&self) -> Option<Selected> {

@@ -47,7 +47,7 @@ impl Exchange {
     /// A filter ends the exchange while the response passes the filters: its answer goes out past them.
     pub(super) fn replace(
         &self,
-        mut interruption: Interruption,
+        interruption: Interruption,
         ending: Ending,
     ) -> Result<Response<Body>, Reset> {
         if let Interruption::Terminal(Terminal::Close(_)) = interruption {
@@ -55,45 +55,36 @@ impl Exchange {
             return Err(Reset);
         }
         *self.response_body.borrow_mut() = Inlet::Ended;
-        let response = self.answer(&mut interruption);
+        let response = self.answer(interruption);
         Ok(self.finished(response, ending))
     }
 
     /// The answer of ours for what stands in the way.
-    pub(super) fn answer(&self, interruption: &mut Interruption) -> Response<Body> {
-        if let Interruption::Terminal(terminal) = interruption {
-            tracing::debug!(filter = %terminal.filter(), "a filter ends the exchange");
-        }
+    pub(super) fn answer(&self, interruption: Interruption) -> Response<Body> {
         let failure = match interruption {
-            Interruption::Failure(failure) => failure.clone(),
-            Interruption::Terminal(Terminal::TooLarge(_, Direction::Request)) => {
-                Failure::RequestTooLarge
+            Interruption::Failure(failure) => failure,
+            Interruption::Terminal(terminal) => {
+                tracing::debug!(filter = %terminal.filter(), "a filter ends the exchange");
+                match terminal {
+                    Terminal::Reply(_, guest) => return self.local_reply(*guest),
+                    Terminal::TooLarge(_, Direction::Request) => Failure::RequestTooLarge,
+                    Terminal::TooLarge(_, Direction::Response) => Failure::ResponseTooLarge,
+                    Terminal::Failed(_) | Terminal::Close(_) => Failure::Filter,
+                }
             }
-            Interruption::Terminal(Terminal::TooLarge(_, Direction::Response)) => {
-                Failure::ResponseTooLarge
-            }
-            Interruption::Terminal(Terminal::Reply(_, guest)) => {
-                let mut facts = self.facts.borrow_mut();
-                facts.details = match guest.details.is_empty() {
-                    true => "via_filter".into(),
-                    false => std::mem::take(&mut guest.details).into(),
-                };
-                let headers = std::mem::take(&mut guest.headers);
-                let body = std::mem::take(&mut guest.body);
-                let guest = LocalReply {
-                    status: guest.status,
-                    details: String::new(),
-                    headers,
-                    body,
-                    grpc_status: guest.grpc_status,
-                };
-                return reply::local(guest, self.dialect);
-            }
-            Interruption::Terminal(Terminal::Failed(_) | Terminal::Close(_)) => Failure::Filter,
         };
         tracing::debug!(code = failure.code(), "{}", failure.reason());
         self.facts.borrow_mut().failed(&failure);
         reply::respond(&failure, self.dialect)
+    }
+
+    fn local_reply(&self, mut guest: LocalReply) -> Response<Body> {
+        let details = std::mem::take(&mut guest.details);
+        self.facts.borrow_mut().details = match details.is_empty() {
+            true => "via_filter".into(),
+            false => details.into(),
+        };
+        reply::local(guest, self.dialect)
     }
 
     /// The response as the filters left it.

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, TRAILER, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 use portcullis_vm::RequestHead;
@@ -48,7 +50,7 @@ impl<'a> Target<'a> {
     ) -> Result<Request<Body>, (String, Body)> {
         let written = match version {
             Version::HTTP_2 => self.http2(endpoint),
-            _ => self.http1(endpoint),
+            _ => self.http1(endpoint, matches!(body, Body::Stream(_))),
         };
         match written {
             Ok(request) => Ok(request.map(|()| body)),
@@ -56,7 +58,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn http1(&self, endpoint: SocketAddr) -> Result<Request<()>, String> {
+    fn http1(&self, endpoint: SocketAddr, streamed: bool) -> Result<Request<()>, String> {
         let host = HeaderValue::from_maybe_shared(self.authority(endpoint))
             .map_err(|problem| self.bad_authority(problem))?;
         let mut request = Request::new(());
@@ -70,6 +72,11 @@ impl<'a> Target<'a> {
         }
         let full = |_| "too many headers".to_owned();
         headers.try_insert(HOST, host).map_err(full)?;
+        if streamed && !headers.contains_key(CONTENT_LENGTH) {
+            // hyper takes a GET without either to have no body.
+            let chunked = HeaderValue::from_static("chunked");
+            headers.try_insert(TRANSFER_ENCODING, chunked).map_err(full)?;
+        }
         if let Some(protocol) = self.upgrade {
             headers.try_insert(CONNECTION, HeaderValue::from_static("upgrade")).map_err(full)?;
             headers.try_insert(UPGRADE, protocol.clone()).map_err(full)?;

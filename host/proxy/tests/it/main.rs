@@ -15,6 +15,7 @@ mod layers;
 mod observe;
 mod observe_live;
 mod refusal;
+mod regressions;
 mod reply;
 mod route;
 mod route_edit;
