@@ -224,7 +224,7 @@ impl Exchange {
                     Err(interruption) => interruption,
                 }
             }
-            Ok(Ready::Own(response)) => return self.response_phase(response, ending, &hop).await,
+            Ok(Ready::Own(response)) => return self.response_phase(*response, ending, &hop).await,
             Err(interruption) => interruption,
         };
         if let Interruption::Terminal(Terminal::Close(_)) = interruption {

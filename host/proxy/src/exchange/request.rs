@@ -17,7 +17,7 @@ pub enum Ready {
     /// Goes to a backend of this rule; the flag says that the request has no body.
     Upstream(Selected, bool),
     /// Is answered by us.
-    Own(Response<Inlet>),
+    Own(Box<Response<Inlet>>),
 }
 
 impl Exchange {
@@ -56,7 +56,7 @@ impl Exchange {
                     .with_request(|head| route::location(redirect, head, &selected.prefix, port));
                 self.facts.borrow_mut().details = "direct_response".into();
                 let response = reply::redirect(redirect.status, &location.unwrap_or_default());
-                Ok(Ready::Own(response.map(Inlet::Own)))
+                Ok(Ready::Own(Box::new(response.map(Inlet::Own))))
             }
             None => Ok(Ready::Upstream(selected, end)),
         }
