@@ -251,3 +251,29 @@ fn a_request_in_flight_on_http2_outlives_the_goodbye() {
         assert!(tokio::task::spawn_blocking(|| drained.join().unwrap()).await.unwrap());
     });
 }
+
+#[test]
+fn a_listener_gets_another_name_on_the_same_address_without_a_failed_request() {
+    let upstream = Upstream::echo();
+    let proxy = start(snapshot(BackendProtocol::Http, upstream.address, |_| {}));
+    let web = address(&proxy);
+    let mut kept = connect(web);
+    kept.write_all(GET).unwrap();
+    assert!(read_head(&mut kept).starts_with("HTTP/1.1 200 "));
+    assert_eq!(read_exactly(&mut kept, 5), b"GET /");
+    let mut waiting = connect(web);
+    let mut next = snapshot(BackendProtocol::Http, upstream.address, |_| {});
+    next.generation = 2;
+    let mut renamed = listener("renamed");
+    renamed.address = web;
+    next.listeners = vec![Arc::new(renamed)];
+    proxy.publish(next).unwrap();
+    assert_eq!(proxy.addresses(), [("renamed".to_owned(), web)]);
+    waiting.write_all(GET).unwrap();
+    assert!(read_head(&mut waiting).starts_with("HTTP/1.1 200 "), "it had connected before");
+    assert_eq!(read_rest(&mut kept), "", "an idle connection ends");
+    for _ in 0..20 {
+        assert!(raw(web, GET, "GET /").starts_with("HTTP/1.1 200 "));
+    }
+    eventually("the old generation ends", || super::generations(&proxy) == [2]);
+}
