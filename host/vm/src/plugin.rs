@@ -161,7 +161,7 @@ impl Plugin {
     ) -> Result<(), Trap> {
         const RESET: (u32, &str) = (11, "reset");
         let guest = self.instance.guest_mut();
-        if !guest.calls.remove(&call.0) {
+        if guest.calls.remove(&call.0).is_none() {
             return self.trap().map_or(Ok(()), |trap| Err(trap.clone()));
         }
         let (completion, status) = match outcome {
@@ -186,6 +186,11 @@ impl Plugin {
     /// Callouts without a completion yet; none once the instance is dead.
     pub fn outstanding_calls(&self) -> usize {
         self.instance.guest().calls.len()
+    }
+
+    /// Whether a callout that was made for this exchange has no completion yet.
+    pub fn awaits_call(&self, stream: StreamKey) -> bool {
+        self.instance.guest().calls.values().any(|made_for| *made_for == Some(stream))
     }
 
     /// Takes the next effect of the callbacks so far, oldest first.

@@ -69,7 +69,16 @@ impl Instance {
     /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`; the context is gone afterwards, also after a trap.
     pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
         let finished = self.last_callbacks(streams, context.0);
-        self.guest_mut().contexts.delete(context.0);
+        let guest = self.guest_mut();
+        // The key of the exchange will name another one.
+        if let ended @ Some(_) = guest.contexts.stream(context.0) {
+            guest
+                .calls
+                .values_mut()
+                .filter(|stream| **stream == ended)
+                .for_each(|stream| *stream = None);
+        }
+        guest.contexts.delete(context.0);
         finished
     }
 

@@ -99,8 +99,19 @@ pub enum Full {
 pub struct Trailers {
     /// The fields.
     pub map: HeaderMap,
-    /// The guest has seen them.
-    pub seen: bool,
+    /// Whether the guest has seen them, and what it said.
+    pub shown: Shown,
+}
+
+/// Whether a guest has seen trailers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// It has not.
+    No,
+    /// It paused on them.
+    Paused,
+    /// It let them pass while it waited for the answer to a callout about what it holds.
+    BeforeAnswer,
 }
 
 impl Held {

@@ -119,6 +119,11 @@ impl Link {
         }
     }
 
+    /// Whether a callout that its guest made for the exchange is on the way.
+    pub fn awaits_call(&self, key: StreamKey) -> bool {
+        self.seat.is_some_and(|seat| self.slot.awaits_call(seat.instance, key))
+    }
+
     fn waits(&self) -> bool {
         self.held.iter().any(|held| matches!(held.head, Head::AwaitsInstance { .. }))
     }

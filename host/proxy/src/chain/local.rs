@@ -28,6 +28,8 @@ pub enum Signal {
     Reply(SlotId, LocalReply),
     /// A guest resets the exchange.
     Close(SlotId),
+    /// A callout that a guest made for the exchange was answered, and the guest has been told.
+    Answered(SlotId),
     /// A plugin has an instance again.
     Ready(SlotId),
     /// A new instance of a plugin could not be started.

@@ -153,6 +153,7 @@ impl Chain {
                     self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
                 }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
+                Signal::Answered(slot) => self.call_answered(slot),
                 Signal::Ready(slot) => self.instance_ready(slot),
                 Signal::Unready(slot) => self.instance_unready(slot),
                 Signal::Trapped(slot, number) => self.instance_died(slot, number),

@@ -4,8 +4,9 @@
 use http::HeaderMap;
 use portcullis_vm::{Action, Buffer, Direction};
 
-use super::flow::{Full, Head, Passed, Trailers};
+use super::flow::{Full, Head, Passed, Shown, Trailers};
 use super::links::Entry;
+use super::slot::SlotId;
 use super::{Chain, phases};
 
 impl Chain {
@@ -120,7 +121,7 @@ impl Chain {
                 held.paused = Some(if fails { Full::Fails } else { Full::Waits });
                 if let Some(map) = added {
                     held.end = false;
-                    held.trailers = Some(Trailers { map, seen: true });
+                    held.trailers = Some(Trailers { map, shown: Shown::Paused });
                 }
                 if fails && self.links[index].over_limit(direction) {
                     self.too_large(index, direction);
@@ -170,7 +171,7 @@ impl Chain {
                 return;
             }
             if held.holds_all() {
-                held.trailers = Some(Trailers { map, seen: false });
+                held.trailers = Some(Trailers { map, shown: Shown::No });
                 return;
             }
             let (action, shown) = self.run_with_trailers(index, direction, map);
@@ -178,10 +179,15 @@ impl Chain {
                 return;
             }
             map = shown;
-            let held = self.links[index].held(direction);
-            if matches!(action, Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders))
-            {
-                held.trailers = Some(Trailers { map, seen: true });
+            let shown = match action {
+                Some(Action::Pause | Action::PauseWatermark | Action::PauseHeaders) => {
+                    Some(Shown::Paused)
+                }
+                Some(_) if self.waits_for_verdict(index, direction) => Some(Shown::BeforeAnswer),
+                _ => None,
+            };
+            if let Some(shown) = shown {
+                self.links[index].held(direction).trailers = Some(Trailers { map, shown });
                 return;
             }
             self.release(direction, position);
@@ -205,6 +211,27 @@ impl Chain {
         }
     }
 
+    /// A guest that let trailers pass while its callout was on the way has had the answer. Unless it ended the exchange,
+    /// or asked again, what it holds goes on now.
+    pub(super) fn call_answered(&mut self, slot: SlotId) {
+        for direction in [Direction::Request, Direction::Response] {
+            let Some(position) = self.position(slot, direction) else { return };
+            let index = self.index(direction, position);
+            let trailers = self.links[index].held(direction).trailers.as_ref();
+            let passes = trailers.is_some_and(|trailers| trailers.shown == Shown::BeforeAnswer);
+            if passes && self.goes_on(direction) && !self.waits_for_verdict(index, direction) {
+                self.release(direction, position);
+            }
+        }
+    }
+
+    /// Whether a filter holds a head or a body until a callout is answered: nothing of that passes with the trailers.
+    fn waits_for_verdict(&mut self, index: usize, direction: Direction) -> bool {
+        let link = &mut self.links[index];
+        let held = link.held(direction);
+        (held.paused.is_some() || held.head == Head::HeldOnly) && link.awaits_call(self.key)
+    }
+
     /// Passes on what the guest has already seen.
     fn release(&mut self, direction: Direction, position: usize) {
         let index = self.index(direction, position);
@@ -221,8 +248,8 @@ impl Chain {
             self.data(direction, position + 1, body, end);
         }
         match trailers {
-            Some(Trailers { map, seen: true }) => self.trailers(direction, position + 1, map),
-            Some(Trailers { map, seen: false }) => self.trailers(direction, position, map),
+            Some(Trailers { map, shown: Shown::No }) => self.trailers(direction, position, map),
+            Some(Trailers { map, .. }) => self.trailers(direction, position + 1, map),
             None => {}
         }
     }

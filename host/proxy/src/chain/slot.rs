@@ -132,6 +132,12 @@ impl Slot {
         self.live.borrow().as_ref().is_some_and(|live| live.plugin.handles(phase))
     }
 
+    /// Whether a callout that the instance with this number made for an exchange is on the way.
+    pub fn awaits_call(&self, number: u64, stream: StreamKey) -> bool {
+        let live = self.live.borrow();
+        live.as_ref().is_some_and(|live| live.number == number && live.plugin.awaits_call(stream))
+    }
+
     /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
     pub fn note_unavailable(&self, outcome: &str) {
         self.world.running.note_unavailable(outcome);
@@ -290,9 +296,12 @@ impl Slot {
         let slot = self.clone();
         let upstreams = self.upstreams.borrow().clone();
         self.local.spawn(async move {
-            let id = call.id;
+            let (id, stream) = (call.id, call.stream);
             let outcome = upstreams.call(call).await;
             slot.complete(number, id, outcome);
+            if let Some(stream) = stream {
+                slot.local.post(stream, Signal::Answered(slot.id));
+            }
         });
     }
 

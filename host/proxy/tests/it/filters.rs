@@ -1,6 +1,7 @@
 //! What filters can do to exchanges, and what their failures do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::Response;
@@ -8,9 +9,11 @@ use http_body_util::Full;
 use portcullis_proxy::Snapshot;
 use portcullis_proxy::snapshot::*;
 
-use crate::guests::{asking, delaying, denier, marker, misbehaving, rewriter, starting_once};
+use crate::guests::{
+    asking, delaying, denier, judging, marker, misbehaving, rewriter, starting_once,
+};
 use crate::harness::{
-    Client, Upstream, address, backend, listener, request, runtime, simple, start,
+    Client, Upstream, address, backend, listener, raw, request, runtime, simple, start,
 };
 
 /// A proxy's snapshot with these filters on its listener, in this order.
@@ -117,6 +120,37 @@ fn a_paused_request_goes_on_when_its_call_is_answered() {
         assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
         assert_eq!(auth.next().head.uri.path(), "/check");
     });
+}
+
+/// A request whose body ends in trailers.
+const WITH_TRAILERS: &[u8] =
+    b"POST / HTTP/1.1\r\nhost: app.test\r\nconnection: close\r\ntrailer: x-sum\r\n\
+    transfer-encoding: chunked\r\n\r\n6\r\nsecret\r\n0\r\nx-sum: 1\r\n\r\n";
+
+#[test]
+fn trailers_do_not_carry_a_body_past_a_filter_that_waits_for_a_verdict() {
+    let leaked = Arc::new(AtomicBool::new(false));
+    let noted = leaked.clone();
+    let upstream = Upstream::answering(move |seen| {
+        noted.fetch_or(!seen.body.is_empty(), Ordering::SeqCst);
+        Response::new(seen.body.clone())
+    });
+    let auth = Upstream::echo();
+    let mut snapshot = with(vec![judging()], &upstream);
+    snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.address));
+    let proxy = start(snapshot);
+    let answer = raw(address(&proxy), WITH_TRAILERS, "judged");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(!leaked.load(Ordering::SeqCst));
+}
+
+#[test]
+fn trailers_end_the_wait_of_a_filter_that_holds_a_body_for_its_end() {
+    let upstream = Upstream::echo();
+    let proxy = start(with(vec![rewriter("replaced")], &upstream));
+    let answer = raw(address(&proxy), WITH_TRAILERS, "replaced");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(&*upstream.next().body, b"secret");
 }
 
 #[test]

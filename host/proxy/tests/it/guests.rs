@@ -129,6 +129,24 @@ pub fn calling(timeout: u32, then: &str) -> Filter {
     )
 }
 
+/// Holds each request's body, asks the upstream `auth` about it, and answers 403 when `auth` has answered.
+pub fn judging() -> Filter {
+    let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
+    filter(
+        "judging",
+        &[("u", "auth"), ("p", &pairs), ("b", "judged"), ("d", "")],
+        r#"(func (export "proxy_on_request_body") (param $id i32) (param i32 i32) (result i32)
+             (if (i32.eqz (global.get $waiting)) (then
+               (drop (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                 (i32.const 5000) (i32.const 8)))))
+             (global.set $waiting (local.get $id))
+             (i32.const 1))
+           (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+             (drop (call $effective (global.get $waiting)))
+             (drop (call $reply (i32.const 403) $d$ $b$ (i32.const 0) (i32.const 0) (i32.const -1))))"#,
+    )
+}
+
 /// Pauses each request until a timer lets it go.
 pub fn delaying() -> Filter {
     filter(

@@ -7,7 +7,7 @@ mod contexts;
 mod notes;
 mod quota;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +74,8 @@ pub(crate) struct Guest {
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
     pub(crate) effects: VecDeque<Effect>,
-    pub(crate) calls: BTreeSet<u32>,
+    /// Callouts without a completion yet, and the exchange that each was made for.
+    pub(crate) calls: BTreeMap<u32, Option<StreamKey>>,
     pub(crate) last_call: u32,
     pub(crate) completion: Option<Completion>,
     /// What `proxy_get_status` answers.
@@ -104,7 +105,7 @@ impl Guest {
             streams: Streams::default(),
             contexts: Contexts::default(),
             effects: VecDeque::new(),
-            calls: BTreeSet::new(),
+            calls: BTreeMap::new(),
             last_call: 0,
             completion: None,
             status: (0, ""),
@@ -152,7 +153,7 @@ impl Guest {
     pub(crate) fn next_call(&mut self) -> u32 {
         loop {
             self.last_call = self.last_call.wrapping_add(1);
-            if self.last_call != 0 && !self.calls.contains(&self.last_call) {
+            if self.last_call != 0 && !self.calls.contains_key(&self.last_call) {
                 return self.last_call;
             }
         }

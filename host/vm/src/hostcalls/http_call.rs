@@ -63,7 +63,7 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
     http.id = CallId(guest.next_call());
     http.stream = guest.stream_key();
     let number = http.id.0;
-    guest.calls.insert(number);
+    guest.calls.insert(number, http.stream);
     call.record(Effect::HttpCall(http))?;
     call.write_u32(id, number)
 }
