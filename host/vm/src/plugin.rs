@@ -204,11 +204,12 @@ impl Plugin {
     /// # Errors
     /// The guest trapped.
     pub fn done(&mut self, streams: &mut Streams) -> Result<bool, Trap> {
+        self.instance.guest_mut().awaiting_done = true;
         let answer =
             self.instance.call(streams, Entry::root("proxy_on_done"), |callbacks, store| {
                 callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, ROOT_CONTEXT))
             })?;
-        self.instance.guest_mut().awaiting_done = answer == 0;
+        self.instance.guest_mut().awaiting_done &= answer == 0;
         Ok(answer != 0)
     }
 

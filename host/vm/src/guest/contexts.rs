@@ -53,6 +53,11 @@ impl Contexts {
         self.effective = id;
     }
 
+    /// Whether host calls are about the root context.
+    pub(crate) fn is_root(&self) -> bool {
+        self.effective == ROOT_CONTEXT
+    }
+
     pub(crate) fn effective_stream(&self) -> Option<StreamKey> {
         self.stream(self.effective)
     }

@@ -82,7 +82,7 @@ pub(crate) struct Guest {
     pub(crate) status: (u32, &'static str),
     pub(crate) metrics: Metrics,
     pub(crate) tick_period: Option<Duration>,
-    /// `proxy_on_done` of the root context has answered "not yet".
+    /// `proxy_on_done` of the root context is running, or has answered "not yet"; `proxy_done` has not come yet.
     pub(crate) awaiting_done: bool,
     pub(crate) budget: Budget,
     pub(crate) quota: Quota,

@@ -18,7 +18,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_done", |call| {
         let guest = call.guest_mut();
-        if !std::mem::take(&mut guest.awaiting_done) {
+        if !guest.contexts.is_root() || !std::mem::take(&mut guest.awaiting_done) {
             return call.ignored("the context is not waiting to be done");
         }
         call.record(Effect::Done)

@@ -78,7 +78,11 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         let (name, value) = entry(key, value)?;
-        self.fields().try_insert(name, value).map_err(|_| "there are too many headers")?;
+        let fields = self.fields();
+        if fields.len() >= MAX_PAIRS && !fields.contains_key(&name) {
+            return Err("there are too many headers");
+        }
+        fields.try_insert(name, value).map_err(|_| "there are too many headers")?;
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use crate::effects::{CallId, Effect, HttpCall};
 use crate::guest::Guest;
 use crate::state::RequestHead;
 
+/// Callouts of one instance that may be on the way at the same time.
+const MAX_CALLS: usize = 1024;
+
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_http_call", |call,
                                           name,
@@ -60,6 +63,10 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
     }
     let mut http = read(call, request)?;
     let guest = call.guest_mut();
+    if guest.calls.len() >= MAX_CALLS {
+        guest.violation("proxy_http_call", "too many calls are on the way");
+        return Err(Status::InternalFailure.into());
+    }
     http.id = CallId(guest.next_call());
     http.stream = guest.stream_key();
     let number = http.id.0;

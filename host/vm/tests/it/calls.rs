@@ -56,6 +56,23 @@ fn a_call_is_recorded_with_all_its_parts() {
 }
 
 #[test]
+fn calls_on_the_way_are_limited_and_an_answer_makes_room() {
+    let mut host = host(&call("backend", &HEAD, 250));
+    for _ in 1..1024 {
+        host.run(Phase::RequestHeaders).unwrap();
+    }
+    assert_eq!(host.plugin.outstanding_calls(), 1024);
+    host.said();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert!(host.said().contains(&"10".to_owned()));
+    assert_eq!(host.record.violations(), ["proxy_http_call"]);
+    let outcome = CallOutcome::Failed;
+    host.plugin.http_call_response(&mut host.streams, CallId(1), outcome).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.plugin.outstanding_calls(), 1024);
+}
+
+#[test]
 fn a_call_that_cannot_be_made_is_a_bad_argument_and_leaves_no_id() {
     let without =
         |name: &str| HEAD.iter().copied().filter(|(key, _)| *key != name).collect::<Vec<_>>();

@@ -214,3 +214,13 @@ fn everything_can_be_moved_to_another_thread() {
     is_sync::<Engine>();
     is_sync::<Module>();
 }
+
+#[test]
+fn the_root_context_may_say_that_it_is_done_before_proxy_on_done_has_returned() {
+    let mut host = Host::new(
+        r#"(func (export "proxy_on_done") (param i32) (result i32)
+             (drop (call $proxy_done)) (i32.const 0))"#,
+    );
+    assert!(!host.plugin.done(&mut host.streams).unwrap());
+    assert!(matches!(host.effects().as_slice(), [Effect::Done]));
+}
