@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use crate::chain::builder::Builder;
 use crate::chain::local::{Local, Signal};
 use crate::observe::Gauge;
-use crate::services::{Upstreams, World};
+use crate::services::{Running, Upstreams, World};
 use crate::snapshot::Filter;
 
 /// How long a retired root context may put off its end.
@@ -143,8 +143,9 @@ impl Slot {
         self.world.running.note_unavailable(outcome);
     }
 
-    /// Gives the filter the upstreams of a new generation.
-    pub fn set_upstreams(&self, upstreams: Rc<Upstreams>) {
+    /// Takes the filter into the service of a new generation: gives it its upstreams, and the queues it has registered.
+    pub fn activate(&self, upstreams: Rc<Upstreams>) {
+        self.world.open_queues();
         self.world.set_upstream_names(upstreams.names());
         *self.upstreams.borrow_mut() = upstreams;
     }
@@ -236,8 +237,8 @@ impl Slot {
         self.stop_tick();
         self.local.post_all(|| Signal::Trapped(self.id, number));
         let pause = self.world.running.health.record_trap(trap, Instant::now(), SystemTime::now());
-        self.world.running.replacing.fetch_add(1, Ordering::Relaxed);
-        self.replace(pause.unwrap_or_default());
+        let replacing = Replacing::new(self.world.running.clone());
+        self.replace(pause.unwrap_or_default(), replacing);
     }
 
     fn unload(&self, dead: Option<Live>) {
@@ -248,7 +249,7 @@ impl Slot {
     }
 
     /// Has a new instance built after a pause, and takes it into service.
-    fn replace(self: &Rc<Slot>, pause: Duration) {
+    fn replace(self: &Rc<Slot>, pause: Duration, replacing: Replacing) {
         let weak = Rc::downgrade(self);
         let (filter, world, builder) =
             (self.filter.clone(), self.world.clone(), self.builder.clone());
@@ -262,7 +263,7 @@ impl Slot {
             let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) else { return };
             match built {
                 Ok(plugin) => {
-                    slot.world.running.replacing.fetch_sub(1, Ordering::Relaxed);
+                    drop(replacing);
                     slot.install(plugin);
                 }
                 Err(trap) => {
@@ -270,7 +271,7 @@ impl Slot {
                     let health = &slot.world.running.health;
                     let pause = health.record_trap(&trap, Instant::now(), SystemTime::now());
                     slot.local.post_all(|| Signal::Unready(slot.id));
-                    slot.replace(pause.unwrap_or_default().max(RESTART_PAUSE));
+                    slot.replace(pause.unwrap_or_default().max(RESTART_PAUSE), replacing);
                 }
             }
         });
@@ -354,6 +355,22 @@ impl Slot {
             }
         });
         *self.queue_watch.borrow_mut() = task;
+    }
+}
+
+/// A worker waits for a new instance of a filter, for as long as this exists.
+struct Replacing(Arc<Running>);
+
+impl Replacing {
+    fn new(running: Arc<Running>) -> Replacing {
+        running.replacing.fetch_add(1, Ordering::Relaxed);
+        Replacing(running)
+    }
+}
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        self.0.replacing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -141,7 +141,7 @@ impl Generation {
 
     /// New exchanges see this generation from now on: filters that were carried over call its backends.
     pub fn activate(&self) {
-        self.slots.iter().for_each(|slot| slot.set_upstreams(self.upstreams.clone()));
+        self.slots.iter().for_each(|slot| slot.activate(self.upstreams.clone()));
     }
 
     /// The listener of this name.

@@ -141,6 +141,11 @@ impl World {
         }
     }
 
+    /// The plugin goes into service: the queues that it has registered are announced to it.
+    pub fn open_queues(&self) {
+        self.process.shared.open(&self.inbox);
+    }
+
     /// Names that exist from now on.
     pub fn set_upstream_names(&self, names: Arc<BTreeSet<String>>) {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Existing::Named(names);
@@ -250,7 +255,7 @@ impl Services for PluginServices {
         allowed
             && match &*self.world.upstreams.read().unwrap_or_else(PoisonError::into_inner) {
                 Existing::All => true,
-                Existing::Named(names) => names.contains(backend_name(name)),
+                Existing::Named(names) => names.contains(&*backend_name(name)),
             }
     }
 

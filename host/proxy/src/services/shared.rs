@@ -29,17 +29,35 @@ struct Queue {
 }
 
 /// Where a plugin instance learns that elements have arrived in its queues.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
     ready: Mutex<VecDeque<QueueId>>,
+    /// Queues that were registered before the plugin went into service, which it may never do.
+    registered: Mutex<Option<Vec<QueueId>>>,
     /// Woken after each arrival.
     pub arrived: Notify,
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox {
+            ready: Mutex::default(),
+            registered: Mutex::new(Some(Vec::new())),
+            arrived: Notify::new(),
+        }
+    }
 }
 
 impl Inbox {
     /// The next queue that got an element.
     pub fn next(&self) -> Option<QueueId> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Whether `queue` waits for the plugin to go into service.
+    fn postpones(&self, queue: QueueId) -> bool {
+        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.as_mut().map(|registered| registered.push(queue)).is_some()
     }
 
     fn push(&self, queue: QueueId) {
@@ -73,14 +91,33 @@ impl Shared {
         Ok(())
     }
 
-    /// Finds or creates a queue; its arrivals are told to `inbox` from now on.
+    /// Finds or creates a queue; its arrivals are told to `inbox` from now on, or from when it is
+    /// [opened](Self::open) on.
     pub fn register(&self, vm_id: &str, name: &[u8], inbox: &Arc<Inbox>) -> QueueId {
         let id = *self
             .names
             .entry((vm_id.to_owned(), name.to_vec()))
             .or_insert_with(|| QueueId(self.last_queue.fetch_add(1, Ordering::Relaxed) + 1));
-        self.queues.entry(id.0).or_default().inbox = Some(inbox.clone());
+        self.queues.entry(id.0).or_default();
+        if !inbox.postpones(id) {
+            self.tell(id, inbox);
+        }
         id
+    }
+
+    /// A plugin goes into service: the queues that it has registered are its own from now on.
+    pub fn open(&self, inbox: &Arc<Inbox>) {
+        let registered = inbox.registered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        registered.into_iter().flatten().for_each(|queue| self.tell(queue, inbox));
+    }
+
+    /// Elements that nobody has been told of yet are announced at once.
+    fn tell(&self, id: QueueId, inbox: &Arc<Inbox>) {
+        let Some(mut queue) = self.queues.get_mut(&id.0) else { return };
+        let unannounced = if queue.inbox.is_none() { queue.elements.len() } else { 0 };
+        queue.inbox = Some(inbox.clone());
+        drop(queue);
+        (0..unannounced).for_each(|_| inbox.push(id));
     }
 
     /// Finds a queue.

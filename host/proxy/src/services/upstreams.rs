@@ -1,6 +1,7 @@
 //! The backends of a generation by the names that guests call them: `name`, `namespace/name`, and Istio's
 //! `outbound|PORT|SUBSET|HOST`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ impl Upstreams {
     }
 
     fn find(&self, name: &str) -> Option<&Rc<Cluster>> {
-        self.clusters.get(backend_name(name))
+        self.clusters.get(&*backend_name(name))
     }
 }
 
@@ -77,11 +78,14 @@ fn spellings(backend: &Backend) -> (String, String, bool) {
     }
 }
 
-/// The backend that an upstream name means: Istio's `outbound|PORT|SUBSET|HOST` names the first label of HOST.
-pub fn backend_name(name: &str) -> &str {
+/// The backend that an upstream name means: the HOST of Istio's `outbound|PORT|SUBSET|HOST` is `NAME.NAMESPACE`, whatever
+/// follows, or a plain name.
+pub fn backend_name(name: &str) -> Cow<'_, str> {
     let istio = name.strip_prefix("outbound|").and_then(|rest| rest.splitn(3, '|').nth(2));
-    match istio {
-        Some(host) => host.split('.').next().unwrap_or(host),
-        None => name,
+    let Some(host) = istio else { return Cow::Borrowed(name) };
+    let mut labels = host.split('.');
+    match (labels.next(), labels.next()) {
+        (Some(name), Some(namespace)) => Cow::Owned(format!("{namespace}/{name}")),
+        _ => Cow::Borrowed(host),
     }
 }

@@ -10,7 +10,8 @@ use portcullis_proxy::Snapshot;
 use portcullis_proxy::snapshot::*;
 
 use crate::guests::{
-    asking, delaying, denier, judging, marker, misbehaving, rewriter, starting_once,
+    asking, asking_at, delaying, denier, judging, marker, misbehaving, queueing, rewriter,
+    starting_once,
 };
 use crate::harness::{
     Client, Upstream, address, backend, listener, raw, request, runtime, simple, start,
@@ -120,6 +121,32 @@ fn a_paused_request_goes_on_when_its_call_is_answered() {
         assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
         assert_eq!(auth.next().head.uri.path(), "/check");
     });
+}
+
+#[test]
+fn a_configuration_that_is_refused_takes_no_queue_away() {
+    let upstream = Upstream::echo();
+    let proxy = start(with(vec![queueing(true)], &upstream));
+    let refused = Snapshot { generation: 2, ..with(vec![queueing(false)], &upstream) };
+    assert!(proxy.publish(refused).is_err());
+    runtime().block_on(async {
+        assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn an_istio_name_means_the_backend_of_its_namespace() {
+    let (upstream, ours, theirs) = (Upstream::echo(), Upstream::echo(), Upstream::echo());
+    let mut snapshot = with(vec![asking_at("outbound|80||auth.prod.svc.cluster.local")], &upstream);
+    for (name, auth) in [("default/auth", &ours), ("prod/auth", &theirs)] {
+        snapshot.backends.push(backend(name, BackendProtocol::Http, auth.address));
+    }
+    let proxy = start(snapshot);
+    runtime().block_on(async {
+        assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
+    });
+    assert_eq!(theirs.next().head.uri.path(), "/check");
+    assert_eq!(ours.pending(), 0);
 }
 
 /// A request whose body ends in trailers.

@@ -110,12 +110,21 @@ pub fn asking() -> Filter {
     calling(5000, "(drop (call $continue (i32.const 0)))")
 }
 
+/// As [`asking`], of another upstream.
+pub fn asking_at(upstream: &str) -> Filter {
+    calling_at(upstream, 5000, "(drop (call $continue (i32.const 0)))")
+}
+
 /// Pauses each request, asks the upstream `auth` within so many milliseconds, and does `then` when it answers or not.
 pub fn calling(timeout: u32, then: &str) -> Filter {
+    calling_at("auth", timeout, then)
+}
+
+fn calling_at(upstream: &str, timeout: u32, then: &str) -> Filter {
     let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
     filter(
         "asking",
-        &[("u", "auth"), ("p", &pairs)],
+        &[("u", upstream), ("p", &pairs)],
         &format!(
             r#"(func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
              (global.set $waiting (local.get $id))
@@ -145,6 +154,20 @@ pub fn judging() -> Filter {
              (drop (call $effective (global.get $waiting)))
              (drop (call $reply (i32.const 403) $d$ $b$ (i32.const 0) (i32.const 0) (i32.const -1))))"#,
     )
+}
+
+/// Registers a queue, puts an element into it for each request, and answers the request when it is told of that. Does not
+/// start when `starts` is false.
+pub fn queueing(starts: bool) -> Filter {
+    let body = r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $register $q$ (i32.const 4))) (i32.const STARTS))
+           (func (export "proxy_on_request_headers") (param $id i32) (param i32 i32) (result i32)
+             (global.set $waiting (local.get $id))
+             (drop (call $enqueue (i32.load (i32.const 4)) $q$)) (i32.const 1))
+           (func (export "proxy_on_queue_ready") (param i32 i32)
+             (drop (call $effective (global.get $waiting)))
+             (drop (call $continue (i32.const 0))))"#;
+    filter("queueing", &[("q", "queue")], &body.replace("STARTS", if starts { "1" } else { "0" }))
 }
 
 /// Pauses each request until a timer lets it go.
