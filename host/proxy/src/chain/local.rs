@@ -86,8 +86,16 @@ impl Mailbox {
         woken.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Going on twice is going on once: an exchange that does not move collects no signals.
     fn post(&self, signal: Signal) {
-        self.signals.borrow_mut().push_back(signal);
+        let mut signals = self.signals.borrow_mut();
+        let again = matches!((signals.back(), &signal),
+            (Some(Signal::Continue(slot, way)), Signal::Continue(same, same_way))
+                if slot == same && way == same_way);
+        if !again {
+            signals.push_back(signal);
+        }
+        drop(signals);
         self.wake();
     }
 }

@@ -28,6 +28,9 @@ const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest wait before an instance that died is built again after its successor failed to start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
+/// Shortest period of a guest's timer: whatever a tick costs, a worker has at least this long for other work between two.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+
 /// Names a slot within its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotId(pub u64);
@@ -320,6 +323,7 @@ impl Slot {
         if period.is_zero() {
             return;
         }
+        let period = period.max(SHORTEST_TICK);
         let weak = Rc::downgrade(self);
         let task = self.local.spawn(async move {
             loop {

@@ -12,7 +12,7 @@ use super::{Call, Done, Span, Stop, hostcall, slice};
 use crate::abi::numbers::Status;
 use crate::abi::pairs;
 use crate::effects::{CallId, Effect, HttpCall};
-use crate::guest::Guest;
+use crate::guest::{Guest, Moment};
 use crate::state::RequestHead;
 
 /// Callouts of one instance that may be on the way at the same time.
@@ -58,6 +58,10 @@ struct Request {
 
 fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
     call.write_u32(id, 0)?;
+    if call.guest().moment == Moment::StartUp {
+        call.ignored("there is no context yet")?;
+        return Err(Status::InternalFailure.into());
+    }
     for span in [request.upstream, request.headers, request.body, request.trailers] {
         call.hold(span.1)?;
     }

@@ -27,6 +27,14 @@ fn slice_mut(memory: &mut [u8], at: u32, length: usize) -> Result<&mut [u8], Sto
 }
 
 impl Call<'_> {
+    /// The `start` section of a module runs before anybody has looked up its memory.
+    pub(super) fn find_memory(&mut self) {
+        if self.caller.data().memory.is_none() {
+            let memory = self.caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
+            self.caller.data_mut().memory = memory;
+        }
+    }
+
     /// Guest memory and what the instance carries, at the same time.
     pub(super) fn split(&mut self) -> (&mut [u8], &mut Guest) {
         match self.caller.data().memory {

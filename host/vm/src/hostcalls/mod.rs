@@ -29,7 +29,7 @@ use wasmtime::{Caller, Linker};
 use crate::abi::numbers::Status;
 use crate::effects::Effect;
 use crate::error::Fault;
-use crate::guest::Guest;
+use crate::guest::{Guest, Moment};
 
 pub(crate) use head::View;
 use memory::{Span, slice};
@@ -81,6 +81,9 @@ impl Call<'_> {
 
     /// Records what the guest asks for; a guest that asks without end runs out of memory.
     fn record(&mut self, effect: Effect) -> Done {
+        if self.guest().moment == Moment::StartUp {
+            return self.ignored("there is no context yet");
+        }
         self.hold(size_of::<Effect>() as u32)?;
         self.guest_mut().effects.push_back(effect);
         Ok(())
@@ -115,6 +118,7 @@ fn answer_always(
     run: impl FnOnce(&mut Call<'_>) -> Done,
 ) -> wasmtime::Result<u32> {
     let mut call = Call { caller, name };
+    call.find_memory();
     match run(&mut call) {
         Ok(()) => Ok(Status::Ok as u32),
         Err(Stop::Status(status)) => Ok(status as u32),

@@ -7,13 +7,14 @@ use wasmtime::{Caller, Linker};
 use super::{answer_always, hostcall};
 use crate::abi::signatures::ENV;
 use crate::effects::Effect;
-use crate::guest::Guest;
+use crate::guest::{Guest, Moment};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_set_tick_period_milliseconds", |call, milliseconds| {
         let period = Duration::from_millis(u64::from(milliseconds));
-        let guest = call.guest_mut();
-        guest.tick_period = (!period.is_zero()).then_some(period);
+        if call.guest().moment != Moment::StartUp {
+            call.guest_mut().tick_period = (!period.is_zero()).then_some(period);
+        }
         call.record(Effect::TickPeriod(period))
     });
     linker.func_wrap(

@@ -224,3 +224,16 @@ fn the_root_context_may_say_that_it_is_done_before_proxy_on_done_has_returned() 
     assert!(!host.plugin.done(&mut host.streams).unwrap());
     assert!(matches!(host.effects().as_slice(), [Effect::Done]));
 }
+
+#[test]
+fn a_start_section_may_log_and_what_it_asks_for_is_ignored() {
+    let mut host = Host::new(
+        r#"(func $begin (call $say "begun"S)
+             (drop (call $proxy_set_tick_period_milliseconds (i32.const 5))))
+           (start $begin)"#,
+    );
+    assert!(host.said().contains(&"begun".to_owned()));
+    assert_eq!(host.record.violations(), ["proxy_set_tick_period_milliseconds"]);
+    assert_eq!(host.plugin.tick_period(), None);
+    assert!(host.effects().is_empty());
+}
