@@ -55,7 +55,7 @@ pub fn misbehaving() -> Vec<u8> {
              (if (call $does (i32.const 108)) (then (loop $for_ever (br $for_ever))))
              (if (call $does (i32.const 101)) (then
                (loop $more
-                 (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (unreachable)))
+                 (if (i32.eq (memory.grow (i32.const 64)) (i32.const -1)) (then (unreachable)))
                  (i32.store (i32.shl (i32.sub (memory.size) (i32.const 1)) (i32.const 16))
                             (i32.const 1))
                  (br $more))))
