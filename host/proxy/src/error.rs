@@ -21,6 +21,14 @@ pub enum Refusal {
         /// What the system said.
         problem: io::Error,
     },
+    /// The access log cannot be written.
+    #[error("{}: access log {path}: {problem}", self.code())]
+    AccessLog {
+        /// As configured.
+        path: String,
+        /// What the system said.
+        problem: String,
+    },
     /// A filter did not start or did not accept its configuration.
     #[error("{}: filter {name}: {trap}", self.code())]
     Filter {
@@ -45,6 +53,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Listener { .. } => "P0501",
+            Refusal::AccessLog { .. } => "P0502",
             Refusal::Filter { trap, .. } if trap.reason == TrapReason::Refused => "P0205",
             Refusal::Filter { .. } => "P0206",
             Refusal::Worker { .. } => "P0901",

@@ -181,6 +181,15 @@ impl Attempt<'_> {
         if problem.source.is_some() && self.refuse_faulty(std::slice::from_ref(&problem))? {
             return Ok(());
         }
+        // Nobody knows which change it was; what is live was taken before.
+        let changed: Vec<_> = (0..self.seats.len())
+            .filter(|index| self.seats.get(*index).is_some_and(Seat::is_new))
+            .map(|index| (index, problem.clone()))
+            .collect();
+        let contradicts = self.live.generation > 0 && matches!(refusal, Refusal::Snapshot(_));
+        if contradicts && self.refuse_all(changed) {
+            return Ok(());
+        }
         Err(vec![problem])
     }
 

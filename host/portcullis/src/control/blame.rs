@@ -35,8 +35,12 @@ pub fn refusal_problem(planned: &Planned, refusal: &Refusal) -> Problem {
             let problem = Problem::new(Code::P0501, title)
                 .because(problem.to_string())
                 .hint(listener_hint(problem.kind()));
-            let proxy = planned.process.as_ref().map_or("", |process| process.proxy.as_str());
-            blame(planned, &["Proxy"], proxy, problem)
+            blame_proxy(planned, problem)
+        }
+        Refusal::AccessLog { path, problem } => {
+            let title = format!("the access log {path} cannot be written");
+            let hint = "a file in a folder that exists and that this user may write to, or stdout";
+            blame_proxy(planned, Problem::new(Code::P0502, title).because(problem).hint(hint))
         }
         other => Problem::new(Code::P0901, "the data plane did not take the configuration")
             .because(other.to_string()),
@@ -51,6 +55,11 @@ fn listener_hint(problem: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose a higher one",
         _ => "listen on an address of this machine, such as 127.0.0.1 or 0.0.0.0",
     }
+}
+
+fn blame_proxy(planned: &Planned, problem: Problem) -> Problem {
+    let proxy = planned.process.as_ref().map_or("", |process| process.proxy.as_str());
+    blame(planned, &["Proxy"], proxy, problem)
 }
 
 /// Lays a problem at the door of the source that defines `name` (`namespace/name`).
@@ -75,6 +84,7 @@ pub fn place(problem: &Problem, file: &str, text: &str) -> Option<Place> {
     Some(document.place(&match problem.code {
         Code::P0205 => format!("spec.pluginConfig{}", named_field(cause)),
         Code::P0501 => "spec.listeners".to_owned(),
+        Code::P0502 => "spec.accessLog.path".to_owned(),
         _ => "spec.url".to_owned(),
     }))
 }

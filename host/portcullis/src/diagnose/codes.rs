@@ -62,6 +62,7 @@ codes! {
     P0401 "a file cannot be read",
     P0402 "a file is too large",
     P0501 "an address cannot be listened on",
+    P0502 "the access log cannot be written",
     P0601 "a certificate or key file holds nothing to use",
     P0602 "a private key cannot be used",
     P0603 "a certificate cannot be used",

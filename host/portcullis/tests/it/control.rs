@@ -66,6 +66,8 @@ struct Notes {
     published: Vec<Snapshot>,
     rehearsed: usize,
     taken: BTreeSet<u16>,
+    /// Refuse snapshots with this backend as contradictory.
+    odd: &'static str,
 }
 
 /// Refuses filters configured with `bad`, and ports that are taken.
@@ -94,6 +96,14 @@ impl Plane for Fake {
                 address: listener.address,
                 problem: io::ErrorKind::AddrInUse.into(),
             });
+        }
+        let log = snapshot.access_log.as_ref().filter(|log| log.path.starts_with("/missing/"));
+        if let Some(log) = log {
+            let problem = "no such folder".to_owned();
+            return Err(Refusal::AccessLog { path: log.path.clone(), problem });
+        }
+        if snapshot.backends.iter().any(|backend| *backend.name == *notes.odd) {
+            return Err(Refusal::Snapshot("odd".to_owned()));
         }
         notes.published.push(snapshot);
         Ok(())
@@ -407,6 +417,31 @@ fn a_port_that_is_taken_refuses_the_proxy_document_alone() {
     house.edit("proxy.yaml", &PROXY.replace("8080", "8081"));
     house.check(2, &["b", "c"]);
     assert_eq!(house.problems(), ["proxy.yaml P0501"]);
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_refuses_the_proxy_document_alone() {
+    let mut house = House::living(&[("proxy.yaml", PROXY)]);
+    let logging = format!("{PROXY}  accessLog: {{path: /missing/access.log}}\n");
+    house.write("c.yaml", &backend("c"));
+    house.edit("proxy.yaml", &logging);
+    house.check(2, &["c"]);
+    assert_eq!(house.problems(), ["proxy.yaml P0502"]);
+    let place = house.source("proxy.yaml")["problem"]["place"].clone();
+    assert_eq!(place["field"], "spec.accessLog.path", "{place}");
+    let problems = House::new(&[("proxy.yaml", &logging)]).control.start().unwrap_err();
+    assert_eq!(problems[0].code.to_string(), "P0502");
+}
+
+#[test]
+fn what_the_data_plane_finds_contradictory_refuses_what_has_changed() {
+    let mut house = House::living(&[("proxy.yaml", PROXY), ("b.yaml", &backend("b"))]);
+    house.notes.lock().unwrap().odd = "default/odd";
+    house.edit("b.yaml", &backend("odd"));
+    house.check(1, &["b"]);
+    assert_eq!(house.problems(), ["b.yaml P0901"]);
+    house.edit("b.yaml", &backend("c"));
+    house.check(2, &["c"]);
 }
 
 #[test]

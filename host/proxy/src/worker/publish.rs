@@ -67,7 +67,7 @@ impl Published {
             Some(open) if open.settings() == settings => Ok(Some(open.clone())),
             _ => AccessLogger::open(settings, &inner.process.registry)
                 .map(|log| Some(Arc::new(log)))
-                .map_err(Refusal::Snapshot),
+                .map_err(|problem| Refusal::AccessLog { path: settings.path.clone(), problem }),
         }
     }
 }

@@ -20,6 +20,11 @@ fn a_refusal_has_a_code_and_names_its_place() {
         (filter(TrapReason::Refused), "P0205", "P0205: filter default/canary: no percent given"),
         (filter(TrapReason::Cpu), "P0206", "P0206: filter default/canary: no percent given"),
         (Refusal::Worker { worker: 1 }, "P0901", "P0901: worker 1 does not answer"),
+        (
+            Refusal::AccessLog { path: "/no".into(), problem: "gone".into() },
+            "P0502",
+            "P0502: access log /no: gone",
+        ),
         (Refusal::Snapshot("odd".into()), "P0902", "P0902: snapshot: odd"),
     ] {
         assert_eq!((refusal.code(), refusal.to_string().as_str()), (code, text));
