@@ -274,7 +274,7 @@ impl Attempt<'_> {
     fn culprit(&self, problem: &Problem, trials: &mut BTreeMap<usize, Planned>) -> Option<usize> {
         let is_new = |index: &usize| self.seats.get(*index).is_some_and(Seat::is_new);
         if let Some(index) = problem.source.filter(is_new) {
-            return (!self.is_collateral(index, problem)).then_some(index);
+            return (!self.is_tolerable(index, problem)).then_some(index);
         }
         let was_there = self.live.blemishes.iter().any(|(_, old)| same_problem(old, problem));
         if self.live.generation == 0 || was_there {
@@ -286,12 +286,11 @@ impl Attempt<'_> {
         })
     }
 
-    /// While another object is left out, nobody knows what it would have defined. A newcomer that refers to something
-    /// missing stays then, and answers 500 for that share, rather than vanish and let other routes have its traffic.
-    fn is_collateral(&self, index: usize, problem: &Problem) -> bool {
+    /// A newcomer that refers to something missing goes live, and answers 500 for that share, rather than vanish and
+    /// let other routes have its traffic. An edit is refused: its last good version serves better.
+    fn is_tolerable(&self, index: usize, problem: &Problem) -> bool {
         problem.kind == Kind::Reference
             && self.seats.get(index).is_some_and(|seat| seat.last_good.is_none())
-            && self.seats.iter().any(|seat| seat.standing.is_none())
     }
 
     fn refuse(&mut self, index: usize, problem: Problem) {

@@ -344,7 +344,7 @@ fn of_two_that_define_the_same_object_the_newcomer_is_refused() {
 }
 
 #[test]
-fn a_new_reference_to_nothing_is_refused() {
+fn an_edit_that_refers_to_nothing_is_refused() {
     let mut house = House::living(&[
         ("proxy.yaml", PROXY),
         ("b.yaml", &backend("b")),
@@ -491,6 +491,22 @@ fn a_route_whose_backend_was_left_out_stays_rather_than_give_its_traffic_to_othe
     assert_eq!(house.problems(), ["b.yaml P0101", "r.yaml P0105"]);
     house.edit("b.yaml", &backend("b"));
     house.check(2, &["r", "b"]);
+    assert_eq!(house.problems(), [""; 0]);
+}
+
+#[test]
+fn a_new_route_to_nothing_goes_live_and_answers_500_rather_than_give_its_traffic_to_others() {
+    let files = [("proxy.yaml", PROXY), ("r.yaml", &*route("r", "nothing"))];
+    let house = House::living(&files);
+    house.check(1, &["r"]);
+    assert_eq!(house.problems(), ["r.yaml P0105"]);
+
+    let mut house = House::living(&files[..1]);
+    house.edit("r.yaml", &route("r", "nothing"));
+    house.check(2, &["r"]);
+    assert_eq!(house.problems(), ["r.yaml P0105"]);
+    house.edit("n.yaml", &backend("nothing"));
+    house.check(3, &["r", "nothing"]);
     assert_eq!(house.problems(), [""; 0]);
 }
 
