@@ -165,7 +165,7 @@ impl<'n> Decoder<'n> {
         let fault = Fault::new(Code::P0103, self.node, title);
         match (&self.node.value, expected) {
             (Value::Scalar { text, .. }, "a text") if !text.is_empty() => {
-                fault.hint(format!("quote it: \"{text}\""))
+                fault.hint("put it into quotes")
             }
             (_, "a list") => fault.hint("a list has a dash before each element, or [brackets]"),
             (Value::Scalar { plain: false, .. }, "a whole number" | "true or false") => {

@@ -3,17 +3,15 @@
 use super::tree::{Node, Value, is_null};
 
 /// What a node holds, in words.
-pub(super) fn describe(node: &Node) -> String {
+pub(super) fn describe(node: &Node) -> &'static str {
     match &node.value {
-        Value::Sequence(_) => "a list".to_owned(),
-        Value::Mapping(_) => "a mapping".to_owned(),
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a mapping",
         Value::Scalar { text, plain } => match Scalar::of(text, *plain) {
-            Scalar::Null => "nothing".to_owned(),
-            Scalar::Bool(value) => format!("the truth value {value}"),
-            Scalar::Signed(_) | Scalar::Unsigned(_) | Scalar::Float(_) => {
-                format!("the number {text}")
-            }
-            Scalar::Text => format!("the text {text:?}"),
+            Scalar::Null => "nothing",
+            Scalar::Bool(_) => "a truth value",
+            Scalar::Signed(_) | Scalar::Unsigned(_) | Scalar::Float(_) => "a number",
+            Scalar::Text => "a text",
         },
     }
 }
