@@ -12,7 +12,7 @@ use portcullis_proxy::snapshot::{Filter, Listener, Snapshot};
 use super::blame::{place, refusal_problem, same_problem};
 use super::candidate::{Candidate, plan_all};
 use super::plane::Plane;
-use crate::diagnose::{Kind, Problem};
+use crate::diagnose::{Code, Kind, Problem};
 use crate::plan::{Planned, ProcessSettings};
 
 /// What traffic is served with now.
@@ -154,6 +154,9 @@ impl Attempt<'_> {
             if self.rehearse(&planned, &snapshot, &process)? {
                 continue;
             }
+            if self.live.generation == 0 {
+                self.nothing_unguarded()?;
+            }
             snapshot.generation = self.live.generation + 1;
             let live = self.live_with(&snapshot, &planned);
             if let Err(refusal) = self.plane.publish(snapshot, &process) {
@@ -163,6 +166,21 @@ impl Attempt<'_> {
             self.note(&live.blemishes);
             return Ok(Verdict::Published { live, planned: Box::new(planned) });
         }
+    }
+
+    /// At the first start there is no last good version of a filter to stand in for a refused one: traffic that it was
+    /// to judge would pass unjudged. So nothing starts, unless the document says that it may be skipped.
+    fn nothing_unguarded(&self) -> Result<(), Vec<Problem>> {
+        let missing = |seat: &&Seat| {
+            let text = seat.offered.text();
+            let names_filter = text.contains("WasmFilter") || text.contains("WasmPlugin");
+            seat.standing.is_none() && names_filter && !text.contains("FAIL_OPEN")
+        };
+        let Some(missing) = self.seats.iter().find(missing) else { return Ok(()) };
+        let name = missing.offered.name();
+        let title = format!("the filter of {name} is missing, and traffic would pass without it");
+        let problem = Problem::new(Code::P0209, title);
+        Err(vec![problem.hint("mend its document, or give it failStrategy: FAIL_OPEN")])
     }
 
     fn problem(&self, planned: &Planned, refusal: &Refusal) -> Problem {

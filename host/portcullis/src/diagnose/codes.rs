@@ -59,6 +59,7 @@ codes! {
     P0206 "a filter failed while it started",
     P0207 "a filter does not compile",
     P0208 "no toolchain for WebAssembly",
+    P0209 "a filter is missing at the first start",
     P0401 "a file cannot be read",
     P0402 "a file is too large",
     P0501 "an address cannot be listened on",

@@ -511,6 +511,19 @@ fn a_new_route_to_nothing_goes_live_and_answers_500_rather_than_give_its_traffic
 }
 
 #[test]
+fn nothing_starts_without_a_filter_that_traffic_has_to_pass() {
+    let filter = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: guard}\nspec: {url: 7, MORE}\n";
+    let start = |more: &str| {
+        let filter = filter.replace("MORE", more);
+        House::new(&[("proxy.yaml", PROXY), ("guard.yaml", &filter)]).control.start()
+    };
+    let problems = start("priority: 1").unwrap_err();
+    let codes: Vec<String> = problems.iter().map(|problem| problem.code.to_string()).collect();
+    assert_eq!(codes, ["P0103", "P0209"]);
+    assert!(start("failStrategy: FAIL_OPEN").is_ok());
+}
+
+#[test]
 fn a_first_start_with_nothing_good_says_everything_that_is_wrong() {
     let codes = |files: &[(&str, &str)]| -> Vec<String> {
         let problems: Vec<Problem> = House::new(files).control.start().unwrap_err();

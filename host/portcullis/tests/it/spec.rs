@@ -284,7 +284,7 @@ fn a_text_full_of_mistakes_is_refused_with_a_bounded_number_of_problems() {
 fn a_value_of_the_wrong_type_is_not_repeated() {
     let text = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: f}\n\
                 spec: {url: \"file://f.wasm\", vmConfig: {env: [{name: PIN, value: 1234567890}]}}\n";
-    let problems = portcullis::spec::read(0, "f.yaml", text).problems;
+    let problems = read(0, "f.yaml", text).problems;
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0].title, "expected a text, found a number");
     assert!(!problems[0].to_string().contains("1234567890"), "{}", problems[0]);
