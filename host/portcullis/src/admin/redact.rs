@@ -6,32 +6,52 @@ use serde_json::{Map, Value};
 const REDACTED: &str = "<redacted>";
 
 /// Names that are secret as a whole, in lower case without separators.
-const SECRET: &[&str] = &["auth", "authorization", "cookie", "key", "secret", "setcookie"];
+const SECRET: &[&str] = &[
+    "auth",
+    "authorization",
+    "cookie",
+    "credentialsjson",
+    "hmac",
+    "jwt",
+    "key",
+    "keys",
+    "passwords",
+    "secret",
+    "secrets",
+    "setcookie",
+    "tokens",
+];
 /// Endings of names that are secret.
 const SECRET_ENDINGS: &[&str] = &[
     "accesskey",
     "apikey",
+    "apikeys",
     "authorization",
     "clientsecret",
     "credential",
     "credentials",
     "encryptionkey",
+    "hmackey",
+    "hmacsecret",
     "passphrase",
     "password",
     "passwd",
     "privatekey",
     "pwd",
     "secretkey",
+    "sharedsecret",
     "signingkey",
     "token",
 ];
 
-/// Replaces by `<redacted>`, anywhere in `value`:
+/// Takes `annotations` and `managedFields` out of every `metadata`, since tools keep whole copies of documents there,
+/// and replaces by `<redacted>`, anywhere in `value`:
 ///
 /// - values of fields whose names say so (`password`, `apiKey`, `client_secret`, `token`, `key`, …),
-/// - the `value` of an object whose `name` says so (a header `Authorization`),
-/// - every `value` of a list under `env`, and a `pluginConfig` that is plain text: nobody knows what is in them,
-/// - text that holds a PEM private key, and user and password in a URL.
+/// - the `value` of an object whose `name` says so (a header `Authorization`), and the `k` of a JWK,
+/// - every `value` of a list under `env`, and every scalar of a `pluginConfig`: nobody knows what is in them,
+/// - text that holds a PEM private key, that presents itself as credentials (`Bearer …`, `Basic …`), and user and
+///   password in a URL.
 pub fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => redact_fields(fields),
@@ -42,19 +62,35 @@ pub fn redact(value: &mut Value) {
 }
 
 fn redact_fields(fields: &mut Map<String, Value>) {
+    if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+        metadata.remove("annotations");
+        metadata.remove("managedFields");
+    }
     let named_secret = fields.get("name").and_then(Value::as_str).is_some_and(is_secret);
+    let is_jwk = fields.contains_key("kty");
     for (name, value) in fields {
         let hidden = is_secret(name)
             || (name == "value" && named_secret)
-            || (name == "pluginConfig" && value.is_string());
+            || (name == "k" && is_jwk);
         match value {
             Value::Null => {}
             _ if hidden => *value = Value::String(REDACTED.to_owned()),
+            _ if name == "pluginConfig" => redact_scalars(value),
             Value::Array(variables) if name == "env" => {
                 variables.iter_mut().for_each(redact_variable);
             }
             _ => redact(value),
         }
+    }
+}
+
+/// Leaves the shape, so that it can be compared with what was written.
+fn redact_scalars(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(redact_scalars),
+        Value::Array(elements) => elements.iter_mut().for_each(redact_scalars),
+        Value::Null => {}
+        scalar => *scalar = Value::String(REDACTED.to_owned()),
     }
 }
 
@@ -72,7 +108,10 @@ fn is_secret(name: &str) -> bool {
 }
 
 fn redact_text(text: &mut String) {
-    if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {
+    let scheme = text.split_whitespace().next().unwrap_or_default();
+    let credentials = ["bearer", "basic"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    let key = text.contains("-----BEGIN") && text.contains("PRIVATE KEY");
+    if key || (credentials && text.trim().len() > scheme.len()) {
         *text = REDACTED.to_owned();
         return;
     }

@@ -197,7 +197,10 @@ fn secrets_are_redacted_wherever_they_stand() {
         check(json!([{name: "s"}]), json!([{name: hidden}]));
         check(json!({name: {"deep": 1}}), json!({name: hidden}));
     }
-    for name in ["keyFile", "imagePullSecret", "keys", "tokens_per_second", "kind", "monkey"] {
+    for name in ["apiKeys", "keys", "tokens", "secrets", "passwords", "hmacSecret", "jwt"] {
+        check(json!({name: ["s"]}), json!({name: hidden}));
+    }
+    for name in ["keyFile", "imagePullSecret", "tokens_per_second", "kind", "monkey"] {
         check(json!({name: "s"}), json!({name: "s"}));
     }
     check(
@@ -211,8 +214,15 @@ fn secrets_are_redacted_wherever_they_stand() {
     check(json!({"pluginConfig": "a=b"}), json!({"pluginConfig": hidden}));
     check(
         json!({"pluginConfig": {"percent": 10, "secret": null, "users": {"password": "x"}}}),
-        json!({"pluginConfig": {"percent": 10, "secret": null, "users": {"password": hidden}}}),
+        json!({"pluginConfig": {"percent": hidden, "secret": null, "users": {"password": hidden}}}),
     );
+    check(
+        json!({"metadata": {"name": "a", "annotations": {"last": "{}"}, "managedFields": [1]}}),
+        json!({"metadata": {"name": "a"}}),
+    );
+    check(json!({"kty": "oct", "k": "x"}), json!({"kty": "oct", "k": hidden}));
+    check(json!({"pluginConfig": {"a": [1, true]}}), json!({"pluginConfig": {"a": [hidden, hidden]}}));
+    check(json!(["Bearer x", "basic eA==", "basic"]), json!([hidden, hidden, "basic"]));
     check(
         json!(["https://user:pa@ss@host/a@b", "https://host/a@b", "a@b", "s3://k@h"]),
         json!(["https://<redacted>@host/a@b", "https://host/a@b", "a@b", "s3://<redacted>@h"]),
