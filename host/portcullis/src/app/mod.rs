@@ -105,7 +105,9 @@ impl App {
     pub fn drain(&self) {
         self.ready.store(false, Ordering::Release);
         let _ = self.door.send(Change::Stop);
-        self.proxy.drain(self.process.drain_delay, self.process.drain_timeout);
+        let settings = self.board.settings();
+        let process = settings.as_ref().unwrap_or(&self.process);
+        self.proxy.drain(process.drain_delay, process.drain_timeout);
     }
 }
 

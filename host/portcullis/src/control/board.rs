@@ -71,6 +71,11 @@ impl Board {
         self.lock().process.as_ref().map(|(started, _)| started.clone())
     }
 
+    /// What the documents say now; what needs a restart is not in effect yet.
+    pub fn settings(&self) -> Option<ProcessSettings> {
+        self.lock().process.as_ref().map(|(_, now)| now.clone())
+    }
+
     /// Names of the filters that are live.
     pub fn filters(&self) -> Vec<Arc<str>> {
         self.lock().filters.clone()

@@ -454,6 +454,15 @@ fn a_changed_number_of_workers_goes_live_and_is_said_to_need_a_restart() {
 }
 
 #[test]
+fn a_changed_drain_is_what_the_documents_say_now() {
+    let mut house = House::living(&[("proxy.yaml", PROXY)]);
+    house.edit("proxy.yaml", &format!("{PROXY}  drain: {{delay: 0s, timeout: 7s}}\n"));
+    let settings = house.board.settings().unwrap();
+    assert_eq!((settings.drain_delay.as_secs(), settings.drain_timeout.as_secs()), (0, 7));
+    assert_eq!(house.board.status()["needs_restart"], serde_json::json!([]));
+}
+
+#[test]
 fn an_object_that_is_meant_for_another_proxy_is_noted() {
     let route = route("r", "b").replace(
         "spec: {",
