@@ -69,9 +69,8 @@ fn redact_fields(fields: &mut Map<String, Value>) {
     let named_secret = fields.get("name").and_then(Value::as_str).is_some_and(is_secret);
     let is_jwk = fields.contains_key("kty");
     for (name, value) in fields {
-        let hidden = is_secret(name)
-            || (name == "value" && named_secret)
-            || (name == "k" && is_jwk);
+        let hidden =
+            is_secret(name) || (name == "value" && named_secret) || (name == "k" && is_jwk);
         match value {
             Value::Null => {}
             _ if hidden => *value = Value::String(REDACTED.to_owned()),

@@ -43,15 +43,12 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
             return Outcome::failed(Exit::Failed, problem.because(error.to_string()));
         }
     };
-    let objects = match Files::new(args.config.clone()).read() {
-        Ok(objects) => objects,
-        Err(error) => {
-            let problem = Problem::new(Code::P0401, format!("cannot read {}", error.path));
-            let problem =
-                problem.because(error.problem).hint("name a file or a folder that is there");
-            return Outcome::failed(Exit::Invalid, problem);
-        }
-    };
+    let (objects, lost) = Files::new(args.config.clone()).read();
+    if let Some(error) = lost.into_iter().next() {
+        let problem = Problem::new(Code::P0401, format!("cannot read {}", error.path));
+        let problem = problem.because(error.problem).hint("name a file or a folder that is there");
+        return Outcome::failed(Exit::Invalid, problem);
+    }
     // Without a cache everything is compiled anew, which is slower and no less right.
     let store = Arc::new(Store::new(engine.clone(), open_cache(None).ok()));
     let candidates: Vec<Arc<Candidate>> =

@@ -93,10 +93,11 @@ fn serve(args: &Args, term: &Term) -> Outcome {
 }
 
 fn refused(problems: Vec<Problem>) -> Outcome {
-    let exit = match problems.iter().any(|problem| problem.code == Code::P0501) {
-        true => Exit::Setup,
-        false => Exit::Invalid,
-    };
+    let exit =
+        match problems.iter().any(|problem| matches!(problem.code, Code::P0501 | Code::P0502)) {
+            true => Exit::Setup,
+            false => Exit::Invalid,
+        };
     Outcome { exit, problems, ..Outcome::default() }
 }
 

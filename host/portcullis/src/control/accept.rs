@@ -26,6 +26,8 @@ pub struct Live {
     pub filters: Vec<Arc<Filter>>,
     /// Where it is served.
     pub listeners: Vec<Arc<Listener>>,
+    /// The source object that defines the Proxy.
+    pub proxy: Option<Arc<str>>,
     /// What is wrong although it is live: object's name and problem.
     pub blemishes: Vec<(Arc<str>, Problem)>,
 }
@@ -143,6 +145,9 @@ impl Attempt<'_> {
                 return Ok(Verdict::Same);
             }
             let mut planned = self.plan(None);
+            if self.keep_proxy(&planned) {
+                continue;
+            }
             if self.refuse_faulty(&planned.problems)? {
                 continue;
             }
@@ -183,6 +188,28 @@ impl Attempt<'_> {
         Err(vec![problem.hint("mend its document, or give it failStrategy: FAIL_OPEN")])
     }
 
+    /// True when nothing on offer says where to listen, and the document that said so has a seat again.
+    fn keep_proxy(&mut self, planned: &Planned) -> bool {
+        let is_seated = |name: &Arc<str>| self.seats.iter().any(|seat| seat.offered.name() == name);
+        let Some(name) = self.live.proxy.as_ref().filter(|name| !is_seated(name)) else {
+            return false;
+        };
+        let last_good = self.live.candidates.iter().find(|candidate| candidate.name() == name);
+        if planned.objects.iter().any(|object| object.kind == "Proxy") || last_good.is_none() {
+            return false;
+        }
+        let problem = Problem::new(Code::P0114, "the Proxy document is gone")
+            .because("nothing else says where to listen, so that its last version stays live")
+            .hint("put it back, or add another one");
+        self.seats.extend(last_good.map(|last_good| Seat {
+            offered: last_good.clone(),
+            last_good: Some(last_good.clone()),
+            standing: Some(last_good.clone()),
+            problems: vec![problem],
+        }));
+        true
+    }
+
     fn problem(&self, planned: &Planned, refusal: &Refusal) -> Problem {
         let problem = refusal_problem(planned, refusal);
         let seat = problem.source.and_then(|index| self.seats.get(index));
@@ -216,7 +243,13 @@ impl Attempt<'_> {
             let seat = self.seats.get(problem.source?)?;
             Some((seat.offered.name().clone(), problem.clone()))
         };
+        let key = planned.process.as_ref().map_or("", |process| process.proxy.as_str());
+        let proxy = planned.objects.iter().find(|object| {
+            object.kind == "Proxy" && format!("{}/{}", object.namespace, object.name) == key
+        });
+        let seat = proxy.and_then(|proxy| self.seats.get(proxy.source));
         Live {
+            proxy: seat.map(|seat| seat.offered.name().clone()),
             generation: snapshot.generation,
             candidates: self.seats.iter().filter_map(|seat| seat.standing.clone()).collect(),
             filters: snapshot.filters.clone(),

@@ -11,6 +11,7 @@ mod candidate;
 mod plane;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
@@ -24,7 +25,7 @@ pub use plane::Plane;
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Store, Version};
 use crate::plan::Planned;
-use crate::source::{Change, Files, Object, Watch};
+use crate::source::{Change, Files, Object, ReadError, Watch};
 
 /// Sources on one side, a [`Plane`] on the other.
 pub struct Control<P> {
@@ -36,6 +37,8 @@ pub struct Control<P> {
     live: Live,
     /// What the last round was offered. The same once more is no change; `None` is like nothing else.
     offered: Option<Vec<Arc<Candidate>>>,
+    /// Folders that the last round could not list.
+    lost: Vec<Problem>,
     accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
     board: Arc<Board>,
 }
@@ -51,6 +54,7 @@ impl<P: Plane> Control<P> {
             plane,
             live: Live::default(),
             offered: None,
+            lost: Vec::new(),
             accepted: BTreeMap::new(),
             board: Arc::default(),
         }
@@ -93,26 +97,33 @@ impl<P: Plane> Control<P> {
     /// Reads everything and makes it live as far as it is good.
     pub fn round(&mut self, eagerness: Eagerness) {
         let started = Instant::now();
-        let objects = match self.files.read() {
-            Ok(objects) => objects,
-            Err(error) => {
-                let problem = Problem::new(Code::P0401, format!("cannot read {}", error.path));
-                // The next reading that works counts as a change.
-                self.offered = None;
-                return self.board.refused_whole(vec![problem.because(error.problem)]);
-            }
-        };
-        let offered: Vec<Arc<Candidate>> =
+        let (objects, errors) = self.files.read();
+        let mut offered: Vec<Arc<Candidate>> =
             objects.into_iter().map(|object| self.candidate(object)).collect();
+        offered.extend(self.in_lost_folders(&errors));
+        let lost: Vec<Problem> = errors.into_iter().map(unlisted).collect();
+        if !lost.is_empty() && self.live.generation == 0 {
+            return self.board.refused_whole(lost);
+        }
         let known = self.offered.as_ref().is_some_and(|known| same(&offered, known));
-        if eagerness == Eagerness::WhenChanged && known {
+        if eagerness == Eagerness::WhenChanged && known && lost == self.lost {
             return self.follow();
         }
+        self.lost = lost;
         let before = self.offered.replace(offered.clone()).unwrap_or_default();
         let proxy = self.proxy.as_deref();
         let outcome = accept(&self.live, offered, proxy, eagerness, &mut self.plane);
         self.conclude(outcome, &before, started);
         self.follow();
+    }
+
+    /// What is live of folders that cannot be listed: its files were not deleted one by one.
+    fn in_lost_folders(&self, errors: &[ReadError]) -> Vec<Arc<Candidate>> {
+        let lost = |candidate: &&Arc<Candidate>| {
+            let folder = Path::new(&**candidate.name()).parent();
+            errors.iter().any(|error| folder == Some(Path::new(&error.path)))
+        };
+        self.live.candidates.iter().filter(lost).cloned().collect()
     }
 
     /// The version that is live or was offered before, where it still is what the files say.
@@ -135,11 +146,11 @@ impl<P: Plane> Control<P> {
 
     fn conclude(&mut self, outcome: Outcome, before: &[Arc<Candidate>], started: Instant) {
         let Outcome { seats, verdict } = outcome;
-        let mut whole = Vec::new();
+        let mut whole = self.lost.clone();
         match verdict {
             Ok(Verdict::Published { live, planned }) => self.publish(live, &planned, started),
             Ok(Verdict::Same) => {}
-            Err(problems) => whole = problems,
+            Err(problems) => whole.extend(problems),
         }
         let states = seats.iter().map(|seat| self.state(seat)).collect();
         let anew = |seat: &Seat| {
@@ -182,6 +193,10 @@ impl<P: Plane> Control<P> {
             problems: seat.problems.clone(),
         }
     }
+}
+
+fn unlisted(error: ReadError) -> Problem {
+    Problem::new(Code::P0401, format!("cannot read {}", error.path)).because(error.problem)
 }
 
 fn same(one: &[Arc<Candidate>], other: &[Arc<Candidate>]) -> bool {

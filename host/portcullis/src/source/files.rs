@@ -24,7 +24,7 @@ pub struct Files {
     folders: BTreeSet<PathBuf>,
 }
 
-/// A path given with `-c` that cannot be read at all.
+/// A folder given with `-c` that cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {path}: {problem}")]
 pub struct ReadError {
@@ -45,9 +45,10 @@ impl Files {
     /// A file that exists but cannot be read is an object without text; so is a file that was named itself and is
     /// gone, since nobody deletes what they name on the command line on purpose.
     ///
-    /// # Errors
-    /// A folder cannot be listed, or changes faster than it can be read.
-    pub fn read(&mut self) -> Result<Vec<Object>, ReadError> {
+    /// With them come the folders that cannot be listed, or change faster than they can be read: nobody knows what is
+    /// in those.
+    pub fn read(&mut self) -> (Vec<Object>, Vec<ReadError>) {
+        let mut lost = Vec::new();
         let mut objects: Vec<Object> = Vec::new();
         for path in &self.paths {
             let is_folder = path.is_dir();
@@ -55,7 +56,10 @@ impl Files {
                 self.folders.insert(path.clone());
             }
             let found = match is_folder || self.folders.contains(path) {
-                true => read_folder(path)?,
+                true => read_folder(path).unwrap_or_else(|error| {
+                    lost.push(error);
+                    Vec::new()
+                }),
                 false => vec![read_object(path)],
             };
             for object in found {
@@ -64,7 +68,7 @@ impl Files {
                 }
             }
         }
-        Ok(objects)
+        (objects, lost)
     }
 
     /// The folders in which a change can change the objects.

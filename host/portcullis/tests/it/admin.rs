@@ -221,7 +221,10 @@ fn secrets_are_redacted_wherever_they_stand() {
         json!({"metadata": {"name": "a"}}),
     );
     check(json!({"kty": "oct", "k": "x"}), json!({"kty": "oct", "k": hidden}));
-    check(json!({"pluginConfig": {"a": [1, true]}}), json!({"pluginConfig": {"a": [hidden, hidden]}}));
+    check(
+        json!({"pluginConfig": {"a": [1, true]}}),
+        json!({"pluginConfig": {"a": [hidden, hidden]}}),
+    );
     check(json!(["Bearer x", "basic eA==", "basic"]), json!([hidden, hidden, "basic"]));
     check(
         json!(["https://user:pa@ss@host/a@b", "https://host/a@b", "a@b", "s3://k@h"]),

@@ -397,14 +397,39 @@ fn a_deleted_file_is_gone_and_what_dangles_stays_with_its_problem_shown() {
 }
 
 #[test]
-fn without_its_proxy_document_everything_stays_as_it_was() {
+fn without_its_proxy_document_the_last_one_stays_and_the_rest_goes_on_changing() {
     let mut house = House::living(&[("proxy.yaml", PROXY), ("b.yaml", &backend("b"))]);
     house.delete("proxy.yaml");
-    house.write("c.yaml", &backend("c"));
     house.control.round(Eagerness::WhenChanged);
     house.check(1, &["b"]);
-    assert_eq!(house.problems().len(), 1, "{:?}", house.problems());
+    assert_eq!(house.problems(), ["proxy.yaml P0114"]);
+    house.edit("c.yaml", &backend("c"));
+    house.check(2, &["b", "c"]);
+    assert_eq!(house.problems(), ["proxy.yaml P0114"]);
     house.edit("proxy.yaml", PROXY);
+    house.check(2, &["b", "c"]);
+    assert_eq!(house.problems(), [""; 0]);
+}
+
+#[test]
+fn what_is_live_of_a_folder_that_is_gone_stays_and_other_folders_go_on_changing() {
+    let other = tempfile::tempdir().unwrap();
+    let mut house = House::new(&[("proxy.yaml", PROXY)]);
+    let conf = other.path().join("conf");
+    fs::create_dir(&conf).unwrap();
+    fs::write(conf.join("b.yaml"), backend("b")).unwrap();
+    let store = Arc::new(Store::new(Engine::new().unwrap(), None));
+    let sources = Files::new(vec![house.path().to_owned(), conf.clone()]);
+    house.control = Control::new(sources, store, None, Fake(house.notes.clone()));
+    house.board = house.control.board();
+    house.control.start().unwrap();
+    house.check(1, &["b"]);
+    fs::rename(&conf, other.path().join("away")).unwrap();
+    house.edit("c.yaml", &backend("c"));
+    house.check(2, &["b", "c"]);
+    assert_eq!(house.problems(), ["P0401"]);
+    fs::rename(other.path().join("away"), &conf).unwrap();
+    house.control.round(Eagerness::WhenChanged);
     house.check(2, &["b", "c"]);
     assert_eq!(house.problems(), [""; 0]);
 }
