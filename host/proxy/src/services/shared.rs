@@ -6,16 +6,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
+use dashmap::Entry;
 use portcullis_vm::{CasMismatch, QueueError, QueueId};
 use tokio::sync::Notify;
 
+/// Bytes of keys and values that the plugins of one `vm_id` may share; more is refused.
+const MAX_SHARED: usize = 64 << 20;
+/// What a key costs beyond its bytes, about.
+const ENTRY: usize = 128;
 /// Elements in one queue; past it the oldest is dropped.
 const MAX_QUEUE_ELEMENTS: usize = 65_536;
+/// Bytes of elements in one queue; past it the oldest are dropped.
+const MAX_QUEUE_BYTES: usize = 16 << 20;
 
 /// Shared data and shared queues of the process.
 #[derive(Debug, Default)]
 pub struct Shared {
     data: DashMap<(String, Vec<u8>), (Vec<u8>, u32)>,
+    /// Bytes of each `vm_id`.
+    held: DashMap<String, usize>,
     versions: AtomicU32,
     names: DashMap<(String, Vec<u8>), QueueId>,
     queues: DashMap<u32, Queue>,
@@ -25,7 +34,24 @@ pub struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     elements: VecDeque<Vec<u8>>,
+    bytes: usize,
     inbox: Option<Arc<Inbox>>,
+}
+
+impl Queue {
+    fn push(&mut self, element: &[u8]) {
+        self.bytes += element.len();
+        self.elements.push_back(element.to_vec());
+        while self.elements.len() > MAX_QUEUE_ELEMENTS || self.bytes > MAX_QUEUE_BYTES {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Vec<u8>> {
+        let element = self.elements.pop_front()?;
+        self.bytes -= element.len();
+        Some(element)
+    }
 }
 
 /// Where a plugin instance learns that elements have arrived in its queues.
@@ -79,15 +105,25 @@ impl Shared {
     /// Writes a key; a `cas` of 0 is unconditional, and so is the first write of a key.
     ///
     /// # Errors
-    /// The key has another version.
+    /// The key has another version, or the plugins of this `vm_id` share too much already: there is no other status for
+    /// it that a stock SDK takes.
     pub fn set(&self, vm_id: &str, key: &[u8], value: &[u8], cas: u32) -> Result<(), CasMismatch> {
-        let mut entry = self.data.entry((vm_id.to_owned(), key.to_vec())).or_default();
-        let (stored, version) = entry.value_mut();
-        if cas != 0 && *version != 0 && *version != cas {
+        let entry = self.data.entry((vm_id.to_owned(), key.to_vec()));
+        let (before, version) = match &entry {
+            Entry::Occupied(known) => (known.get().0.len() + key.len() + ENTRY, known.get().1),
+            Entry::Vacant(_) => (0, 0),
+        };
+        if cas != 0 && version != 0 && version != cas {
             return Err(CasMismatch);
         }
-        *version = self.next_version();
-        *stored = value.to_vec();
+        let mut held = self.held.entry(vm_id.to_owned()).or_default();
+        let after = *held - before + value.len() + key.len() + ENTRY;
+        if after > MAX_SHARED.max(*held) {
+            tracing::warn!(vm_id, "shared data is full; a value was not stored");
+            return Err(CasMismatch);
+        }
+        *held = after;
+        entry.insert((value.to_vec(), self.next_version()));
         Ok(())
     }
 
@@ -128,10 +164,7 @@ impl Shared {
     /// Adds an element; false when there is no such queue.
     pub fn enqueue(&self, id: QueueId, element: &[u8]) -> bool {
         let Some(mut queue) = self.queues.get_mut(&id.0) else { return false };
-        if queue.elements.len() >= MAX_QUEUE_ELEMENTS {
-            queue.elements.pop_front();
-        }
-        queue.elements.push_back(element.to_vec());
+        queue.push(element);
         let inbox = queue.inbox.clone();
         drop(queue);
         if let Some(inbox) = inbox {
@@ -146,7 +179,7 @@ impl Shared {
     /// No such queue, or nothing in it.
     pub fn dequeue(&self, id: QueueId) -> Result<Vec<u8>, QueueError> {
         let mut queue = self.queues.get_mut(&id.0).ok_or(QueueError::NotFound)?;
-        queue.elements.pop_front().ok_or(QueueError::Empty)
+        queue.pop().ok_or(QueueError::Empty)
     }
 
     /// Versions are never 0.
@@ -157,5 +190,35 @@ impl Shared {
                 return version;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ENTRY, MAX_QUEUE_BYTES, MAX_SHARED, Shared};
+
+    #[test]
+    fn what_plugins_share_is_bounded_for_each_vm_id() {
+        let shared = Shared::default();
+        let quarter = vec![0; MAX_SHARED / 4 - ENTRY - 1];
+        for key in [b"a", b"b", b"c", b"d"] {
+            assert!(shared.set("one", key, &quarter, 0).is_ok());
+        }
+        assert!(shared.set("one", b"e", b"", 0).is_err());
+        assert!(shared.set("one", b"a", b"", 0).is_ok());
+        assert!(shared.set("one", b"e", b"", 0).is_ok());
+        assert!(shared.set("two", b"a", &quarter, 0).is_ok());
+        assert_eq!(shared.get("one", b"b").map(|(value, _)| value.len()), Some(quarter.len()));
+    }
+
+    #[test]
+    fn a_full_queue_drops_its_oldest_elements() {
+        let shared = Shared::default();
+        let queue = shared.register("one", b"q", &Default::default());
+        for number in 0..3 {
+            assert!(shared.enqueue(queue, &vec![number; MAX_QUEUE_BYTES / 2]));
+        }
+        let first = shared.dequeue(queue).map(|element| element[0]);
+        assert_eq!(first, Ok(1));
     }
 }
