@@ -22,6 +22,8 @@ use crate::spec::own::{
 use crate::spec::{Document, Object};
 
 const MAX_WORKERS: usize = 4;
+/// The smallest buffer that hyper reads an HTTP/1 head into.
+const LEAST_HEADER_BYTES: usize = 8 << 10;
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -128,7 +130,33 @@ pub(super) fn listeners(document: &Document, desk: &mut Desk<'_>) -> Vec<Listene
         }
         listeners.extend(compile(document, &field, listener, desk));
     }
+    distinct_addresses(document, spec, desk);
     listeners
+}
+
+/// Every server needs an address of its own; port 0 is a new one each time.
+fn distinct_addresses(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
+    let servers = [("spec.admin", &spec.admin), ("spec.health", &spec.health)];
+    let servers = servers.iter().filter_map(|(field, server)| {
+        Some(((*field).to_owned(), server.as_ref()?.address.as_str()))
+    });
+    let listeners = spec.listeners.iter().enumerate();
+    let listeners = listeners
+        .map(|(index, listener)| (format!("spec.listeners[{index}]"), listener.address.as_str()));
+    let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
+    for (field, address) in listeners.chain(servers) {
+        let Ok(address) = words::socket(address) else { continue };
+        if address.port() == 0 {
+            continue;
+        }
+        if let Some(first) = taken.get(&address) {
+            let title = format!("the address {address} is taken");
+            let problem = document.problem(Code::P0111, &format!("{field}.address"), title);
+            desk.problems.push(problem.hint(format!("{first} has it; choose another port")));
+            continue;
+        }
+        taken.insert(address, field);
+    }
 }
 
 fn compile(
@@ -248,11 +276,13 @@ fn check_settings(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
         let hint = "a CEL expression over the attributes, such as \"response.code >= 500\"";
         desk.problems.push(problem.because(reason).hint(hint));
     }
+    if spec.limits.request_header_bytes.is_some_and(|size| size.get() < LEAST_HEADER_BYTES) {
+        let title = "a limit this small cannot be kept";
+        let problem = document.problem(Code::P0111, "spec.limits.requestHeaderBytes", title);
+        let cause = "connections read at least 8Ki at once";
+        desk.problems.push(problem.because(cause).hint("use at least 8Ki"));
+    }
     let zeros = [
-        (
-            "requestHeaderBytes",
-            spec.limits.request_header_bytes.is_some_and(|size| size.get() == 0),
-        ),
         ("connections", spec.limits.connections == Some(0)),
         (
             "requestHeaderTimeout",
