@@ -17,6 +17,7 @@ use super::{ModuleError, ModuleRequest, beside, words};
 use crate::diagnose::{Code, Problem};
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
 use crate::spec::filter::{FilterLimits, WasmFilterSpec};
+use crate::spec::route::ParentRef;
 use crate::spec::{Document, Object};
 
 const OURS: &str = "portcullis.dev";
@@ -73,10 +74,23 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
         _ => None,
     };
     let mut all = Vec::new();
+    let verified = |document: &Document| match document.object.as_ref() {
+        Some(Object::WasmPlugin(spec)) => spec.verification_key.is_some(),
+        _ => false,
+    };
     for (document, spec) in catalogue.objects_of(pick) {
-        // Everything is looked at, also where the filter does not concern this proxy.
+        if let Some(reason) = host.proxy.and_then(|proxy| foreign(document, &spec, proxy)) {
+            // What somebody else's filter needs may be out of our reach.
+            desk.note(document, "spec.selector", reason);
+            continue;
+        }
+        if verified(document) {
+            let title = "signatures of modules are not verified yet";
+            let problem = document.problem(Code::P0110, "spec.verificationKey", title);
+            desk.problems.push(problem.hint("remove it, and pin the module with sha256"));
+        }
         let filter = one(document, &spec, desk).filter(|_| !desk.has_error_of(document));
-        let listeners = listeners(document, &spec, host, desk);
+        let listeners = listeners(document, &spec, (host, catalogue), desk);
         let concerned = spec.attach == Attach::Route || !listeners.is_empty();
         if let (Some(filter), true) = (filter, concerned) {
             let (name, namespace) = (document.name.clone(), document.namespace.clone());
@@ -288,19 +302,17 @@ fn module_problem(document: &Document, path: &str, error: ModuleError) -> Proble
 fn listeners(
     document: &Document,
     spec: &WasmFilterSpec,
-    host: &Host<'_>,
+    (host, catalogue): (&Host<'_>, &Catalogue),
     desk: &mut Desk<'_>,
 ) -> BTreeSet<usize> {
     if spec.attach == Attach::Route {
         return BTreeSet::new();
     }
-    let Some(proxy) = host.proxy else { return BTreeSet::new() };
-    if let Some(reason) = foreign(document, spec, proxy) {
-        desk.note(document, "spec.selector", reason);
-        return BTreeSet::new();
-    }
     let targeted = match &spec.target_refs {
-        Some(refs) => parents(document, "spec.targetRefs", refs, (OURS, "Proxy"), host, desk),
+        Some(refs) => {
+            known_proxies(document, refs, catalogue, desk);
+            parents(document, "spec.targetRefs", refs, (OURS, "Proxy"), host, desk)
+        }
         None => (0..host.listeners.len()).collect(),
     };
     let matching = |index: &usize| {
@@ -309,9 +321,30 @@ fn listeners(
     };
     let found: BTreeSet<usize> = targeted.iter().copied().filter(matching).collect();
     if found.is_empty() && !targeted.is_empty() {
-        desk.note(document, "spec.match", "no listener of this proxy matches");
+        let title = "no listener of this proxy matches; the filter runs nowhere";
+        desk.problems.push(document.problem(Code::P0105, "spec.match", title).warning());
     }
     found
+}
+
+/// A filter that protects a Proxy of a misspelt name would protect nothing, silently.
+fn known_proxies(
+    document: &Document,
+    refs: &[ParentRef],
+    catalogue: &Catalogue,
+    desk: &mut Desk<'_>,
+) {
+    for (index, parent) in refs.iter().enumerate() {
+        let ours = parent.group.as_deref().unwrap_or(OURS) == OURS
+            && parent.kind.as_deref().unwrap_or("Proxy") == "Proxy";
+        let namespace = parent.namespace.as_deref().unwrap_or(&document.namespace);
+        let wanted = ("Proxy", namespace, parent.name.as_str());
+        if ours && catalogue.get(wanted.0, wanted.1, wanted.2).is_none() {
+            let field = format!("spec.targetRefs[{index}].name");
+            let problem = catalogue.dangling(document, &field, wanted, desk);
+            desk.problems.push(problem);
+        }
+    }
 }
 
 /// Why Istio's rules keep this object away from `proxy`.

@@ -56,3 +56,8 @@ fn what_is_missing_on_disk_is_named() {
 fn references_that_lead_nowhere_say_what_was_meant() {
     transcript("check/references");
 }
+
+#[test]
+fn what_would_silently_not_do_what_it_says_is_told() {
+    transcript("check/careless");
+}
