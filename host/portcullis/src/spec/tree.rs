@@ -359,7 +359,11 @@ impl<'a> Growing<'a> {
     fn syntax(&mut self, error: &ScanError) {
         let mark = error.marker();
         let at = At { line: mark.line().max(1) + self.lines, column: mark.col() + 1, width: 1 };
-        let hint = if error.info().contains("tab") {
+        let hint = if error
+            .info()
+            .split(|c: char| !c.is_alphabetic())
+            .any(|word| matches!(word, "tab" | "tabs"))
+        {
             "indent with blanks, not with tabs"
         } else {
             "look here and above for a bracket or quote that is not closed, or a wrong indentation"
