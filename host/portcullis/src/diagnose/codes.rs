@@ -68,6 +68,7 @@ codes! {
     P0602 "a private key cannot be used",
     P0603 "a certificate cannot be used",
     P0604 "a name that no certificate can have",
+    P0605 "a certificate has expired",
     P0701 "no route matches the request",
     P0702 "the route's backend is invalid",
     P0703 "no endpoint is ready",

@@ -12,7 +12,7 @@ use portcullis_proxy::tls::ClientTls;
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::proxy::tls_problem;
+use super::proxy::{tell_expired, tls_problem};
 use super::words;
 use crate::diagnose::Code;
 use crate::spec::own::{self, BackendSpec, BackendTls};
@@ -144,7 +144,11 @@ fn client_tls(
             return desk.refuse(problem.hint("add the other one"));
         }
     };
-    ClientTls::from_pem(&hostname, ca.as_deref(), identity)
+    let client = ClientTls::from_pem(&hostname, ca.as_deref(), identity)
         .map_err(|error| desk.problems.push(tls_problem(document, "spec.tls", "caFile", &error)))
-        .ok()
+        .ok()?;
+    if let Some(expires_at) = client.expires_at() {
+        tell_expired(document, "spec.tls", expires_at, desk);
+    }
+    Some(client)
 }

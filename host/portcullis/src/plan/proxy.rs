@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portcullis_proxy::TlsError;
 use portcullis_proxy::observe::AccessLogger;
@@ -218,9 +218,22 @@ fn server_tls(
         Some(bytes) => Some(bytes?),
         None => None,
     };
-    ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
+    let tls = ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
         .map_err(|error| desk.problems.push(tls_problem(document, field, "clientCaFile", &error)))
-        .ok()
+        .ok()?;
+    tell_expired(document, field, tls.expires_at(), desk);
+    Some(tls)
+}
+
+/// A certificate that has expired still serves, to clients that do not look.
+pub(super) fn tell_expired(document: &Document, tls: &str, expires_at: i64, desk: &mut Desk<'_>) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if i64::try_from(now.as_secs()).is_ok_and(|now| now < expires_at) {
+        return;
+    }
+    let field = format!("{tls}.certificateFile");
+    let problem = document.problem(Code::P0605, &field, "this certificate has expired").warning();
+    desk.problems.push(problem.hint("put a new one there; it is taken without a restart"));
 }
 
 /// TLS material that does not work.

@@ -83,3 +83,41 @@ fn what_a_rule_asks_for_and_does_not_get_is_a_warning() {
         check(kind, &spec, Severity::Warning, &format!("spec.rules[0].{field}"));
     }
 }
+
+/// Holds a certificate that ends in this year, and its key.
+struct Certificate(String, String);
+
+impl Certificate {
+    fn until(year: i32) -> Certificate {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+        Certificate(wanted.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+impl Modules for Certificate {
+    fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
+        OneModule.module(request)
+    }
+
+    fn file(&self, _: &str, path: &str) -> Result<Bytes, String> {
+        Ok(if path == "tls.crt" { &self.0 } else { &self.1 }.clone().into())
+    }
+}
+
+#[test]
+fn a_certificate_that_has_expired_goes_in_with_a_warning() {
+    let text = r#"{apiVersion: portcullis.dev/v1alpha1, kind: Proxy, metadata: {name: mine},
+        spec: {listeners: [{name: web, address: "127.0.0.1:0", protocol: HTTPS,
+        tls: {certificateFile: tls.crt, keyFile: tls.key}}]}}"#;
+    let found = |year| {
+        let source = Source { name: "expired.yaml".to_owned(), text: text.to_owned() };
+        let planned = plan(&[source], None, &Certificate::until(year));
+        assert!(planned.snapshot.is_some());
+        let found = planned.problems.into_iter().map(|problem| (problem.code, problem.severity));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(found(2001), [(Code::P0605, Severity::Warning)]);
+    assert_eq!(found(4001), []);
+}
