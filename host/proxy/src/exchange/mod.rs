@@ -6,6 +6,7 @@ mod body;
 mod forwarded;
 mod head;
 mod record;
+mod refused;
 mod request;
 mod response;
 mod upgrade;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::HeaderValue;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -28,11 +29,12 @@ use crate::chain::{Chain, Local, Mailbox, Terminal};
 use crate::clock::InFlight;
 use crate::facts::Flags;
 use crate::generation::Generation;
-use crate::reply::{self, Dialect, Failure};
+use crate::reply::{Dialect, Failure};
 use crate::snapshot::{ListenerDirection, ListenerIndex};
 
 use body::{Inlet, Replay};
 use record::Facts;
+use refused::Asked;
 use request::Ready;
 
 /// The client's side of an exchange.
@@ -112,18 +114,10 @@ pub async fn serve(
     let (parts, incoming) = request.into_parts();
     let (version, method) = (parts.version, parts.method.clone());
     let dialect = Dialect::of(&parts.headers);
+    let asked = Asked::of(&parts);
     let (mut head, hop) = match head::accept(parts, client.connection.tls.is_some()) {
         Ok(accepted) => accepted,
-        Err(failure) => {
-            generation.meters.refused(client.listener, failure.status().as_str());
-            tracing::debug!(peer = %client.connection.peer, "request refused: {}", failure.reason());
-            let mut response = reply::respond(&failure, dialect);
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            if method == Method::HEAD {
-                *response.body_mut() = Body::Empty;
-            }
-            return Ok(without_connection_fields(response, version));
-        }
+        Err(failure) => return Ok(asked.refuse(&generation, &client, &failure)),
     };
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };

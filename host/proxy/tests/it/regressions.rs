@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use portcullis_proxy::snapshot::{
-    BackendProtocol, FailStrategy, Filter, Retry, RouteFilter, RouteKind,
+    AccessLog, AccessLogFormat, BackendProtocol, FailStrategy, Filter, Retry, RouteFilter,
+    RouteKind,
 };
 
 use crate::guests::{filter, marker, misbehaving};
@@ -181,4 +182,27 @@ fn a_filter_that_is_skipped_has_changed_nothing_of_the_body() {
             .await;
         assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"the whole"[..]));
     });
+}
+
+#[test]
+fn a_refused_request_is_counted_and_logged() {
+    let upstream = Upstream::echo();
+    let mut snapshot = simple(BackendProtocol::Http, &upstream);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    snapshot.access_log = Some(AccessLog {
+        format: AccessLogFormat::Json,
+        path: file.path().display().to_string(),
+        filter: None,
+    });
+    let proxy = start(snapshot);
+    let answer = raw(address(&proxy), b"GET /two HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let line = "portcullis_requests_total{listener=\"web\",route=\"\",backend=\"\",code=\"400\",flags=\"DPE\"} 1";
+    assert!(proxy.metrics().contains(line), "{}", proxy.metrics());
+    proxy.drain(Duration::ZERO, Duration::from_secs(5));
+    let log = std::fs::read_to_string(file.path()).unwrap();
+    assert!(
+        log.contains("\"path\":\"/two\"") && log.contains("\"portcullis_code\":\"P0710\""),
+        "{log}"
+    );
 }
