@@ -239,7 +239,7 @@ impl Edits<'_> {
             PathModifierType::ReplaceFullPath => {
                 let at = format!("{field}.replaceFullPath");
                 let full = self.given(&at, path.replace_full_path.as_ref(), desk).ok_or(())?;
-                Ok(Some(PathModifier::Full(full.clone())))
+                Ok(Some(PathModifier::Full(self.new_path(&at, full, desk).ok_or(())?)))
             }
             PathModifierType::ReplacePrefixMatch => {
                 let at = format!("{field}.replacePrefixMatch");
@@ -250,8 +250,18 @@ impl Edits<'_> {
                     let at = format!("{field}.type");
                     return self.wrong(&at, title.to_owned(), hint, desk).ok_or(());
                 }
-                Ok(Some(PathModifier::Prefix(prefix.clone())))
+                if prefix.is_empty() {
+                    return Ok(Some(PathModifier::Prefix(String::new())));
+                }
+                Ok(Some(PathModifier::Prefix(self.new_path(&at, prefix, desk).ok_or(())?)))
             }
+        }
+    }
+
+    fn new_path(&self, field: &str, path: &str, desk: &mut Desk<'_>) -> Option<String> {
+        match words::new_path(path) {
+            Ok(path) => Some(path),
+            Err(hint) => self.wrong(field, format!("{path:?} cannot be a path"), hint, desk),
         }
     }
 
@@ -271,6 +281,11 @@ impl Edits<'_> {
                 let hint = "use 301, 302, 303, 307 or 308";
                 self.wrong(&format!("{field}.statusCode"), title, hint, desk)
             });
+        if redirect.port == Some(0) {
+            let title = "nobody can be sent to port 0".to_owned();
+            let hint = "use a port from 1, or leave it out";
+            return self.wrong(&format!("{field}.port"), title, hint, desk);
+        }
         let hostname = self.hostname(field, redirect.hostname.as_ref(), desk);
         let path = self.path(field, redirect.path.as_ref(), place, desk);
         let scheme = redirect.scheme.map(|scheme| match scheme {

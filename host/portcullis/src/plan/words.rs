@@ -69,6 +69,20 @@ pub(super) fn path(text: &str) -> Result<String, String> {
     }
 }
 
+/// What is put in place of a path, or of its matched prefix; goes into request lines and `location` as it is.
+pub(super) fn new_path(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    match text {
+        _ if !text.starts_with('/') => {
+            Err(format!("a path begins with `/`, such as /{}", text.trim()))
+        }
+        _ if !text.bytes().all(fits) => {
+            Err("visible ASCII characters without `?` and `#`; write others as %XX".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| "letters, digits and `-`, without blanks and colons".to_owned())
