@@ -37,8 +37,16 @@ pub(super) fn choose<'a>(
     let names = || all.iter().map(|proxy| proxy.name.as_str());
     if let Some(wanted) = wanted {
         let meant = |proxy: &&&Document| proxy.name == wanted || proxy.key() == wanted;
-        if let Some(found) = all.iter().find(meant) {
-            return Some(found);
+        let found: Vec<&Document> = all.iter().filter(meant).copied().collect();
+        match found.as_slice() {
+            [] => {}
+            [one] => return Some(one),
+            _ => {
+                let names = found.iter().map(|proxy| proxy.key()).collect::<Vec<_>>().join(", ");
+                let title = format!("there are several Proxies {wanted}: {names}");
+                let problem = Problem::new(Code::P0114, title);
+                return desk.refuse(problem.hint("choose one with --proxy NAMESPACE/NAME"));
+            }
         }
         let problem = Problem::new(Code::P0114, format!("there is no Proxy {wanted}"));
         return desk.refuse(match nearest(wanted, names()) {
