@@ -19,7 +19,7 @@ use crate::diagnose::{Code, Problem, nearest};
 use crate::spec::own::{
     AccessLogSpec, Direction, ListenerProtocol, ListenerSpec, ListenerTls, LogFormat, ProxySpec,
 };
-use crate::spec::{Document, Object};
+use crate::spec::{Document, Object, is_name};
 
 const MAX_WORKERS: usize = 4;
 /// The smallest buffer that hyper reads an HTTP/1 head into.
@@ -135,6 +135,12 @@ pub(super) fn listeners(document: &Document, desk: &mut Desk<'_>) -> Vec<Listene
             let title = format!("the listener name {:?} is taken", listener.name);
             let problem = document.problem(Code::P0111, &format!("{field}.name"), title);
             desk.problems.push(problem.hint(format!("spec.listeners[{first}] has it")));
+        }
+        if !is_name(&listener.name) {
+            let title = format!("{:?} is not a name", listener.name);
+            let problem = document.problem(Code::P0111, &format!("{field}.name"), title);
+            let hint = "use lower case letters, digits, `-` and `.`, at most 253 of them";
+            desk.problems.push(problem.hint(hint));
         }
         listeners.extend(compile(document, &field, listener, desk));
     }

@@ -324,7 +324,7 @@ impl Document {
 }
 
 /// A DNS subdomain, as Kubernetes wants names to be.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let part = |part: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !part.is_empty()
