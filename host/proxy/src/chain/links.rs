@@ -323,6 +323,16 @@ impl Chain {
         }
     }
 
+    /// Exchanges what a paused filter holds with what its stream shows; called again, it takes it back.
+    pub fn swap_held(&mut self, slot: SlotId) {
+        let Some(index) = self.links.iter().position(|link| link.slot.id == slot) else { return };
+        for direction in [Direction::Request, Direction::Response] {
+            if self.links[index].held(direction).paused.is_some() {
+                self.swap_body(index, direction);
+            }
+        }
+    }
+
     /// The first end counts.
     fn end(&mut self, terminal: Terminal) {
         self.terminal.get_or_insert(terminal);

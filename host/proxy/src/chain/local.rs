@@ -3,7 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::fmt;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use portcullis_vm::{Direction, HttpStream, LocalReply, StreamKey, Streams};
@@ -50,13 +51,31 @@ pub enum Party {
 }
 
 /// Signals for one exchange, and who waits for them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mailbox {
     signals: RefCell<VecDeque<Signal>>,
     waiting: RefCell<[Option<Waker>; 3]>,
+    lender: RefCell<Option<Weak<dyn Lender>>>,
+}
+
+/// Lends what a paused filter holds to the callbacks of its root context.
+pub trait Lender {
+    /// Exchanges the body that the filter holds with that of its stream; the second call takes it back.
+    fn swap_held(&self, slot: SlotId);
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("signals", &self.signals).finish_non_exhaustive()
+    }
 }
 
 impl Mailbox {
+    /// Whom to ask for held bodies.
+    pub fn set_lender(&self, lender: Weak<dyn Lender>) {
+        *self.lender.borrow_mut() = Some(lender);
+    }
+
     /// Takes the oldest signal.
     pub fn take(&self) -> Option<Signal> {
         self.signals.borrow_mut().pop_front()
@@ -152,6 +171,17 @@ impl Local {
     pub fn post_all(&self, signal: impl Fn() -> Signal) {
         let mailboxes: Vec<_> = self.mailboxes.borrow().iter().flatten().cloned().collect();
         mailboxes.iter().for_each(|mailbox| mailbox.post(signal()));
+    }
+
+    /// Runs a callback of a root context that concerns an exchange: the guest reaches the body that it holds of it.
+    pub fn with_held<T>(&self, key: Option<StreamKey>, slot: SlotId, run: impl FnOnce() -> T) -> T {
+        let mailbox = key.and_then(|key| self.mailbox(key));
+        let lender = mailbox.and_then(|mailbox| mailbox.lender.borrow().as_ref()?.upgrade());
+        let Some(lender) = lender else { return run() };
+        lender.swap_held(slot);
+        let result = run();
+        lender.swap_held(slot);
+        result
     }
 
     fn mailbox(&self, key: StreamKey) -> Option<Rc<Mailbox>> {

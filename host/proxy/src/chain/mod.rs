@@ -20,7 +20,7 @@ use portcullis_vm::{Buffer, Direction, LocalReply, Phase, StreamKey};
 
 pub use builder::Builder;
 pub use flow::Passed;
-pub use local::{Local, Mailbox, Party, Signal};
+pub use local::{Lender, Local, Mailbox, Party, Signal};
 pub use slot::{Slot, SlotId};
 
 use crate::facts::Verdict;

@@ -302,7 +302,7 @@ impl Slot {
         self.local.spawn(async move {
             let (id, stream) = (call.id, call.stream);
             let outcome = upstreams.call(call).await;
-            slot.complete(number, id, outcome);
+            slot.local.with_held(stream, slot.id, || slot.complete(number, id, outcome));
             if let Some(stream) = stream {
                 slot.local.post(stream, Signal::Answered(slot.id));
             }

@@ -14,7 +14,7 @@ mod wait;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -25,7 +25,7 @@ use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, StreamKey};
 
 use crate::body::Body;
-use crate::chain::{Chain, Local, Mailbox, Terminal};
+use crate::chain::{Chain, Lender, Local, Mailbox, SlotId, Terminal};
 use crate::clock::InFlight;
 use crate::facts::Flags;
 use crate::generation::Generation;
@@ -172,6 +172,8 @@ pub async fn serve(
         carries_trailers: Cell::new(version == Version::HTTP_2),
         generation,
     });
+    let lender: Weak<dyn Lender> = Rc::<Exchange>::downgrade(&exchange);
+    exchange.mailbox.set_lender(lender);
     let ending = Ending(exchange.clone());
     exchange.run(ending, hop, on_upgrade).await
 }
@@ -198,6 +200,15 @@ enum Interruption {
     Terminal(Terminal),
     /// We do.
     Failure(Failure),
+}
+
+impl Lender for Exchange {
+    fn swap_held(&self, slot: SlotId) {
+        // Nobody works on the chain while a root context is called.
+        if let Ok(mut chain) = self.chain.try_borrow_mut() {
+            chain.swap_held(slot);
+        }
+    }
 }
 
 impl Exchange {

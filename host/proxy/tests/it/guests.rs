@@ -140,11 +140,26 @@ fn calling_at(upstream: &str, timeout: u32, then: &str) -> Filter {
 
 /// Holds each request's body, asks the upstream `auth` about it, and answers 403 when `auth` has answered.
 pub fn judging() -> Filter {
+    holding(
+        "(drop (call $reply (i32.const 403) $d$ $b$ (i32.const 0) (i32.const 0) (i32.const -1)))",
+    )
+}
+
+/// As [`judging`], but replaces the body by `judged` and lets the request go.
+pub fn replacing_later() -> Filter {
+    holding(
+        "(drop (call $set_body (i32.const 0) (i32.const 0) (i32.const 0x7fffffff) $b$))
+         (drop (call $continue (i32.const 0)))",
+    )
+}
+
+/// Holds each request's body, asks the upstream `auth` about it, and does `then` when it has answered.
+fn holding(then: &str) -> Filter {
     let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
     filter(
         "judging",
         &[("u", "auth"), ("p", &pairs), ("b", "judged"), ("d", "")],
-        r#"(func (export "proxy_on_request_body") (param $id i32) (param i32 i32) (result i32)
+        &r#"(func (export "proxy_on_request_body") (param $id i32) (param i32 i32) (result i32)
              (if (i32.eqz (global.get $waiting)) (then
                (drop (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                  (i32.const 5000) (i32.const 8)))))
@@ -152,7 +167,8 @@ pub fn judging() -> Filter {
              (i32.const 1))
            (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
              (drop (call $effective (global.get $waiting)))
-             (drop (call $reply (i32.const 403) $d$ $b$ (i32.const 0) (i32.const 0) (i32.const -1))))"#,
+             THEN)"#
+            .replace("THEN", then),
     )
 }
 

@@ -13,9 +13,9 @@ use portcullis_proxy::snapshot::{
     RouteKind,
 };
 
-use crate::guests::{filter, marker, misbehaving};
+use crate::guests::{filter, marker, misbehaving, replacing_later};
 use crate::harness::{
-    Client, Upstream, address, raw, request, route, rule_to, runtime, simple, start,
+    Client, Upstream, address, backend, raw, request, route, rule_to, runtime, simple, start,
 };
 
 /// An upstream that answers 503 at once and reads no body, and from the second request on reads all and answers 200.
@@ -204,5 +204,26 @@ fn a_refused_request_is_counted_and_logged() {
     assert!(
         log.contains("\"path\":\"/two\"") && log.contains("\"portcullis_code\":\"P0710\""),
         "{log}"
+    );
+}
+
+#[test]
+fn a_held_body_is_the_filters_own_also_when_its_call_is_answered() {
+    let (upstream, auth) = (Upstream::echo(), Upstream::echo());
+    let mut snapshot = simple(BackendProtocol::Http, &upstream);
+    snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.address));
+    snapshot.filters = vec![Arc::new(replacing_later())];
+    Arc::make_mut(&mut snapshot.listeners[0]).filters = vec![0];
+    let proxy = start(snapshot);
+    runtime().block_on(async {
+        let body = Full::from(Bytes::from(vec![b'x'; 50_000]));
+        let request = request("POST", "/").body(body).unwrap();
+        let answer = Client::http1(address(&proxy)).await.send(request).await;
+        assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"judged"[..]));
+    });
+    let seen = upstream.next();
+    assert_eq!(
+        (&*seen.body, &seen.head.headers["content-length"]),
+        (&b"judged"[..], &"6".parse().unwrap())
     );
 }
