@@ -27,7 +27,7 @@ use crate::snapshot::{Backend, BackendProtocol};
 use crate::tls::{self, Alpn, ClientTls};
 
 /// Of an HTTP/1 response; holds its head and what was read beyond.
-const HTTP1_BUFFER: usize = 128 << 10;
+const HTTP1_BUFFER: usize = 64 << 10;
 /// HTTP/2 receive windows: what a slow client can make us hold, for each response and for a connection.
 const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = 2 << 20;
