@@ -7,11 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    CallId, CallOutcome, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap,
+    CallId, CallOutcome, ContextId, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -20,14 +19,13 @@ use tokio::time::{sleep, timeout};
 use crate::chain::builder::Builder;
 use crate::chain::local::{Local, Signal};
 use crate::observe::Gauge;
-use crate::services::{Running, Upstreams, World};
+use crate::services::{Replacing, Upstreams, World};
 use crate::snapshot::Filter;
 
 /// How long a retired root context may put off its end.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest wait before an instance that died is built again after its successor failed to start.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
-
 /// Shortest period of a guest's timer: whatever a tick costs, a worker has at least this long for other work between two.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
@@ -49,6 +47,15 @@ pub enum Availability {
 /// Why a guest could not be called.
 #[derive(Debug)]
 pub struct Gone;
+
+/// A context of an exchange in an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// The instance's number.
+    pub instance: u64,
+    /// The context in it.
+    pub context: ContextId,
+}
 
 /// One filter on one worker.
 pub struct Slot {
@@ -184,6 +191,17 @@ impl Slot {
         }
     }
 
+    /// Gives an exchange a context in the instance with this number.
+    ///
+    /// # Errors
+    /// The instance is gone, or has trapped just now.
+    pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
+        let context =
+            self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
+        self.world.running.health.exchanges.increment();
+        Ok(Seat { instance, context })
+    }
+
     /// One more generation uses the filter.
     pub fn adopt(&self) {
         self.generations.set(self.generations.get() + 1);
@@ -240,7 +258,7 @@ impl Slot {
         self.stop_tick();
         self.local.post_all(|| Signal::Trapped(self.id, number));
         let pause = self.world.running.health.record_trap(trap, Instant::now(), SystemTime::now());
-        let replacing = Replacing::new(self.world.running.clone());
+        let replacing = Replacing::begin(&self.world.running);
         self.replace(pause.unwrap_or_default(), replacing);
     }
 
@@ -362,22 +380,6 @@ impl Slot {
     }
 }
 
-/// A worker waits for a new instance of a filter, for as long as this exists.
-struct Replacing(Arc<Running>);
-
-impl Replacing {
-    fn new(running: Arc<Running>) -> Replacing {
-        running.replacing.fetch_add(1, Ordering::Relaxed);
-        Replacing(running)
-    }
-}
-
-impl Drop for Replacing {
-    fn drop(&mut self) {
-        self.0.replacing.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot")
@@ -395,27 +397,5 @@ impl Drop for Slot {
         }
         let dead = self.live.get_mut().take();
         self.unload(dead);
-    }
-}
-
-/// A context of an exchange in an instance.
-#[derive(Clone, Copy, Debug)]
-pub struct Seat {
-    /// The instance's number.
-    pub instance: u64,
-    /// The context in it.
-    pub context: portcullis_vm::ContextId,
-}
-
-impl Slot {
-    /// Gives an exchange a context in the instance with this number.
-    ///
-    /// # Errors
-    /// The instance is gone, or has trapped just now.
-    pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
-        let context =
-            self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
-        self.world.running.health.exchanges.increment();
-        Ok(Seat { instance, context })
     }
 }

@@ -61,7 +61,7 @@ pub struct Running {
     /// Their linear memory, in bytes.
     pub memory: Gauge,
     /// Workers that wait for a new instance.
-    pub replacing: AtomicUsize,
+    replacing: AtomicUsize,
     since: SystemTime,
     registry: Arc<Registry>,
 }
@@ -96,6 +96,24 @@ impl Running {
             memory_bytes: usize::try_from(self.memory.get()).unwrap_or(0),
             replacing: self.replacing.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// A worker waits for a new instance of a filter, for as long as this exists.
+#[derive(Debug)]
+pub struct Replacing(Arc<Running>);
+
+impl Replacing {
+    /// An instance has died.
+    pub fn begin(running: &Arc<Running>) -> Replacing {
+        running.replacing.fetch_add(1, Ordering::Relaxed);
+        Replacing(running.clone())
+    }
+}
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        self.0.replacing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -34,9 +34,9 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                                             id| {
         start(call, Span(up, up_size), id)
     });
-    hostcall!(linker, "proxy_grpc_send", |call, id, _message, _size, _end| unknown(call, id));
-    hostcall!(linker, "proxy_grpc_cancel", |call, id| unknown(call, id));
-    hostcall!(linker, "proxy_grpc_close", |call, id| unknown(call, id));
+    hostcall!(linker, "proxy_grpc_send", |_call, _id, _message, _size, _end| unknown());
+    hostcall!(linker, "proxy_grpc_cancel", |_call, _id| unknown());
+    hostcall!(linker, "proxy_grpc_close", |_call, _id| unknown());
     Ok(())
 }
 
@@ -47,6 +47,6 @@ fn start(call: &mut Call<'_>, upstream: Span, id: u32) -> Done {
     Err(Status::InternalFailure.into())
 }
 
-fn unknown(_call: &mut Call<'_>, _id: u32) -> Done {
+fn unknown() -> Done {
     Err(Status::NotFound.into())
 }
