@@ -10,6 +10,7 @@ use slab::Slab;
 
 use crate::attributes::Attributes;
 use crate::buffer::Buffer;
+use crate::filter_state::FilterState;
 
 /// Names an exchange within its worker. Reused only after the exchange was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,8 +64,8 @@ pub struct HttpStream {
     pub response_sent: bool,
     /// Everything else that `proxy_get_property` answers from.
     pub attributes: Attributes,
-    /// What guests stored with `proxy_set_property`: path (segments joined by NUL) and value, visible to every filter.
-    pub properties: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What guests stored with it, visible to every filter.
+    pub filter_state: FilterState,
 }
 
 impl HttpStream {
@@ -81,7 +82,7 @@ impl HttpStream {
             request_sent: false,
             response_sent: false,
             attributes,
-            properties: Vec::new(),
+            filter_state: FilterState::default(),
         }
     }
 }

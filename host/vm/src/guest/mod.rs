@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::effects::Effect;
+use crate::filter_state::Declaration;
 use crate::inspect::Abi;
 use crate::phase::Phase;
 use crate::services::{LogLevel, Metric, Services};
@@ -60,6 +61,33 @@ pub(crate) struct Metrics {
     pub(crate) by_kind: [Vec<Metric>; 3],
 }
 
+/// Properties that a plugin may declare.
+const MAX_DECLARED: usize = 1000;
+
+/// What the plugin has declared of properties, by path.
+#[derive(Default)]
+pub(crate) struct Declared(BTreeMap<Box<[u8]>, Declaration>);
+
+impl Declared {
+    /// Notes a declaration; false if there is one already, or no room for it.
+    #[expect(
+        dead_code,
+        reason = "the foreign function that declares properties is about to use it"
+    )]
+    pub(crate) fn declare(&mut self, path: &[u8], declaration: Declaration) -> bool {
+        if self.0.len() >= MAX_DECLARED || self.0.contains_key(path) {
+            return false;
+        }
+        self.0.insert(path.into(), declaration);
+        true
+    }
+
+    /// What holds for a property that is about to be stored.
+    pub(crate) fn of(&self, path: &[u8]) -> Declaration {
+        self.0.get(path).copied().unwrap_or_default()
+    }
+}
+
 /// What an instance carries.
 pub(crate) struct Guest {
     pub(crate) spec: Arc<PluginSpec>,
@@ -81,6 +109,7 @@ pub(crate) struct Guest {
     /// What `proxy_get_status` answers.
     pub(crate) status: (u32, &'static str),
     pub(crate) metrics: Metrics,
+    pub(crate) declared: Declared,
     pub(crate) tick_period: Option<Duration>,
     /// `proxy_on_done` of the root context is running, or has answered "not yet"; `proxy_done` has not come yet.
     pub(crate) awaiting_done: bool,
@@ -110,6 +139,7 @@ impl Guest {
             completion: None,
             status: (0, ""),
             metrics: Metrics::default(),
+            declared: Declared::default(),
             tick_period: None,
             awaiting_done: false,
             notes: Notes::default(),

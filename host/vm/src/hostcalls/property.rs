@@ -13,12 +13,11 @@ use super::{Call, Done, Span, hostcall, slice};
 use crate::abi::numbers::Status;
 use crate::abi::pairs::{self, Pairs};
 use crate::attributes::Attribute;
-use crate::guest::{Guest, Moment};
+use crate::filter_state::StateError;
+use crate::guest::Guest;
 
 /// More segments than any attribute has.
 const MAX_DEPTH: usize = 8;
-/// Most bytes that guests may store with one exchange, paths included.
-const MAX_STORED: usize = 64 << 10;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_property", |call, path, path_size, data, size| {
@@ -50,15 +49,14 @@ fn find(guest: &Guest, raw: &[u8]) -> Option<Bytes> {
     stored(guest, raw, path).or_else(|| guest.services.attribute(guest.stream(), path).map(encode))
 }
 
-/// What a guest stored, under its own path or as Envoy shows it: `filter_state`, `wasm.<path>`.
+/// What guests stored: under its own path, or as `filter_state` by its whole name.
 fn stored(guest: &Guest, raw: &[u8], path: &[&str]) -> Option<Bytes> {
-    let name = match path {
-        ["filter_state", name] => name.strip_prefix("wasm.")?.as_bytes(),
-        _ => raw,
+    let known = &guest.stream()?.filter_state;
+    let state = match path {
+        ["filter_state", name] => known.get(name.as_bytes())?,
+        _ => known.property(raw)?,
     };
-    let properties = &guest.stream()?.properties;
-    let (_, value) = properties.iter().find(|(path, _)| path == name)?;
-    Some(Bytes::copy_from_slice(value))
+    Some(Bytes::copy_from_slice(state.value()))
 }
 
 fn set(call: &mut Call<'_>, path: Span, value: Span) -> Done {
@@ -66,22 +64,19 @@ fn set(call: &mut Call<'_>, path: Span, value: Span) -> Done {
     let (memory, guest) = call.split();
     let (path, value) = (slice(memory, path)?, slice(memory, value)?);
     let path = path.strip_suffix(b"\0").unwrap_or(path);
-    let over = guest.moment == Moment::Finish;
-    let Some(stream) = guest.stream_mut().filter(|_| !over) else {
+    let declaration = guest.declared.of(path);
+    let Some(stream) = guest.stream_mut() else {
         guest.violation(name, "there is no exchange to store it with");
         return Ok(());
     };
-    let others = stream.properties.iter().filter(|(known, _)| known != path);
-    let taken: usize = others.map(|(path, value)| path.len() + value.len()).sum();
-    if taken.saturating_add(path.len()).saturating_add(value.len()) > MAX_STORED {
-        guest.violation(name, "the exchange holds too many properties");
-        return Ok(());
+    match stream.filter_state.set_property(path, value, declaration) {
+        Ok(()) => Ok(()),
+        Err(StateError::ReadOnly) if !guest.rust_sdk => Err(Status::BadArgument.into()),
+        Err(refused) => {
+            guest.violation(name, &refused.to_string());
+            Ok(())
+        }
     }
-    match stream.properties.iter_mut().find(|(known, _)| known == path) {
-        Some((_, known)) => *known = value.to_vec(),
-        None => stream.properties.push((path.to_vec(), value.to_vec())),
-    }
-    Ok(())
 }
 
 fn encode(value: Attribute) -> Bytes {

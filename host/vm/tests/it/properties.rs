@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_vm::{Phase, TlsAttributes};
+use portcullis_vm::{Declaration, FilterState, Phase, StateError, TlsAttributes};
 
-use crate::host::{Host, attributes, callback, check, headers, response};
+use crate::host::{Host, attributes, callback, check, headers, response, spec, wat};
 
 /// Reads a property and keeps its bytes where the test can see them.
 fn keep(path: &str) -> String {
@@ -19,7 +19,7 @@ fn read(path: &str, prepare: impl FnOnce(&mut Host)) -> Option<Vec<u8>> {
     let mut host = Host::new(&keep(path));
     prepare(&mut host);
     host.run(Phase::RequestHeaders).unwrap();
-    let value = host.stream().properties.pop().unwrap().1;
+    let value = host.stream().filter_state.property(b"kept").unwrap().value().to_vec();
     match host.said()[0].as_str() {
         "0" => Some(value),
         "1" => None,
@@ -149,7 +149,69 @@ fn a_stored_property_is_read_back_under_its_path_and_as_filter_state() {
     };
     let code = store("mark") + &get("mark") + &get("filter_state\\00wasm.mark");
     let mut host = check(&code, &["0", "0", "v1", "0", "v1"]);
-    assert_eq!(host.stream().properties, [(b"mark".to_vec(), b"v1".to_vec())]);
+    assert_eq!(host.stream().filter_state.get(b"wasm.mark").unwrap().value(), b"v1");
+}
+
+#[test]
+fn a_value_with_a_plain_name_is_filter_state_and_no_property() {
+    let get = |path: &str| format!(r#"(call $say32 (call $proxy_get_property "{path}"S OUT))"#);
+    let code = get("filter_state\\00envoy.tcp_proxy.cluster") + "(call $say_out)";
+    let mut host = Host::new(&callback(&(code + &get("envoy.tcp_proxy.cluster"))));
+    let state = &mut host.stream().filter_state;
+    state.set(b"envoy.tcp_proxy.cluster", b"far", Declaration::default()).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.said(), ["0", "far", "1"]);
+}
+
+#[test]
+fn a_read_only_property_keeps_its_first_value() {
+    let set = callback(
+        r#"(local $status i32)
+        (local.set $status (call $proxy_set_property "verdict"S "deny"S))
+        (call $say32 (local.get $status))"#,
+    );
+    // A guest of the Rust SDK would panic on anything but 0.
+    for (text, expected) in [(wat(&set), "0"), (without_rust_marks(&wat(&set)), "2")] {
+        let mut host = Host::start(&text, spec()).unwrap();
+        let read_only = Declaration { read_only: true, ..Declaration::default() };
+        let state = &mut host.stream().filter_state;
+        state.set_property(b"verdict", b"allow", read_only).unwrap();
+        host.run(Phase::RequestHeaders).unwrap();
+        assert_eq!(host.said().last().unwrap(), expected);
+        assert_eq!(host.stream().filter_state.property(b"verdict").unwrap().value(), b"allow");
+    }
+}
+
+/// What only the stock Rust SDK imports, it does not import any more.
+fn without_rust_marks(text: &str) -> String {
+    let mark = r#"(import "env" "proxy_grpc_cancel""#;
+    assert!(text.contains(mark));
+    text.lines().filter(|line| !line.starts_with(mark)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_property_stored_in_the_log_phase_is_there_for_the_access_log() {
+    let mut host = Host::new(
+        r#"(func (export "proxy_on_log") (param i32)
+             (call $say32 (call $proxy_set_property "cost"S "7"S)))"#,
+    );
+    host.plugin.finish(&mut host.streams, host.context).unwrap();
+    assert_eq!(host.said(), ["0"]);
+    assert_eq!(host.stream().filter_state.property(b"cost").unwrap().value(), b"7");
+}
+
+#[test]
+fn filter_state_is_bounded_and_a_replaced_value_gives_its_room_back() {
+    let mut state = FilterState::default();
+    let plain = Declaration::default();
+    let most = vec![0; FilterState::MAX_BYTES - FilterState::OVERHEAD - 1];
+    state.set(b"a", &most, plain).unwrap();
+    assert_eq!(state.set(b"b", b"", plain), Err(StateError::Full));
+    assert_eq!(state.get(b"a").unwrap().value(), most);
+    state.set(b"a", b"short", plain).unwrap();
+    state.set(b"b", b"", plain).unwrap();
+    let names: Vec<&[u8]> = state.iter().map(|state| state.name()).collect();
+    assert_eq!(names, [b"a", b"b"]);
 }
 
 #[test]
@@ -166,5 +228,5 @@ fn a_property_without_an_exchange_or_beyond_the_limit_is_ignored() {
     ));
     host.run(Phase::RequestHeaders).unwrap();
     assert_eq!(host.said().last().unwrap(), "0");
-    assert!(host.stream().properties.is_empty());
+    assert!(host.stream().filter_state.is_empty());
 }
