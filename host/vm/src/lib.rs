@@ -36,7 +36,9 @@ pub use effects::{CallId, ContextId, Direction, Effect, HttpCall, LocalReply};
 pub use engine::Engine;
 pub use error::{LoadError, Trap, TrapReason};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};
-pub use inspect::{Abi, Import, Inspection, WrongType, inspect};
+pub use inspect::{
+    Abi, Export, Import, Inspection, Origin, Suitability, WrongType, inspect, origin,
+};
 pub use limits::Limits;
 pub use module::{Digest, Module};
 pub use phase::{Action, Phase};

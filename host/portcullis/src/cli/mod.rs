@@ -7,6 +7,7 @@ pub mod build;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod inspect;
 pub mod run;
 
 use std::process::ExitCode;
@@ -138,6 +139,8 @@ pub enum Verb {
     Check(check::Args),
     /// Compile a filter to a small, checked module
     Build(build::Args),
+    /// What a module is and needs, and which hosts it loads on; runs nothing
+    Inspect(inspect::Args),
     /// What a problem's code means, with an example
     Explain(explain::Args),
 }
@@ -191,6 +194,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args, &term),
         Verb::Check(args) => check::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
+        Verb::Inspect(args) => inspect::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
     };
     outcome.render(&term);

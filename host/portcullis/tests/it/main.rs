@@ -14,6 +14,7 @@ mod demo;
 mod examples;
 mod explain;
 mod golden;
+mod inspect;
 mod layers;
 mod plan;
 mod program;

@@ -23,7 +23,7 @@ fn a_module_with_all_imports_of_the_stock_crate_loads_and_says_what_it_is() {
     assert!(inspection.imports.iter().all(|import| import.supported));
     assert!(inspection.rust_sdk);
     assert_eq!(inspection.memory_bytes, 2 << 16);
-    assert!(inspection.exports.iter().any(|name| name == "proxy_on_memory_allocate"));
+    assert!(inspection.exports.iter().any(|export| export.name == "proxy_on_memory_allocate"));
     assert!(!module.from_cache());
 }
 

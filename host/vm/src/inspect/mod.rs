@@ -1,15 +1,21 @@
-//! What a module imports, exports and claims, without compiling it.
+//! What a module imports, exports and claims, without compiling it; where it comes from and where it would run.
 //!
 //! Validates the bytes and compares every function type with `abi::signatures`; never runs anything.
 
+mod hosts;
+mod origin;
+
 use wasmparser::types::{CoreTypeId, Types};
 use wasmparser::{
-    Export, ExternalKind, Import as RawImport, KnownCustom, MemoryType, Parser, Payload, TypeRef,
-    ValType, Validator, WasmFeatures,
+    Export as RawExport, ExternalKind, Import as RawImport, KnownCustom, MemoryType, Parser,
+    Payload, TypeRef, ValType, Validator, WasmFeatures,
 };
 
 use crate::abi::signatures;
 use crate::error::LoadError;
+
+pub use hosts::Suitability;
+pub use origin::{Origin, origin};
 
 /// ABI version by marker export; of several, the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,8 +35,19 @@ pub struct Import {
     pub module: String,
     /// Function's name.
     pub name: String,
+    /// The type that the module asks for, as people write it: `(i32, i64) -> i32`, `a memory`.
+    pub signature: String,
     /// Whether this host provides it with the type that the module asks for.
     pub supported: bool,
+}
+
+/// One exported function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Its name.
+    pub name: String,
+    /// Its type, as people write it.
+    pub signature: String,
 }
 
 /// An import or export that this host knows under another type.
@@ -51,8 +68,8 @@ pub struct Inspection {
     pub abi: Option<Abi>,
     /// In the module's order.
     pub imports: Vec<Import>,
-    /// Names of exported functions.
-    pub exports: Vec<String>,
+    /// Exported functions, in the module's order.
+    pub exports: Vec<Export>,
     /// Imports and exports of a known name and a type that the ABI does not allow.
     pub wrong_types: Vec<WrongType>,
     /// Carries the Rust SDK's marks (statuses outside its enum are undefined behaviour there): the producers section
@@ -61,6 +78,8 @@ pub struct Inspection {
     pub rust_sdk: bool,
     /// Bytes of memory at start.
     pub memory_bytes: u64,
+    /// Bytes of memory that the module itself allows; `None`: it sets no bound.
+    pub memory_maximum: Option<u64>,
 }
 
 impl Inspection {
@@ -72,13 +91,7 @@ impl Inspection {
         if self.abi.is_none() {
             return Err(LoadError::NoAbi { expected: signatures::MARKERS.join(", ") });
         }
-        let unknown: Vec<String> = self
-            .imports
-            .iter()
-            .filter(|import| !import.supported)
-            .map(|import| format!("{}.{}", import.module, import.name))
-            .filter(|name| self.wrong_types.iter().all(|wrong| wrong.name != *name))
-            .collect();
+        let unknown = self.unknown_imports();
         if !unknown.is_empty() {
             return Err(LoadError::UnknownImports(unknown));
         }
@@ -90,6 +103,16 @@ impl Inspection {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Imports whose name this host does not know.
+    fn unknown_imports(&self) -> Vec<String> {
+        self.imports
+            .iter()
+            .filter(|import| !import.supported)
+            .map(|import| format!("{}.{}", import.module, import.name))
+            .filter(|name| self.wrong_types.iter().all(|wrong| wrong.name != *name))
+            .collect()
     }
 }
 
@@ -130,6 +153,7 @@ fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
         wrong_types: Vec::new(),
         rust_sdk: false,
         memory_bytes: 0,
+        memory_maximum: None,
     };
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -168,15 +192,22 @@ impl Inspection {
             TypeRef::Func(index) => letters(types, types.as_ref().core_type_at_in_module(index)),
             _ => None,
         };
+        let signature = match import.ty {
+            TypeRef::Memory(_) => "a memory".to_owned(),
+            TypeRef::Table(_) => "a table".to_owned(),
+            TypeRef::Global(_) => "a global".to_owned(),
+            _ => spell(asked.as_deref()),
+        };
         let offered = signatures::import(module, name);
         let supported = matches!((&asked, offered), (Some(asked), Some(offered)) if offered.contains(&asked.as_str()));
         if let (Some(offered), false) = (offered, supported) {
-            self.wrong(format!("{module}.{name}"), asked.as_deref(), offered);
+            self.wrong(format!("{module}.{name}"), signature.clone(), offered);
         }
-        self.imports.push(Import { module: module.to_owned(), name: name.to_owned(), supported });
+        let (module, name) = (module.to_owned(), name.to_owned());
+        self.imports.push(Import { module, name, signature, supported });
     }
 
-    fn export(&mut self, types: &Types, export: &Export<'_>) {
+    fn export(&mut self, types: &Types, export: &RawExport<'_>) {
         if export.kind != ExternalKind::Func {
             return;
         }
@@ -186,25 +217,30 @@ impl Inspection {
                 self.abi = self.abi.max(Some(version));
             }
         }
-        if let Some(allowed) = signatures::callback(export.name) {
-            let found = letters(types, types.as_ref().core_function_at(export.index));
-            if !found.as_deref().is_some_and(|found| allowed.contains(&found)) {
-                self.wrong(export.name.to_owned(), found.as_deref(), allowed);
-            }
+        let found = letters(types, types.as_ref().core_function_at(export.index));
+        let signature = spell(found.as_deref());
+        if let Some(allowed) = signatures::callback(export.name)
+            && !found.as_deref().is_some_and(|found| allowed.contains(&found))
+        {
+            self.wrong(export.name.to_owned(), signature.clone(), allowed);
         }
-        self.exports.push(export.name.to_owned());
+        self.exports.push(Export { name: export.name.to_owned(), signature });
     }
 
     fn memory(&mut self, memory: &MemoryType) {
         const PAGE: u64 = 64 << 10;
         self.memory_bytes = self.memory_bytes.saturating_add(memory.initial.saturating_mul(PAGE));
+        self.memory_maximum = memory.maximum.map(|pages| pages.saturating_mul(PAGE));
     }
 
-    fn wrong(&mut self, name: String, found: Option<&str>, allowed: &[&str]) {
-        let found = found.map_or_else(|| "no function type".to_owned(), signatures::spell);
+    fn wrong(&mut self, name: String, found: String, allowed: &[&str]) {
         let expected = allowed.iter().map(|one| signatures::spell(one)).collect::<Vec<_>>();
         self.wrong_types.push(WrongType { name, found, expected: expected.join(" or ") });
     }
+}
+
+fn spell(letters: Option<&str>) -> String {
+    letters.map_or_else(|| "no function type".to_owned(), signatures::spell)
 }
 
 fn letters(types: &Types, id: CoreTypeId) -> Option<String> {
