@@ -43,6 +43,8 @@ pub use limits::Limits;
 pub use module::{Digest, Module};
 pub use phase::{Action, Phase};
 pub use plugin::{CallOutcome, Plugin};
-pub use services::{CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services};
+pub use services::{
+    CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Violation,
+};
 pub use spec::PluginSpec;
 pub use state::{HttpStream, RequestHead, ResponseHead, StreamKey, Streams};

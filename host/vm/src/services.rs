@@ -70,6 +70,16 @@ pub enum QueueError {
     Empty,
 }
 
+/// A host call at a moment when it has no meaning, which is therefore ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the host call.
+    pub call: &'static str,
+    /// The callback in which the guest made it, without its `proxy_on_`: `request_headers`, `tick`, `log`, …;
+    /// `start_up` before any.
+    pub phase: &'static str,
+}
+
 /// The world of one plugin instance. Shared data and queues are already scoped to the plugin's `vm_id`.
 ///
 /// No method may block, and none may call back into the vm.
@@ -87,8 +97,8 @@ pub trait Services: Send {
     fn log_level(&self) -> LogLevel;
     /// Records a message of the guest; `stream` is the exchange it concerns. Not called below [`log_level`](Self::log_level).
     fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str);
-    /// A call made in a phase where it has no meaning and was therefore ignored.
-    fn phase_violation(&self, call: &'static str);
+    /// A call was ignored.
+    fn phase_violation(&self, violation: Violation);
 
     /// The same name and kind give the same metric.
     fn define_metric(&self, kind: MetricKind, name: &str) -> Metric;

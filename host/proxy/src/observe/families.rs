@@ -133,10 +133,10 @@ pub const FILTER_MEMORY: Family<Gauge, 2> = Family::new(
 );
 
 /// Host calls made in a phase in which they mean nothing.
-pub const PHASE_VIOLATIONS: Family<Counter, 2> = Family::new(
+pub const PHASE_VIOLATIONS: Family<Counter, 3> = Family::new(
     "portcullis_filter_phase_violations_total",
     "Host calls that the filter made in a phase in which they mean nothing.",
-    ["filter", "call"],
+    ["filter", "call", "phase"],
 );
 
 /// Metrics that a filter could not define because it has too many.

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId, Services,
+    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId,
+    Services, Violation,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -216,8 +217,8 @@ impl Services for PluginServices {
         }
     }
 
-    fn phase_violation(&self, call: &'static str) {
-        let labels = [&*self.world.running.filter.name, call];
+    fn phase_violation(&self, violation: Violation) {
+        let labels = [&*self.world.running.filter.name, violation.call, violation.phase];
         self.world.running.registry.series(&PHASE_VIOLATIONS, labels).increment();
     }
 

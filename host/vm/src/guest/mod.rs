@@ -18,7 +18,7 @@ use crate::effects::Effect;
 use crate::filter_state::Declaration;
 use crate::inspect::Abi;
 use crate::phase::Phase;
-use crate::services::{LogLevel, Metric, Services};
+use crate::services::{LogLevel, Metric, Services, Violation};
 use crate::spec::PluginSpec;
 use crate::state::{HttpStream, ResponseHead, StreamKey, Streams};
 
@@ -98,6 +98,8 @@ pub(crate) struct Guest {
     pub(crate) allocate: Option<wasmtime::TypedFunc<u32, u32>>,
     /// The guest is inside its allocator, on behalf of a host call.
     pub(crate) allocating: bool,
+    /// The running callback, by the name that the guest exports.
+    pub(crate) callback: &'static str,
     pub(crate) moment: Moment,
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
@@ -130,6 +132,7 @@ impl Guest {
             memory: None,
             allocate: None,
             allocating: false,
+            callback: "start_up",
             moment: Moment::StartUp,
             streams: Streams::default(),
             contexts: Contexts::default(),
@@ -169,7 +172,8 @@ impl Guest {
 
     /// A call that has no meaning here and is therefore ignored: counted, and said in the log.
     pub(crate) fn violation(&self, call: &'static str, why: &str) {
-        self.services.phase_violation(call);
+        let phase = self.callback.strip_prefix("proxy_on_").unwrap_or(self.callback);
+        self.services.phase_violation(Violation { call, phase });
         self.forward(LogLevel::Warn, &format!("{call} ignored: {why}"));
     }
 

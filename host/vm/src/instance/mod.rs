@@ -105,7 +105,7 @@ impl Instance {
         let guest = self.store.data_mut();
         let effects = guest.effects.len();
         std::mem::swap(&mut guest.streams, streams);
-        guest.begin(entry.moment, entry.context);
+        guest.begin(&entry);
         self.store.set_epoch_deadline(1);
         let result = run(&self.callbacks, &mut self.store);
         let guest = self.store.data_mut();
@@ -129,9 +129,11 @@ impl Instance {
 }
 
 impl Guest {
-    fn begin(&mut self, moment: Moment, context: u32) {
+    fn begin(&mut self, entry: &Entry) {
+        let moment = entry.moment;
+        self.callback = entry.callback;
         self.moment = moment;
-        self.contexts.select(context);
+        self.contexts.select(entry.context);
         if !matches!(moment, Moment::StartUp | Moment::VmStart | Moment::Configure) {
             self.budget.reset(self.spec.limits.callback);
             self.quota.reset();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use portcullis_vm::{
-    Effect, Engine, LogLevel, Module, Phase, Plugin, QueueId, Streams, TrapReason,
+    Effect, Engine, LogLevel, Module, Phase, Plugin, QueueId, Streams, TrapReason, Violation,
 };
 
 use crate::host::{Host, spec, stream, wat};
@@ -235,4 +235,21 @@ fn a_start_section_may_log_and_what_it_asks_for_is_ignored() {
     assert_eq!(host.record.violations(), ["proxy_set_tick_period_milliseconds"]);
     assert_eq!(host.plugin.tick_period(), None);
     assert!(host.effects().is_empty());
+}
+
+#[test]
+fn a_violation_names_the_call_and_the_phase_it_was_made_in() {
+    let late = r#"(drop (call $proxy_replace_header_map_value (i32.const 0) "x-one"S "late"S))"#;
+    let mut host = Host::new(&format!(
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32) {late} (i32.const 1))
+           (func (export "proxy_on_tick") (param i32) {late})
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {late} (i32.const 0))
+           (func (export "proxy_on_log") (param i32) {late})"#,
+    ));
+    host.plugin.tick(&mut host.streams).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    host.plugin.finish(&mut host.streams, host.context).unwrap();
+    let call = "proxy_replace_header_map_value";
+    let expected = ["configure", "tick", "log"].map(|phase| Violation { call, phase });
+    assert_eq!(host.record.take_violations(), expected);
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId, Services,
+    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId,
+    Services, Violation,
 };
 
 /// Level, whether an exchange was named, message.
@@ -21,7 +22,7 @@ type Queue = (Vec<u8>, VecDeque<Vec<u8>>);
 pub struct Record {
     throttled: bool,
     log: Mutex<Vec<Line>>,
-    violations: Mutex<Vec<&'static str>>,
+    violations: Mutex<Vec<Violation>>,
     metrics: Mutex<Vec<(MetricKind, String, i64)>>,
     shared: Mutex<HashMap<Vec<u8>, Shared>>,
     queues: Mutex<BTreeMap<u32, Queue>>,
@@ -38,6 +39,10 @@ impl Record {
     }
 
     pub fn violations(&self) -> Vec<&'static str> {
+        self.take_violations().into_iter().map(|violation| violation.call).collect()
+    }
+
+    pub fn take_violations(&self) -> Vec<Violation> {
         std::mem::take(&mut self.violations.lock().unwrap())
     }
 
@@ -78,8 +83,8 @@ impl Services for Recorder {
         self.0.log.lock().unwrap().push((level, stream.is_some(), message.to_owned()));
     }
 
-    fn phase_violation(&self, call: &'static str) {
-        self.0.violations.lock().unwrap().push(call);
+    fn phase_violation(&self, violation: Violation) {
+        self.0.violations.lock().unwrap().push(violation);
     }
 
     fn define_metric(&self, kind: MetricKind, name: &str) -> Metric {
