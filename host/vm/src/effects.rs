@@ -20,7 +20,8 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContextId(pub u32);
 
-/// Identifies a callout within the instance that made it; counts up, and is never that of another outstanding callout.
+/// Identifies a callout within the instance that made it; never that of another outstanding callout. The two low bits tell
+/// its kind (0: HTTP), the others count up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u32);
 
@@ -64,8 +65,6 @@ pub struct LocalReply {
 pub struct HttpCall {
     /// Names the completion.
     pub id: CallId,
-    /// The exchange in whose callback the call was made; `None` for root callbacks.
-    pub stream: Option<StreamKey>,
     /// Name of the upstream as the guest spelled it; known to [`Services::knows_upstream`](crate::Services::knows_upstream).
     pub upstream: String,
     /// `:method`, `:path` and `:authority` are present.

@@ -1,39 +1,22 @@
 //! A module with its configuration, alive in one instance: root context, start, configure, tick, callout completions.
 
+mod callouts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
-
 use crate::abi::numbers::ROOT_CONTEXT;
-use crate::effects::{CallId, ContextId, Effect};
+use crate::effects::{ContextId, Effect};
 use crate::error::Trap;
-use crate::guest::{Completion, Moment};
-use crate::hostcalls::View;
+use crate::guest::Moment;
 use crate::instance::{Entry, Instance};
 use crate::module::Module;
 use crate::phase::{Action, Phase};
 use crate::services::{QueueId, Services};
 use crate::spec::PluginSpec;
-use crate::state::{ResponseHead, StreamKey, Streams};
+use crate::state::{StreamKey, Streams};
 
-/// How a callout ended.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "an outcome is moved once, into the plugin")]
-pub enum CallOutcome {
-    /// The upstream answered, whatever the status.
-    Answered {
-        /// Its head.
-        head: ResponseHead,
-        /// Its whole body.
-        body: Bytes,
-        /// May be empty.
-        trailers: HeaderMap,
-    },
-    /// Time-out, reset, refused, abandoned: the guest sees a completion with zero headers.
-    Failed,
-}
+pub use callouts::CallOutcome;
 
 /// A module with its configuration, alive.
 ///
@@ -147,50 +130,6 @@ impl Plugin {
             let Some(ready) = &callbacks.queue_ready else { return Ok(()) };
             ready.call(store, (ROOT_CONTEXT, queue.0))
         })
-    }
-
-    /// Delivers the one completion of a callout. An id that is not outstanding is ignored.
-    ///
-    /// # Errors
-    /// The guest trapped.
-    pub fn http_call_response(
-        &mut self,
-        streams: &mut Streams,
-        call: CallId,
-        outcome: CallOutcome,
-    ) -> Result<(), Trap> {
-        const RESET: (u32, &str) = (11, "reset");
-        let guest = self.instance.guest_mut();
-        if guest.calls.remove(&call.0).is_none() {
-            return self.trap().map_or(Ok(()), |trap| Err(trap.clone()));
-        }
-        let (completion, status) = match outcome {
-            CallOutcome::Answered { head, body, trailers } => {
-                (Completion { head: Some(head), body, trailers }, (0, ""))
-            }
-            CallOutcome::Failed => (Completion::default(), RESET),
-        };
-        let headers = completion.head.as_ref().map_or(0, |head| View::Response(head).len()) as u32;
-        let sizes = (completion.body.len() as u32, completion.trailers.len() as u32);
-        guest.completion = Some(completion);
-        guest.status = status;
-        let entry = Entry::root("proxy_on_http_call_response");
-        let delivered = self.instance.call(streams, entry, |callbacks, store| {
-            let Some(response) = &callbacks.http_call_response else { return Ok(()) };
-            response.call(store, (ROOT_CONTEXT, call.0, headers, sizes.0, sizes.1))
-        });
-        self.instance.guest_mut().completion = None;
-        delivered
-    }
-
-    /// Callouts without a completion yet; none once the instance is dead.
-    pub fn outstanding_calls(&self) -> usize {
-        self.instance.guest().calls.len()
-    }
-
-    /// Whether a callout that was made for this exchange has no completion yet.
-    pub fn awaits_call(&self, stream: StreamKey) -> bool {
-        self.instance.guest().calls.values().any(|made_for| *made_for == Some(stream))
     }
 
     /// Takes the next effect of the callbacks so far, oldest first.

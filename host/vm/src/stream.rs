@@ -70,13 +70,8 @@ impl Instance {
     pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
         let finished = self.last_callbacks(streams, context.0);
         let guest = self.guest_mut();
-        // The key of the exchange will name another one.
-        if let ended @ Some(_) = guest.contexts.stream(context.0) {
-            guest
-                .calls
-                .values_mut()
-                .filter(|stream| **stream == ended)
-                .for_each(|stream| *stream = None);
+        if let Some(stream) = guest.contexts.stream(context.0) {
+            guest.calls.forget(stream);
         }
         guest.contexts.delete(context.0);
         finished

@@ -5,6 +5,7 @@
 //! Pausing follows Envoy (`proxy_wasm` filter): see [`portcullis_vm::Action`].
 
 mod builder;
+mod callouts;
 mod flow;
 mod links;
 mod local;

@@ -1,4 +1,4 @@
-//! One filter on one worker: its instance, the replacement of a dead one, its timer, its callouts and its queues.
+//! One filter on one worker: its instance, the replacement of a dead one, its timer and its queues.
 //!
 //! A callback's effects are carried out here, after the callback has returned. Nothing in this module waits while the
 //! instance or the streams are borrowed.
@@ -9,14 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_vm::{
-    CallId, CallOutcome, ContextId, Effect, HttpCall, Phase, Plugin, StreamKey, Streams, Trap,
-};
+use portcullis_vm::{CallId, ContextId, Effect, Phase, Plugin, StreamKey, Streams, Trap};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::chain::builder::Builder;
+use crate::chain::callouts::Callouts;
 use crate::chain::local::{Local, Signal};
 use crate::observe::Gauge;
 use crate::services::{Replacing, Upstreams, World};
@@ -66,9 +65,9 @@ pub struct Slot {
     live: RefCell<Option<Live>>,
     instances: Cell<u64>,
     generations: Cell<usize>,
-    upstreams: RefCell<Rc<Upstreams>>,
+    pub(super) callouts: Callouts,
     world: World,
-    local: Rc<Local>,
+    pub(super) local: Rc<Local>,
     builder: Builder,
     tick: RefCell<Option<AbortHandle>>,
     queue_watch: RefCell<Option<AbortHandle>>,
@@ -108,7 +107,7 @@ impl Slot {
             live: RefCell::new(None),
             instances: Cell::new(0),
             generations: Cell::new(0),
-            upstreams: RefCell::new(upstreams),
+            callouts: Callouts::new(upstreams),
             world,
             local,
             builder,
@@ -148,6 +147,12 @@ impl Slot {
         live.as_ref().is_some_and(|live| live.number == number && live.plugin.awaits_call(stream))
     }
 
+    /// The exchange that a callout of the instance with this number was made for, while both live.
+    pub(super) fn made_for(&self, number: u64, call: CallId) -> Option<StreamKey> {
+        let live = self.live.borrow();
+        live.as_ref().filter(|live| live.number == number)?.plugin.made_for(call)
+    }
+
     /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
     pub fn note_unavailable(&self, outcome: &str) {
         self.world.running.note_unavailable(outcome);
@@ -157,7 +162,7 @@ impl Slot {
     pub fn activate(&self, upstreams: Rc<Upstreams>) {
         self.world.open_queues();
         self.world.set_upstream_names(upstreams.names());
-        *self.upstreams.borrow_mut() = upstreams;
+        self.callouts.set_upstreams(upstreams);
     }
 
     /// Runs a callback in the instance with this number and carries out its effects. A trap kills the instance and fails
@@ -223,6 +228,9 @@ impl Slot {
             && timeout(RETIRE_TIMEOUT, self.done.notified()).await.is_err()
         {
             tracing::warn!(filter = %self.filter.name, "the filter put off its end for too long and is dropped");
+        }
+        if self.call(number, |plugin, streams| plugin.fail_calls(streams)).is_err() {
+            tracing::debug!(filter = %self.filter.name, "the filter ended before its callouts");
         }
         self.stop_tick();
         let live = self.live.borrow_mut().take();
@@ -311,28 +319,6 @@ impl Slot {
             other => {
                 tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}")
             }
-        }
-    }
-
-    fn start_call(self: &Rc<Slot>, call: HttpCall, number: u64) {
-        let slot = self.clone();
-        let upstreams = self.upstreams.borrow().clone();
-        self.local.spawn(async move {
-            let (id, stream) = (call.id, call.stream);
-            let outcome = upstreams.call(call).await;
-            slot.local.with_held(stream, slot.id, || slot.complete(number, id, outcome));
-            if let Some(stream) = stream {
-                slot.local.post(stream, Signal::Answered(slot.id));
-            }
-        });
-    }
-
-    fn complete(self: &Rc<Slot>, number: u64, id: CallId, outcome: CallOutcome) {
-        if self
-            .call(number, |plugin, streams| plugin.http_call_response(streams, id, outcome))
-            .is_err()
-        {
-            tracing::debug!(filter = %self.filter.name, "a callout ended after its instance");
         }
     }
 

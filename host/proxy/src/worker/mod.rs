@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread as threads;
 use std::time::{Duration, Instant};
 
-use portcullis_vm::{CallOutcome, Effect, Engine, Plugin, Streams, Trap};
+use portcullis_vm::{Engine, Plugin, Streams, Trap};
 
 use crate::chain::Builder;
 use crate::error::Refusal;
@@ -148,15 +148,9 @@ fn rehearse(filter: &Arc<Filter>) -> Result<(), Trap> {
     let world = World::rehearsal(filter);
     let mut plugin = Plugin::start(&filter.module, filter.plugin.clone(), world.services())?;
     let mut streams = Streams::default();
-    let mut calls = Vec::new();
-    while let Some(effect) = plugin.next_effect() {
-        if let Effect::HttpCall(call) = effect {
-            calls.push(call.id);
-        }
-    }
-    for call in calls {
-        plugin.http_call_response(&mut streams, call, CallOutcome::Failed)?;
-    }
+    // What it asks for is never carried out.
+    while plugin.next_effect().is_some() {}
+    plugin.fail_calls(&mut streams)?;
     plugin.done(&mut streams)?;
     plugin.delete(&mut streams);
     Ok(())

@@ -3,6 +3,7 @@
 //! This is the data of the wasmtime store. Host calls read and change it; it never calls into the guest.
 
 mod budget;
+mod calls;
 mod contexts;
 mod notes;
 mod quota;
@@ -23,6 +24,7 @@ use crate::spec::PluginSpec;
 use crate::state::{HttpStream, ResponseHead, StreamKey, Streams};
 
 pub(crate) use budget::Budget;
+pub(crate) use calls::{CallKind, Calls};
 pub(crate) use contexts::Contexts;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
@@ -104,12 +106,10 @@ pub(crate) struct Guest {
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
     pub(crate) effects: VecDeque<Effect>,
-    /// Callouts without a completion yet, and the exchange that each was made for.
-    pub(crate) calls: BTreeMap<u32, Option<StreamKey>>,
-    pub(crate) last_call: u32,
+    pub(crate) calls: Calls,
     pub(crate) completion: Option<Completion>,
-    /// What `proxy_get_status` answers.
-    pub(crate) status: (u32, &'static str),
+    /// What `proxy_get_status` answers: a code and a message, of the callout whose completion callback runs.
+    pub(crate) status: (u32, String),
     pub(crate) metrics: Metrics,
     pub(crate) declared: Declared,
     pub(crate) tick_period: Option<Duration>,
@@ -137,10 +137,9 @@ impl Guest {
             streams: Streams::default(),
             contexts: Contexts::default(),
             effects: VecDeque::new(),
-            calls: BTreeMap::new(),
-            last_call: 0,
+            calls: Calls::default(),
             completion: None,
-            status: (0, ""),
+            status: (0, String::new()),
             metrics: Metrics::default(),
             declared: Declared::default(),
             tick_period: None,
@@ -180,16 +179,6 @@ impl Guest {
     fn forward(&self, level: LogLevel, message: &str) {
         if level >= self.services.log_level() {
             self.services.log(level, self.stream(), message);
-        }
-    }
-
-    /// A callout number that is not outstanding.
-    pub(crate) fn next_call(&mut self) -> u32 {
-        loop {
-            self.last_call = self.last_call.wrapping_add(1);
-            if self.last_call != 0 && !self.calls.contains_key(&self.last_call) {
-                return self.last_call;
-            }
         }
     }
 }

@@ -12,11 +12,8 @@ use super::{Call, Done, Span, Stop, hostcall, slice};
 use crate::abi::numbers::Status;
 use crate::abi::pairs;
 use crate::effects::{CallId, Effect, HttpCall};
-use crate::guest::{Guest, Moment};
+use crate::guest::{CallKind, Guest, Moment};
 use crate::state::RequestHead;
-
-/// Callouts of one instance that may be on the way at the same time.
-const MAX_CALLS: usize = 1024;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_http_call", |call,
@@ -40,7 +37,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         start(call, &request, id)
     });
     hostcall!(linker, "proxy_get_status", |call, code, data, size| {
-        let (status, message) = call.guest().status;
+        let (status, message) = call.guest().status.clone();
         call.write_u32(code, status)?;
         call.give(data, size, message.as_bytes())
     });
@@ -66,15 +63,8 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
         call.hold(span.1)?;
     }
     let mut http = read(call, request)?;
-    let guest = call.guest_mut();
-    if guest.calls.len() >= MAX_CALLS {
-        guest.violation("proxy_http_call", "too many calls are on the way");
-        return Err(Status::InternalFailure.into());
-    }
-    http.id = CallId(guest.next_call());
-    http.stream = guest.stream_key();
+    http.id = call.begin(CallKind::Http)?;
     let number = http.id.0;
-    guest.calls.insert(number, http.stream);
     call.record(Effect::HttpCall(http))?;
     call.write_u32(id, number)
 }
@@ -97,7 +87,6 @@ fn read(call: &mut Call<'_>, request: &Request) -> Result<HttpCall, Stop> {
     }
     Ok(HttpCall {
         id: CallId(0),
-        stream: None,
         upstream: upstream.to_owned(),
         head: head(&headers, fields)?,
         body: Bytes::copy_from_slice(slice(memory, request.body)?),

@@ -27,9 +27,9 @@ mod wasi;
 use wasmtime::{Caller, Linker};
 
 use crate::abi::numbers::Status;
-use crate::effects::Effect;
+use crate::effects::{CallId, Effect};
 use crate::error::Fault;
-use crate::guest::{Guest, Moment};
+use crate::guest::{CallKind, Guest, Moment};
 
 pub(crate) use head::View;
 use memory::{Span, slice};
@@ -87,6 +87,18 @@ impl Call<'_> {
         self.hold(size_of::<Effect>() as u32)?;
         self.guest_mut().effects.push_back(effect);
         Ok(())
+    }
+
+    /// Gives a callout that the guest makes its number.
+    fn begin(&mut self, kind: CallKind) -> Result<CallId, Stop> {
+        let name = self.name;
+        let guest = self.guest_mut();
+        let stream = guest.stream_key();
+        let begun = guest.calls.begin(kind, stream);
+        begun.ok_or_else(|| {
+            guest.violation(name, "too many calls are on the way");
+            Status::InternalFailure.into()
+        })
     }
 
     /// Counts bytes that the host is about to keep for the guest.

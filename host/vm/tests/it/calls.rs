@@ -39,12 +39,12 @@ fn host(code: &str) -> Host {
 #[test]
 fn a_call_is_recorded_with_all_its_parts() {
     let mut host = host(&call("backend", &HEAD, 250));
-    assert_eq!(host.said(), ["0", "1"]);
+    assert_eq!(host.said(), ["0", "4"]);
     assert_eq!(host.plugin.outstanding_calls(), 1);
     let effects = host.effects();
     let [Effect::HttpCall(call)] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(call.id, CallId(1));
-    assert_eq!(call.stream, Some(host.key));
+    assert_eq!(call.id, CallId(4));
+    assert_eq!(host.plugin.made_for(call.id), Some(host.key));
     assert_eq!(call.upstream, "backend");
     assert_eq!(call.head.method, "POST");
     assert_eq!(call.head.path, "/check");
@@ -67,7 +67,7 @@ fn calls_on_the_way_are_limited_and_an_answer_makes_room() {
     assert!(host.said().contains(&"10".to_owned()));
     assert_eq!(host.record.violations(), ["proxy_http_call"]);
     let outcome = CallOutcome::Failed;
-    host.plugin.http_call_response(&mut host.streams, CallId(1), outcome).unwrap();
+    host.plugin.http_call_response(&mut host.streams, CallId(4), outcome).unwrap();
     host.run(Phase::RequestHeaders).unwrap();
     assert_eq!(host.plugin.outstanding_calls(), 1024);
 }
@@ -101,11 +101,11 @@ fn a_call_is_completed_once() {
         body: Bytes::from_static(b"denied"),
         trailers: headers(&[("t", "1")]),
     };
-    host.plugin.http_call_response(&mut host.streams, CallId(1), answer()).unwrap();
-    assert_eq!(host.said(), ["1", "1", "2", "6", "1", "0", "", "0", "403", "0", "denied"]);
+    host.plugin.http_call_response(&mut host.streams, CallId(4), answer()).unwrap();
+    assert_eq!(host.said(), ["1", "4", "2", "6", "1", "0", "", "0", "403", "0", "denied"]);
     assert_eq!(host.plugin.outstanding_calls(), 0);
-    host.plugin.http_call_response(&mut host.streams, CallId(1), answer()).unwrap();
-    host.plugin.http_call_response(&mut host.streams, CallId(9), answer()).unwrap();
+    host.plugin.http_call_response(&mut host.streams, CallId(4), answer()).unwrap();
+    host.plugin.http_call_response(&mut host.streams, CallId(36), answer()).unwrap();
     assert!(host.said().is_empty());
 }
 
@@ -113,22 +113,37 @@ fn a_call_is_completed_once() {
 fn a_failed_call_is_a_completion_without_headers_also_after_the_exchange_has_ended() {
     let mut host = host(&call("backend", &HEAD, 0));
     host.plugin.finish(&mut host.streams, host.context).unwrap();
+    assert_eq!(host.plugin.made_for(CallId(4)), None);
     host.streams.remove(host.key);
     host.said();
-    host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed).unwrap();
+    host.plugin.http_call_response(&mut host.streams, CallId(4), CallOutcome::Failed).unwrap();
     let said = host.said();
-    assert_eq!(said[..9], ["1", "1", "0", "0", "0", "11", "reset", "1", "reset"]);
+    assert_eq!(said[..9], ["1", "4", "0", "0", "0", "11", "reset", "1", "reset"]);
 }
 
 #[test]
 fn numbers_of_calls_do_not_repeat() {
     let twice = call("backend", &HEAD, 0) + &call("backend", &HEAD, 0);
     let mut host = host(&twice);
-    assert_eq!(host.said(), ["0", "1", "0", "2"]);
-    host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed).unwrap();
+    assert_eq!(host.said(), ["0", "4", "0", "8"]);
+    host.plugin.http_call_response(&mut host.streams, CallId(4), CallOutcome::Failed).unwrap();
     host.said();
     host.run(Phase::RequestHeaders).unwrap();
-    assert_eq!(host.said(), ["0", "3", "0", "4"]);
+    assert_eq!(host.said(), ["0", "12", "0", "16"]);
+}
+
+#[test]
+fn calls_that_nothing_will_come_of_fail_once() {
+    let twice = call("backend", &HEAD, 0) + &call("backend", &HEAD, 0);
+    let mut host = host(&twice);
+    host.said();
+    host.plugin.fail_calls(&mut host.streams).unwrap();
+    let said = host.said();
+    let failed: Vec<_> = said.chunks(11).map(|lines| lines[1].as_str()).collect();
+    assert_eq!(failed, ["4", "8"]);
+    assert_eq!(host.plugin.outstanding_calls(), 0);
+    host.plugin.fail_calls(&mut host.streams).unwrap();
+    assert!(host.said().is_empty());
 }
 
 #[test]
@@ -137,7 +152,7 @@ fn a_dead_instance_waits_for_no_call() {
     assert_eq!(host.plugin.outstanding_calls(), 1);
     host.run(Phase::RequestBody).unwrap_err();
     assert_eq!(host.plugin.outstanding_calls(), 0);
-    let late = host.plugin.http_call_response(&mut host.streams, CallId(1), CallOutcome::Failed);
+    let late = host.plugin.http_call_response(&mut host.streams, CallId(4), CallOutcome::Failed);
     assert!(late.is_err());
 }
 
