@@ -117,8 +117,9 @@ pub trait Services: Send {
     /// The key has another version than `cas`.
     fn set_shared_data(&self, key: &[u8], value: &[u8], cas: u32) -> Result<(), CasMismatch>;
 
-    /// Creates or finds the queue and makes this plugin the one that is told when an element arrives.
-    fn register_queue(&self, name: &[u8]) -> QueueId;
+    /// Creates or finds the queue and makes this plugin the one that is told when an element arrives; `None`: there is no
+    /// room for another one.
+    fn register_queue(&self, name: &[u8]) -> Option<QueueId>;
     /// Finds a queue; an empty `vm_id` means the plugin's own.
     fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<QueueId>;
     /// False when there is no such queue.

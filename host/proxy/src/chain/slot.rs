@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{CallId, ContextId, Effect, Phase, Plugin, StreamKey, Streams, Trap};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
 use crate::chain::builder::Builder;
@@ -359,6 +359,8 @@ impl Slot {
                     if slot.call(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_err() {
                         tracing::debug!(filter = %slot.filter.name, "a queue element arrived without an instance");
                     }
+                    // A guest may put back more than it takes.
+                    yield_now().await;
                 }
             }
         });

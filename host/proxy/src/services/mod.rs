@@ -246,7 +246,7 @@ impl Services for PluginServices {
         self.world.process.shared.set(self.vm_id(), key, value, cas)
     }
 
-    fn register_queue(&self, name: &[u8]) -> QueueId {
+    fn register_queue(&self, name: &[u8]) -> Option<QueueId> {
         self.world.process.shared.register(self.vm_id(), name, &self.world.inbox)
     }
 

@@ -2,7 +2,7 @@
 //! workers hold for longer than a map operation.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -10,7 +10,7 @@ use dashmap::Entry;
 use portcullis_vm::{CasMismatch, QueueError, QueueId};
 use tokio::sync::Notify;
 
-/// Bytes of keys and values that the plugins of one `vm_id` may share; more is refused.
+/// Bytes of keys, values and names of queues that the plugins of one `vm_id` may share; more is refused.
 const MAX_SHARED: usize = 64 << 20;
 /// What a key costs beyond its bytes, about.
 const ENTRY: usize = 128;
@@ -18,6 +18,8 @@ const ENTRY: usize = 128;
 const MAX_QUEUE_ELEMENTS: usize = 65_536;
 /// Bytes of elements in one queue; past it the oldest are dropped.
 const MAX_QUEUE_BYTES: usize = 16 << 20;
+/// Bytes of elements in all queues of one `vm_id`; past it a queue drops what it has, the newcomer too.
+const MAX_QUEUED: usize = 64 << 20;
 
 /// Shared data and shared queues of the process.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub struct Shared {
     versions: AtomicU32,
     names: DashMap<(String, Vec<u8>), QueueId>,
     queues: DashMap<u32, Queue>,
+    /// Bytes of elements in all queues of each `vm_id`.
+    queued: DashMap<String, Arc<AtomicUsize>>,
     last_queue: AtomicU32,
 }
 
@@ -35,23 +39,35 @@ pub struct Shared {
 struct Queue {
     elements: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// That of its `vm_id`.
+    queued: Arc<AtomicUsize>,
     inbox: Option<Arc<Inbox>>,
 }
 
 impl Queue {
     fn push(&mut self, element: &[u8]) {
         self.bytes += element.len();
+        self.queued.fetch_add(cost(element), Ordering::Relaxed);
         self.elements.push_back(element.to_vec());
-        while self.elements.len() > MAX_QUEUE_ELEMENTS || self.bytes > MAX_QUEUE_BYTES {
-            self.pop();
-        }
+        while self.is_over() && self.pop().is_some() {}
+    }
+
+    fn is_over(&self) -> bool {
+        self.elements.len() > MAX_QUEUE_ELEMENTS
+            || self.bytes > MAX_QUEUE_BYTES
+            || self.queued.load(Ordering::Relaxed) > MAX_QUEUED
     }
 
     fn pop(&mut self) -> Option<Vec<u8>> {
         let element = self.elements.pop_front()?;
         self.bytes -= element.len();
+        self.queued.fetch_sub(cost(&element), Ordering::Relaxed);
         Some(element)
     }
+}
+
+fn cost(element: &[u8]) -> usize {
+    element.len() + size_of::<Vec<u8>>()
 }
 
 /// Where a plugin instance learns that elements have arrived in its queues.
@@ -116,29 +132,45 @@ impl Shared {
         if cas != 0 && version != 0 && version != cas {
             return Err(CasMismatch);
         }
-        let mut held = self.held.entry(vm_id.to_owned()).or_default();
-        let after = *held - before + value.len() + key.len() + ENTRY;
-        if after > MAX_SHARED.max(*held) {
-            tracing::warn!(vm_id, "shared data is full; a value was not stored");
+        if !self.reserve(vm_id, before, value.len() + key.len() + ENTRY) {
             return Err(CasMismatch);
         }
-        *held = after;
         entry.insert((value.to_vec(), self.next_version()));
         Ok(())
     }
 
+    /// What took `before` bytes takes `after`; false if the plugins of this `vm_id` share too much already.
+    fn reserve(&self, vm_id: &str, before: usize, after: usize) -> bool {
+        let mut held = self.held.entry(vm_id.to_owned()).or_default();
+        let total = *held - before + after;
+        if total > MAX_SHARED.max(*held) {
+            tracing::warn!(vm_id, "what plugins share is full; something was not stored");
+            return false;
+        }
+        *held = total;
+        true
+    }
+
     /// Finds or creates a queue; its arrivals are told to `inbox` from now on, or from when it is
-    /// [opened](Self::open) on.
-    pub fn register(&self, vm_id: &str, name: &[u8], inbox: &Arc<Inbox>) -> QueueId {
-        let id = *self
-            .names
-            .entry((vm_id.to_owned(), name.to_vec()))
-            .or_insert_with(|| QueueId(self.last_queue.fetch_add(1, Ordering::Relaxed) + 1));
-        self.queues.entry(id.0).or_default();
+    /// [opened](Self::open) on. `None`: the plugins of this `vm_id` share too much already.
+    pub fn register(&self, vm_id: &str, name: &[u8], inbox: &Arc<Inbox>) -> Option<QueueId> {
+        let id = match self.names.entry((vm_id.to_owned(), name.to_vec())) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(free) => {
+                // Its name, and what it is itself.
+                if !self.reserve(vm_id, 0, name.len() + 2 * ENTRY) {
+                    return None;
+                }
+                let queued = self.queued.entry(vm_id.to_owned()).or_default().clone();
+                let id = self.last_queue.fetch_add(1, Ordering::Relaxed) + 1;
+                self.queues.insert(id, Queue { queued, ..Queue::default() });
+                *free.insert(QueueId(id))
+            }
+        };
         if !inbox.postpones(id) {
             self.tell(id, inbox);
         }
-        id
+        Some(id)
     }
 
     /// A plugin goes into service: the queues that it has registered are its own from now on.
@@ -195,7 +227,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::{ENTRY, MAX_QUEUE_BYTES, MAX_SHARED, Shared};
+    use super::{ENTRY, MAX_QUEUE_BYTES, MAX_QUEUED, MAX_SHARED, Shared};
 
     #[test]
     fn what_plugins_share_is_bounded_for_each_vm_id() {
@@ -214,11 +246,38 @@ mod tests {
     #[test]
     fn a_full_queue_drops_its_oldest_elements() {
         let shared = Shared::default();
-        let queue = shared.register("one", b"q", &Default::default());
+        let queue = shared.register("one", b"q", &Default::default()).unwrap();
         for number in 0..3 {
             assert!(shared.enqueue(queue, &vec![number; MAX_QUEUE_BYTES / 2]));
         }
         let first = shared.dequeue(queue).map(|element| element[0]);
         assert_eq!(first, Ok(1));
+    }
+
+    #[test]
+    fn names_of_queues_count_as_what_is_shared() {
+        let shared = Shared::default();
+        let name = |number: u8| vec![number; MAX_SHARED / 4 - 2 * ENTRY];
+        let register = |number| shared.register("one", &name(number), &Default::default());
+        for number in 0..4 {
+            assert!(register(number).is_some());
+        }
+        assert_eq!(register(4), None);
+        assert_eq!(register(3), shared.resolve("one", &name(3)));
+        assert!(shared.register("two", b"q", &Default::default()).is_some());
+    }
+
+    #[test]
+    fn all_queues_of_a_vm_id_together_are_bounded() {
+        let shared = Shared::default();
+        let element = vec![0; MAX_QUEUE_BYTES];
+        let queues = [b"a", b"b", b"c", b"d", b"e"]
+            .map(|name| shared.register("one", name, &Default::default()).unwrap());
+        for queue in queues {
+            assert!(shared.enqueue(queue, &element));
+        }
+        let left = queues.map(|queue| shared.dequeue(queue).is_ok());
+        assert_eq!(left.iter().filter(|left| **left).count(), MAX_QUEUED / MAX_QUEUE_BYTES - 1);
+        assert!(shared.enqueue(queues[4], &element) && shared.dequeue(queues[4]).is_ok());
     }
 }

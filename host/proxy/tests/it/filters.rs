@@ -10,8 +10,8 @@ use portcullis_proxy::Snapshot;
 use portcullis_proxy::snapshot::*;
 
 use crate::guests::{
-    asking, asking_at, delaying, denier, judging, marker, misbehaving, queueing, rewriter,
-    starting_once,
+    asking, asking_at, breeding, delaying, denier, judging, marker, misbehaving, queueing,
+    rewriter, starting_once,
 };
 use crate::harness::{
     Client, Upstream, address, backend, listener, raw, request, runtime, simple, start,
@@ -131,6 +131,17 @@ fn a_configuration_that_is_refused_takes_no_queue_away() {
     assert!(proxy.publish(refused).is_err());
     runtime().block_on(async {
         assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn a_queue_that_is_never_empty_keeps_nobody_waiting() {
+    let upstream = Upstream::echo();
+    let proxy = start(with(vec![breeding()], &upstream));
+    runtime().block_on(async {
+        for _ in 0..20 {
+            assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
+        }
     });
 }
 

@@ -186,6 +186,21 @@ pub fn queueing(starts: bool) -> Filter {
     filter("queueing", &[("q", "queue")], &body.replace("STARTS", if starts { "1" } else { "0" }))
 }
 
+/// Puts two elements into its queue for each that it is told of.
+pub fn breeding() -> Filter {
+    filter(
+        "breeding",
+        &[("q", "queue")],
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $register $q$ (i32.const 4))) (i32.const 1))
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (drop (call $enqueue (i32.load (i32.const 4)) $q$)) (i32.const 0))
+           (func (export "proxy_on_queue_ready") (param i32 i32)
+             (drop (call $enqueue (local.get 1) $q$))
+             (drop (call $enqueue (local.get 1) $q$)))"#,
+    )
+}
+
 /// Pauses each request until a timer lets it go.
 pub fn delaying() -> Filter {
     filter(

@@ -109,7 +109,7 @@ fn set(call: &mut Call<'_>, buffer: BufferType, range: Span, bytes: Span) -> Don
     if !has_body(call.guest(), direction) {
         return call.ignored("there is no body here");
     }
-    call.hold(bytes.1)?;
+    call.claim(bytes)?;
     let bytes = Bytes::copy_from_slice(call.read(bytes)?);
     if let Some(stream) = call.guest_mut().stream_mut() {
         let body = match direction {

@@ -6,7 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
-use crate::abi::pairs::MAX_PAIRS;
+use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
 use crate::guest::{Guest, Moment};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
@@ -79,9 +79,7 @@ impl<'a> Target<'a> {
         }
         let (name, value) = entry(key, value)?;
         let fields = self.fields();
-        if fields.len() >= MAX_PAIRS && !fields.contains_key(&name) {
-            return Err("there are too many headers");
-        }
+        make_room(fields.iter().filter(|(known, _)| **known != name), &name, &value)?;
         fields.try_insert(name, value).map_err(|_| "there are too many headers")?;
         Ok(())
     }
@@ -179,11 +177,26 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
 
 fn append(fields: &mut HeaderMap, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
     let (name, value) = entry(key, value)?;
-    if fields.len() >= MAX_PAIRS {
-        return Err("there are too many headers");
-    }
+    make_room(fields.iter(), &name, &value)?;
     fields.try_append(name, value).map_err(|_| "there are too many headers")?;
     Ok(())
+}
+
+/// A map grows no longer than one that a guest could hand over in one piece.
+fn make_room<'a>(
+    others: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    name: &HeaderName,
+    value: &HeaderValue,
+) -> Result<(), Ignored> {
+    let (mut count, mut bytes) = (1, name.as_str().len() + value.len());
+    for (name, value) in others {
+        count += 1;
+        bytes += name.as_str().len() + value.len();
+    }
+    match count <= MAX_PAIRS && bytes <= MAX_BYTES {
+        true => Ok(()),
+        false => Err("there are too many headers"),
+    }
 }
 
 fn entry(key: &[u8], value: &[u8]) -> Result<(HeaderName, HeaderValue), Ignored> {

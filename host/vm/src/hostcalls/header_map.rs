@@ -66,7 +66,7 @@ fn get(call: &mut Call<'_>, map: MapType, key: Span, data: u32, size: u32) -> Do
 }
 
 fn set(call: &mut Call<'_>, map: MapType, span: Span) -> Done {
-    call.hold(span.1)?;
+    call.claim(span)?;
     let name = call.name;
     let (memory, guest) = call.split();
     let Some(pairs) = pairs::decode(slice(memory, span)?) else {
@@ -84,8 +84,8 @@ fn change(
     value: Span,
     apply: impl FnOnce(&mut Target<'_>, &[u8], &[u8]) -> Result<(), Ignored>,
 ) -> Done {
-    call.hold(key.1)?;
-    call.hold(value.1)?;
+    call.claim(key)?;
+    call.claim(value)?;
     let name = call.name;
     let (memory, guest) = call.split();
     let (key, value) = (slice(memory, key)?, slice(memory, value)?);

@@ -60,7 +60,7 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
         return Err(Status::InternalFailure.into());
     }
     for span in [request.upstream, request.headers, request.body, request.trailers] {
-        call.hold(span.1)?;
+        call.claim(span)?;
     }
     let mut http = read(call, request)?;
     http.id = call.begin(CallKind::Http)?;

@@ -40,7 +40,7 @@ fn read(
     grpc: u32,
 ) -> Result<LocalReply, super::Stop> {
     for span in [parts.details, parts.body, parts.headers] {
-        call.hold(span.1)?;
+        call.claim(span)?;
     }
     let name = call.name;
     let (memory, guest) = call.split();

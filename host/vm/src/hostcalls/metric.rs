@@ -42,7 +42,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn define(call: &mut Call<'_>, kind: u32, name: Span, id: u32) -> Done {
     call.write_u32(id, 0)?;
-    call.hold(name.1)?;
+    call.claim(name)?;
     let kind_index = kind as usize;
     let kind_name = *KINDS.get(kind_index).ok_or(Status::BadArgument)?;
     let (memory, guest) = call.split();

@@ -101,6 +101,13 @@ impl Call<'_> {
         })
     }
 
+    /// Counts what the guest hands over and the host is about to keep; a span that the guest does not have is a bad
+    /// pointer, however long it claims to be.
+    fn claim(&mut self, span: Span) -> Done {
+        self.read(span)?;
+        self.hold(span.1)
+    }
+
     /// Counts bytes that the host is about to keep for the guest.
     fn hold(&mut self, bytes: u32) -> Done {
         let name = self.name;

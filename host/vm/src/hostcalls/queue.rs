@@ -9,16 +9,13 @@ use crate::services::{QueueError, QueueId};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_register_shared_queue", |call, name, size, id| {
-        call.write_u32(id, 0)?;
-        let name = call.read(Span(name, size))?;
-        let queue = call.guest().services.register_queue(name);
-        call.write_u32(id, queue.0)
+        register(call, Span(name, size), id)
     });
     hostcall!(linker, "proxy_resolve_shared_queue", |call, vm_id, vm_id_size, name, size, id| {
         resolve(call, Span(vm_id, vm_id_size), Span(name, size), id)
     });
     hostcall!(linker, "proxy_enqueue_shared_queue", |call, queue, data, size| {
-        call.hold(size)?;
+        call.claim(Span(data, size))?;
         let element = call.read(Span(data, size))?;
         if call.guest().services.enqueue(QueueId(queue), element) {
             return Ok(());
@@ -35,6 +32,16 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         call.give(data, size, &element)
     });
     Ok(())
+}
+
+/// Queue 0 does not exist: there is no status for "no room" that a stock SDK takes here.
+fn register(call: &mut Call<'_>, name: Span, id: u32) -> Done {
+    call.write_u32(id, 0)?;
+    call.claim(name)?;
+    match call.guest().services.register_queue(call.read(name)?) {
+        Some(queue) => call.write_u32(id, queue.0),
+        None => call.ignored("there is no room for another queue"),
+    }
 }
 
 fn resolve(call: &mut Call<'_>, vm_id: Span, name: Span, id: u32) -> Done {

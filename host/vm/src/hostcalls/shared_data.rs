@@ -21,8 +21,8 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn set(call: &mut Call<'_>, key: Span, value: Span, cas: u32) -> Done {
-    call.hold(key.1)?;
-    call.hold(value.1)?;
+    call.claim(key)?;
+    call.claim(value)?;
     let (memory, guest) = call.split();
     let (key, value) = (slice(memory, key)?, slice(memory, value)?);
     guest.services.set_shared_data(key, value, cas).map_err(|_| Status::CasMismatch)?;

@@ -207,6 +207,22 @@ fn headers_are_bounded_in_number_and_length() {
 }
 
 #[test]
+fn a_head_grows_no_longer_than_a_megabyte() {
+    let many = r#"(local $left i32) (local.set $left (i32.const 100))
+        (memory.fill (i32.const 0) (i32.const 97) (i32.const 60000))
+        (loop $again
+          (drop (call $proxy_add_header_map_value (i32.const 0) (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 60000)))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (drop (call $proxy_replace_header_map_value (i32.const 0) (i32.const 0) (i32.const 7) (i32.const 0) (i32.const 60000)))"#;
+    let limits = Limits { callback: Duration::from_secs(5), memory: 64 << 20, ..spec().limits };
+    let text = wat(&callback(many));
+    let mut host = Host::start(&text, PluginSpec { limits, ..spec() }).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.header("aaaaaa").len(), 17);
+    assert!(host.header("aaaaaaa").is_empty());
+}
+
+#[test]
 fn writes_after_the_head_was_sent_change_nothing_and_answer_ok() {
     let mut host = Host::new(&callback(&replace("x-one", "late")));
     host.stream().request_sent = true;

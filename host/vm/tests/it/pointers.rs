@@ -61,6 +61,26 @@ fn other_guests_are_told_of_a_bad_pointer() {
     host.run(Phase::RequestHeaders).unwrap();
 }
 
+/// Calls that hand over what the host keeps, with a length that no memory has.
+const HANDED_OVER: &[&str] = &[
+    r#"$proxy_add_header_map_value (i32.const 0) "k"S (i32.const 8) (i32.const -1)"#,
+    "$proxy_set_header_map_pairs (i32.const 0) (i32.const 8) (i32.const -1)",
+    "$proxy_set_shared_data (i32.const -2) (i32.const -2) (i32.const 0) (i32.const 0) (i32.const 0)",
+    r#"$proxy_define_metric (i32.const 0) (i32.const 8) (i32.const 0x7FFFFFFF) (i32.const 16)"#,
+    "$proxy_register_shared_queue (i32.const 8) (i32.const -1) (i32.const 16)",
+    "$proxy_enqueue_shared_queue (i32.const 1) (i32.const 8) (i32.const -1)",
+];
+
+#[test]
+fn a_length_that_no_memory_has_is_a_bad_pointer_and_not_too_much_memory() {
+    for call in HANDED_OVER {
+        let mut host = Host::new(&callback(&format!("(drop (call {call}))")));
+        let trap = host.run(Phase::RequestHeaders).unwrap_err();
+        assert_eq!(trap.reason, TrapReason::Trap, "{call}: {trap}");
+        assert!(trap.message.contains("bad pointer in proxy_"), "{call}: {trap}");
+    }
+}
+
 #[test]
 fn an_allocator_that_answers_nonsense_is_a_bad_pointer() {
     for address in ["0", "-4", "131072"] {

@@ -35,6 +35,16 @@ fn queues_are_registered_found_filled_and_emptied() {
 }
 
 #[test]
+fn a_queue_for_which_there_is_no_room_does_not_exist() {
+    let code = r#"(i32.store (i32.const 24) (i32.const -1))
+        (call $say32 (call $proxy_register_shared_queue "one too many"S (i32.const 24)))
+        (call $say32 (i32.load (i32.const 24)))
+        (call $say32 (call $proxy_enqueue_shared_queue (i32.const 0) "element"S))"#;
+    let ignored = "proxy_register_shared_queue ignored: there is no room for another queue";
+    check(code, &[ignored, "0", "0", "1"]);
+}
+
+#[test]
 fn metrics_are_numbered_as_envoy_numbers_them() {
     let define = |kind: u32, name: &str| {
         format!(

@@ -122,11 +122,14 @@ impl Services for Recorder {
         Ok(())
     }
 
-    fn register_queue(&self, name: &[u8]) -> QueueId {
+    fn register_queue(&self, name: &[u8]) -> Option<QueueId> {
+        if name == b"one too many" {
+            return None;
+        }
         let mut queues = self.0.queues.lock().unwrap();
         let id = queues.len() as u32 + 1;
         queues.insert(id, (name.to_vec(), VecDeque::new()));
-        QueueId(id)
+        Some(QueueId(id))
     }
 
     fn resolve_queue(&self, vm_id: &[u8], name: &[u8]) -> Option<QueueId> {
