@@ -196,7 +196,7 @@ pub struct GrpcMatch {
 /// A header by name.
 #[derive(Clone, Debug)]
 pub struct HeaderMatch {
-    /// Header's name.
+    /// Header's name; `wasm.NAME` is the property `NAME` that a filter stored, whatever the client sends.
     pub name: HeaderName,
     /// Its value; repeated headers are joined with `,`.
     pub value: ValueMatch,

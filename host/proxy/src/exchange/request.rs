@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use http::Response;
-use portcullis_vm::{Direction, RequestHead};
+use portcullis_vm::{Direction, HttpStream, RequestHead};
 
 use super::body::Inlet;
 use super::{Exchange, Interruption};
@@ -31,8 +31,7 @@ impl Exchange {
         let bodyless = self.request_body.borrow().is_end();
         self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
         self.wait_head(Direction::Request).await?;
-        let edited = self.local.with(self.key, |stream| stream.request_edited).unwrap_or(false);
-        let selected = if edited { self.select() } else { provisional };
+        let selected = if self.is_steered() { self.select() } else { provisional };
         self.note_route(selected.as_ref());
         let Some(selected) = selected else {
             return Err(Interruption::Failure(Failure::NoRoute));
@@ -77,7 +76,18 @@ impl Exchange {
     }
 
     pub(super) fn select(&self) -> Option<Selected> {
-        self.with_request(|head| self.generation.routes(self.listener).select(head)).flatten()
+        let routes = self.generation.routes(self.listener);
+        let select = |stream: &mut HttpStream| routes.select(&stream.request, &stream.filter_state);
+        self.local.with(self.key, select).flatten()
+    }
+
+    /// Whether filters may have changed which rule serves the request.
+    fn is_steered(&self) -> bool {
+        let by_properties = self.generation.routes(self.listener).reads_properties();
+        let steered = |stream: &mut HttpStream| {
+            stream.request_edited || (by_properties && !stream.filter_state.is_empty())
+        };
+        self.local.with(self.key, steered).unwrap_or(false)
     }
 
     pub(super) fn note_route(&self, selected: Option<&Selected>) {

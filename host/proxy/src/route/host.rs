@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis_vm::RequestHead;
+use portcullis_vm::{FilterState, RequestHead};
 
 use super::Selected;
-use super::pattern::{Pattern, Query, header_matches, method_matches, split_path};
+use super::pattern::{
+    Pattern, Query, header_matches, method_matches, property_matches, property_name, split_path,
+};
 use crate::reply::Dialect;
 use crate::snapshot::{GrpcMatch, Match, PathMatch, Route, RouteKind, Rule, ValueMatch};
 
@@ -67,9 +69,9 @@ impl HostTable {
         self.prefix_lengths.dedup();
     }
 
-    pub(super) fn select(&self, head: &RequestHead) -> Option<Selected> {
+    pub(super) fn select(&self, head: &RequestHead, stored: &FilterState) -> Option<Selected> {
         let (path, query) = split_path(&head.path);
-        let request = Request { head, path, query: Query(query) };
+        let request = Request { head, stored, path, query: Query(query) };
         self.select_grpc(&request)
             .or_else(|| self.select_exact(&request))
             .or_else(|| self.select_regex(&request))
@@ -145,6 +147,7 @@ impl HostTable {
 
 struct Request<'a> {
     head: &'a RequestHead,
+    stored: &'a FilterState,
     path: &'a [u8],
     query: Query<'a>,
 }
@@ -164,7 +167,10 @@ impl Candidate {
         let mut headers = wanted.headers.iter().zip(&self.headers);
         let mut query = wanted.query.iter().zip(&self.query);
         method_matches(wanted.method.as_ref(), &request.head.method)
-            && headers.all(|(header, value)| header_matches(request.head, &header.name, value))
+            && headers.all(|(header, value)| match property_name(&header.name) {
+                Some(name) => property_matches(request.stored, name, value),
+                None => header_matches(request.head, &header.name, value),
+            })
             && query.all(|(wanted, value)| {
                 request.query.first(&wanted.name).is_some_and(|found| value.matches(&found))
             })

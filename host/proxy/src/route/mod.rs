@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis_vm::RequestHead;
+use portcullis_vm::{FilterState, RequestHead};
 
 pub use edit::{apply, apply_to_request, location, rewrite};
 use host::{HostTable, host_of};
+use pattern::property_name;
 
 use crate::snapshot::{BackendIndex, ListenerIndex, Route, Rule, Snapshot, WeightedBackend};
 
@@ -31,6 +32,8 @@ pub struct RouteTable {
     /// Length of the longest of them, so that a very long host costs no more than a long one.
     longest_wildcard: usize,
     any: HostTable,
+    /// Whether any match looks at what filters have stored.
+    reads_properties: bool,
 }
 
 /// The rule that serves a request.
@@ -71,26 +74,39 @@ impl RouteTable {
         table
     }
 
-    /// The rule for a request; `None` is a 404.
-    pub fn select(&self, head: &RequestHead) -> Option<Selected> {
+    /// The rule for a request, and for what filters have stored with it; `None` is a 404.
+    pub fn select(&self, head: &RequestHead, stored: &FilterState) -> Option<Selected> {
         let host = host_of(&head.authority);
         self.exact
             .get(host.as_ref())
-            .and_then(|table| table.select(head))
-            .or_else(|| self.select_by_suffix(&host, head))
-            .or_else(|| self.any.select(head))
+            .and_then(|table| table.select(head, stored))
+            .or_else(|| self.select_by_suffix(&host, head, stored))
+            .or_else(|| self.any.select(head, stored))
     }
 
-    fn select_by_suffix(&self, host: &str, head: &RequestHead) -> Option<Selected> {
+    /// Whether the selection depends on what filters have stored, and not only on the head.
+    pub fn reads_properties(&self) -> bool {
+        self.reads_properties
+    }
+
+    fn select_by_suffix(
+        &self,
+        host: &str,
+        head: &RequestHead,
+        stored: &FilterState,
+    ) -> Option<Selected> {
         // `*.example.com` does not match `.example.com`, hence at least 1.
         let start = host.len().saturating_sub(self.longest_wildcard).max(1);
         (start..host.len())
             .filter_map(|at| host.get(at..).filter(|suffix| suffix.starts_with('.')))
             .filter_map(|suffix| self.wildcard.get(suffix))
-            .find_map(|table| table.select(head))
+            .find_map(|table| table.select(head, stored))
     }
 
     fn insert(&mut self, route: &Arc<Route>) {
+        let mut headers =
+            route.rules.iter().flat_map(|rule| &rule.matches).flat_map(|wanted| &wanted.headers);
+        self.reads_properties |= headers.any(|header| property_name(&header.name).is_some());
         if route.hostnames.is_empty() {
             return self.any.insert(route);
         }

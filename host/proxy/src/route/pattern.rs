@@ -1,4 +1,4 @@
-//! Comparing single values: paths, headers, query parameters.
+//! Comparing single values: paths, headers, query parameters, properties that filters have stored.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use http::Method;
 use http::header::{HOST, HeaderName};
 use percent_encoding::percent_decode;
-use portcullis_vm::RequestHead;
+use portcullis_vm::{FilterState, PROPERTY_PREFIX, RequestHead};
 use regex::Regex;
 
 use crate::snapshot::ValueMatch;
@@ -92,6 +92,18 @@ pub(super) fn header_matches(head: &RequestHead, name: &HeaderName, wanted: &Pat
         joined.extend_from_slice(value.as_bytes());
     }
     wanted.matches(&joined)
+}
+
+/// The property that a header match of this name is about. A client's header of such a name is never compared.
+pub(super) fn property_name(name: &HeaderName) -> Option<&str> {
+    name.as_str().strip_prefix(PROPERTY_PREFIX)
+}
+
+/// `name` is in lower case, as names of headers are; that of the property need not be.
+pub(super) fn property_matches(stored: &FilterState, name: &str, wanted: &Pattern) -> bool {
+    let same = |path: &[u8]| path.eq_ignore_ascii_case(name.as_bytes());
+    let found = stored.iter().find(|state| state.property().is_some_and(same));
+    found.is_some_and(|state| wanted.matches(state.value()))
 }
 
 /// Path and query, without the `?` between them.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis_proxy::Snapshot;
 use portcullis_proxy::route::{Pick, RouteTable, Selected, pick};
 use portcullis_proxy::snapshot::*;
-use portcullis_vm::RequestHead;
+use portcullis_vm::{Declaration, FilterState, RequestHead};
 use regex::Regex;
 
 /// Asserts which route serves each request. A route is written `NAME HOSTS: MATCH or MATCH; MATCH`, where `;` begins the
@@ -15,7 +15,7 @@ use regex::Regex;
 fn check(routes: &[&str], requests: &[(&str, &str)]) {
     let table = table(routes);
     for (request, expected) in requests {
-        let found = table.select(&head(request));
+        let found = table.select(&head(request), &FilterState::default());
         let name = found.as_ref().map_or("-", |found| &*found.rule.name);
         assert_eq!(name, *expected, "{request} with {routes:#?}");
     }
@@ -27,7 +27,7 @@ fn table(routes: &[&str]) -> RouteTable {
 }
 
 pub fn selected(routes: &[&str], request: &str) -> Option<Selected> {
-    table(routes).select(&head(request))
+    table(routes).select(&head(request), &FilterState::default())
 }
 
 fn route(text: &str) -> Route {
@@ -354,8 +354,12 @@ fn grpc_requests_meet_grpc_routes_first_and_then_http_routes() {
 fn only_routes_of_the_listener_are_asked() {
     let routes = ["a any: /"].map(|text| Arc::new(route(text))).to_vec();
     let snapshot = Snapshot { routes, ..Snapshot::default() };
-    assert!(RouteTable::new(&snapshot, 0).select(&head("GET h/")).is_some());
-    assert!(RouteTable::new(&snapshot, 1).select(&head("GET h/")).is_none());
+    assert!(
+        RouteTable::new(&snapshot, 0).select(&head("GET h/"), &FilterState::default()).is_some()
+    );
+    assert!(
+        RouteTable::new(&snapshot, 1).select(&head("GET h/"), &FilterState::default()).is_none()
+    );
 }
 
 #[test]
@@ -363,8 +367,9 @@ fn bytes_that_are_no_text_match_nothing_but_prefixes() {
     let mut request = head("GET h/a/b");
     request.path = Bytes::from_static(b"/a/\xff");
     request.authority = Bytes::from_static(b"\xff.example.com");
-    let select =
-        |routes: &[&str]| table(routes).select(&request).map(|found| found.rule.name.clone());
+    let select = |routes: &[&str]| {
+        table(routes).select(&request, &FilterState::default()).map(|found| found.rule.name.clone())
+    };
     assert_eq!(select(&["a any: /a"]).as_deref(), Some("a"));
     assert_eq!(select(&["a any: ~/a/.*"]), None);
     assert_eq!(select(&["a *.example.com: /"]), None);
@@ -375,7 +380,8 @@ fn a_hostile_head_costs_no_more_than_a_long_one() {
     let mut request = head("GET h/");
     request.path = Bytes::from("/".repeat(60_000));
     request.authority = Bytes::from(".".repeat(60_000));
-    let found = table(&["a *.example.com: /", "b any: /a/b/c", "c any: /x"]).select(&request);
+    let found = table(&["a *.example.com: /", "b any: /a/b/c", "c any: /x"])
+        .select(&request, &FilterState::default());
     assert!(found.is_none());
 }
 
@@ -405,4 +411,29 @@ fn backends_are_picked_by_their_share() {
     assert!(matches!(pick(&spread, 0), Pick::Backend(0, _)));
     assert!(matches!(pick(&rule(vec![]), 7), Pick::Nothing));
     assert!(matches!(pick(&rule(vec![backend(Some(0), 0)]), u64::MAX), Pick::Nothing));
+}
+
+#[test]
+fn a_match_on_a_property_sees_what_filters_stored_and_never_a_header() {
+    let table = table(&["r any: / wasm.tier:gold; / wasm.tier:~plat.*; /"]);
+    let stored = |name: &[u8], value: &[u8]| {
+        let mut state = FilterState::default();
+        state.set(name, value, Declaration::default()).unwrap();
+        state
+    };
+    let cases = [
+        (stored(b"wasm.tier", b"gold"), "r"),
+        (stored(b"wasm.Tier", b"gold"), "r"),
+        (stored(b"wasm.tier", b"platinum"), "r.1"),
+        (stored(b"wasm.tier", b"silver"), "r.2"),
+        (stored(b"wasm.tier", b"\xff"), "r.2"),
+        (stored(b"tier", b"gold"), "r.2"),
+        (stored(b"wasm.tiers", b"gold"), "r.2"),
+        (FilterState::default(), "r.2"),
+    ];
+    for (state, expected) in cases {
+        let found = table.select(&head("GET h/ wasm.tier:gold"), &state).unwrap();
+        assert_eq!(&*found.rule.name, expected, "{state:?}");
+    }
+    assert!(table.reads_properties());
 }

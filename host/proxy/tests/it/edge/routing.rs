@@ -241,3 +241,37 @@ fn a_body_that_passes_before_the_route_is_known_passes_the_filters_of_the_route(
         }
     });
 }
+
+#[test]
+fn a_filter_steers_by_a_property_that_no_client_can_forge() {
+    let (plain, gold) = (Upstream::echo(), Upstream::echo());
+    let tier = HeaderMatch {
+        name: "wasm.tier".parse().unwrap(),
+        value: ValueMatch::Exact("gold".to_owned()),
+    };
+    let of_tier = Match { headers: vec![tier], ..Match::default() };
+    let judging = filter(
+        "judging",
+        &[("h", "x-member"), ("k", "tier"), ("v", "gold")],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (if (call $has $h$) (then (drop (call $set_property $k$ $v$))))
+             (i32.const 0))"#,
+    );
+    let mut snapshot = snapshot(BackendProtocol::Http, plain.address, |_| {});
+    snapshot.backends.push(backend("default/gold", BackendProtocol::Http, gold.address));
+    let rules = vec![rule_to(0), Rule { matches: vec![of_tier], ..rule_to(1) }];
+    snapshot.routes = vec![route(RouteKind::Http, rules)];
+    let proxy = start(filtered(snapshot, vec![judging]));
+    runtime().block_on(async {
+        let mut client = Client::http1(address(&proxy)).await;
+        for (header, served_by) in
+            [("x-none", &plain), ("x-member", &gold), ("wasm.tier", &plain), ("x-member", &gold)]
+        {
+            let get = request("GET", "/").header(header, "gold").body(Full::default()).unwrap();
+            assert_eq!(client.send(get).await.status, 200);
+            let seen = served_by.next();
+            assert_eq!(seen.head.headers.contains_key("wasm.tier"), header == "wasm.tier");
+        }
+        assert_eq!((plain.pending(), gold.pending()), (0, 0));
+    });
+}
