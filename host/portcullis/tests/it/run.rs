@@ -52,6 +52,32 @@ fn it_says_where_it_listens_reloads_when_asked_and_ends_when_told() {
 }
 
 #[test]
+fn what_a_filter_logs_while_it_is_rehearsed_is_marked() {
+    let guest = r#"(module
+        (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "configured")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 64))
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+          (drop (call $log (i32.const 2) (i32.const 16) (i32.const 10))) (i32.const 1)))"#;
+    let folder = tempfile::tempdir().unwrap();
+    replace(folder.path(), "proxy.yaml", PROXY.as_bytes());
+    replace(folder.path(), "talker.wasm", &wat::parse_str(guest).unwrap());
+    let filter = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: talker}\n\
+                  spec: {url: file://talker.wasm}\n";
+    replace(folder.path(), "filter.yaml", filter.as_bytes());
+    let mut child = command(folder.path()).args(["--log-format", "json"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let marked = line_with(&mut lines, "configured");
+    assert!(marked.contains(r#""rehearsal":true"#), "{marked}");
+    let in_service = line_with(&mut lines, "configured");
+    assert!(!in_service.contains("rehearsal"), "{in_service}");
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn nothing_good_to_start_with_is_65_with_everything_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     replace(folder.path(), "proxy.yaml", PROXY.replace("spec:", "spec:\n  colour: red").as_bytes());

@@ -170,6 +170,10 @@ impl World {
         *self.upstreams.write().unwrap_or_else(PoisonError::into_inner) = Existing::Named(names);
     }
 
+    fn is_rehearsal(&self) -> bool {
+        matches!(*self.upstreams.read().unwrap_or_else(PoisonError::into_inner), Existing::All)
+    }
+
     /// For one instance.
     pub fn services(&self) -> Box<dyn Services> {
         Box::new(PluginServices { world: self.clone() })
@@ -206,14 +210,18 @@ impl Services for PluginServices {
         let filter = &*self.world.running.filter.name;
         let id = stream.and_then(|stream| stream.request.headers.get("x-request-id"));
         let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let rehearsal = self.world.is_rehearsal().then_some(true);
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::$level!(target: "filter", filter, request_id, rehearsal, "{message}")
+            };
+        }
         match level {
-            LogLevel::Trace => tracing::trace!(target: "filter", filter, request_id, "{message}"),
-            LogLevel::Debug => tracing::debug!(target: "filter", filter, request_id, "{message}"),
-            LogLevel::Info => tracing::info!(target: "filter", filter, request_id, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "filter", filter, request_id, "{message}"),
-            LogLevel::Error | LogLevel::Critical => {
-                tracing::error!(target: "filter", filter, request_id, "{message}");
-            }
+            LogLevel::Trace => event!(trace),
+            LogLevel::Debug => event!(debug),
+            LogLevel::Info => event!(info),
+            LogLevel::Warn => event!(warn),
+            LogLevel::Error | LogLevel::Critical => event!(error),
         }
     }
 

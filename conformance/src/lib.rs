@@ -1,0 +1,14 @@
+//! Holds Portcullis beside a real Envoy: both are started as programs, get the same modules and the same requests, and
+//! what they do is compared with what a case says, and with each other.
+//!
+//! Black box only: nothing here imports the host. Every module imports only what is declared below it.
+
+pub mod suite;
+pub mod differences;
+pub mod verdict;
+pub mod play;
+pub mod host;
+pub mod guests;
+pub mod net;
+pub mod case;
+pub mod place;

@@ -1,0 +1,135 @@
+//! The command: `run` and `table`.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use portcullis_conformance::case::{self, Case, HostName};
+use portcullis_conformance::differences::Differences;
+use portcullis_conformance::host::{Envoy, Found, Host, Portcullis};
+use portcullis_conformance::suite::{self, Report};
+use portcullis_conformance::{guests, place};
+
+/// Holds Portcullis beside a real Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-conformance")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the cases and compares
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Only this host
+    #[arg(long, value_enum)]
+    host: Option<HostArg>,
+    /// Only cases whose name begins so
+    #[arg(long = "case", value_name = "NAME")]
+    case: Option<String>,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
+    /// Form of the results
+    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HostArg {
+    Portcullis,
+    Envoy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run(args) => run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode> {
+    let all = case::load(&place::home().join("cases"))?;
+    guests::all_used(&guests::of(&all))?;
+    suite::all_explained(&all, &Differences::load()?)?;
+    let begins = |case: &Case| args.case.as_ref().is_none_or(|name| case.name.starts_with(name));
+    let cases: Vec<Case> = all.into_iter().filter(begins).collect();
+    if cases.is_empty() {
+        bail!("no case begins with {}", args.case.as_deref().unwrap_or_default());
+    }
+    let hosts = hosts(args)?;
+    let modules = guests::compile(&guests::of(&cases), &mut |step| say(step))?;
+    let reports = suite::run(&cases, &hosts, &modules, &|report| {
+        if args.output == Output::Text {
+            tell(report);
+        }
+    });
+    finish(args.output, &reports)
+}
+
+fn hosts(args: &RunArgs) -> Result<Vec<Host>> {
+    let mut hosts = Vec::new();
+    if args.host != Some(HostArg::Envoy) {
+        let program = args.portcullis.clone();
+        hosts.push(Host::Portcullis(
+            program.map_or_else(Portcullis::build, |path| Ok(Portcullis::at(path)))?,
+        ));
+    }
+    if args.host != Some(HostArg::Portcullis) {
+        match Envoy::install()? {
+            Found::Here(envoy) => hosts.push(Host::Envoy(envoy)),
+            Found::Missing(why) if std::env::var_os("CI").is_some() => bail!("no Envoy: {why}"),
+            Found::Missing(why) => say(&format!("{}: skipped, {why}", HostName::Envoy)),
+        }
+    }
+    Ok(hosts)
+}
+
+fn finish(output: Output, reports: &[Report]) -> Result<ExitCode> {
+    let failed = reports.iter().filter(|report| !report.problems.is_empty()).count();
+    match output {
+        Output::Json => {
+            let text =
+                serde_json::to_string_pretty(reports).context("a report has no JSON form")?;
+            writeln!(io::stdout(), "{text}")?;
+        }
+        Output::Text => say(&format!("{} passed, {failed} failed", reports.len() - failed)),
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(report: &Report) {
+    let verdict = if report.problems.is_empty() { "ok" } else { "FAILED" };
+    let problems = report.problems.iter().map(|problem| format!("\n    {problem}"));
+    say(&format!(
+        "{:10} {:6} {}{}",
+        report.host,
+        verdict,
+        report.case,
+        problems.collect::<String>()
+    ));
+}
+
+/// For people; whoever has closed standard error does not read it.
+fn say(line: &str) {
+    let _unread = writeln!(io::stderr(), "{line}");
+}

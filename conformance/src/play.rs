@@ -1,0 +1,124 @@
+//! Plays one case on one host: servers, host, requests, end. It reports what happened and judges nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::case::{Case, Filter};
+use crate::guests::Modules;
+use crate::host::{Host, Line, Listener, Plugin, Running, Server, Setup};
+use crate::net::{Received, Recorded, Servers, Waiter, send};
+
+/// How long a line of a guest may take.
+const LINE_PATIENCE: Duration = Duration::from_secs(5);
+const ORIGIN: &str = "origin";
+
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// Why the host did not start.
+    pub refused: Option<String>,
+    /// For each request what its client got, and what the origin was sent meanwhile.
+    pub exchanges: Vec<(Received, Vec<Recorded>)>,
+    /// Of all guests, in order.
+    pub log: Vec<Line>,
+    /// Of all guests, after the last request.
+    pub metrics: BTreeMap<String, u64>,
+}
+
+/// Plays it.
+///
+/// # Errors
+/// The host dies, hangs or cannot be asked; that is never what a case expects.
+pub fn play(case: &Case, host: &Host, modules: &Modules) -> Result<Played> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let played = runtime.block_on(played(case, host, modules));
+    // A server that never answers holds nobody up.
+    runtime.shutdown_background();
+    played
+}
+
+async fn played(case: &Case, host: &Host, modules: &Modules) -> Result<Played> {
+    let mut backends = case.backends.clone();
+    backends.entry(ORIGIN.to_owned()).or_default();
+    let servers = Servers::start(&backends).await?;
+    let setup = setup(case, &servers, modules)?;
+    let host = host.clone();
+    let running = match aside(move || host.start(&setup)).await {
+        Ok(running) => Arc::new(running),
+        Err(error) if !case.starts => {
+            return Ok(Played { refused: Some(format!("{error:#}")), ..Played::default() });
+        }
+        Err(error) => return Err(error),
+    };
+    let waiter = waiter(&running);
+    servers.set_waiter(&waiter);
+    let mut played = Played::default();
+    let script = &backends[ORIGIN].answer;
+    for (at, exchange) in case.requests.iter().enumerate() {
+        servers.set_answer(ORIGIN, exchange.answer.as_ref().unwrap_or(script));
+        let address = running.address(LISTENER)?;
+        let received = send(address, exchange, &waiter).await;
+        let received = received.with_context(|| format!("request {}", at + 1))?;
+        played.exchanges.push((received, servers.take_recorded(ORIGIN)));
+    }
+    for text in &case.await_log {
+        let (waiter, text) = (waiter.clone(), text.clone());
+        // The comparison of the log tells what did not come.
+        let _came = aside(move || Ok(waiter(&text))).await?;
+    }
+    let ending = running.clone();
+    played.metrics = aside(move || ending.metrics()).await?;
+    let running = Arc::into_inner(running).context("somebody still waits for a line")?;
+    played.log = aside(move || running.stop()).await?;
+    Ok(played)
+}
+
+/// What blocks its thread, while the servers go on.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+const LISTENER: &str = "web";
+
+fn setup(case: &Case, servers: &Servers, modules: &Modules) -> Result<Setup> {
+    let plugins = case.filters.iter().map(|filter| plugin(filter, modules));
+    let listener = Listener { name: LISTENER.to_owned(), plugins: plugins.collect::<Result<_>>()? };
+    let servers = servers.addresses();
+    let servers =
+        servers.map(|(name, address, protocol)| (name.clone(), Server { protocol, address }));
+    Ok(Setup { workers: case.workers, listeners: vec![listener], backends: servers.collect() })
+}
+
+/// A case's filter as hosts are given it.
+///
+/// # Errors
+/// Its guest was not compiled.
+pub fn plugin(filter: &Filter, modules: &Modules) -> Result<Plugin> {
+    let name = filter.name();
+    Ok(Plugin {
+        module: modules.get(&filter.guest).with_context(|| filter.guest.clone())?.clone(),
+        configuration: filter.configuration()?,
+        root_id: filter.plugin_name.clone(),
+        vm_id: filter.vm_id.clone().unwrap_or_else(|| format!("default/{name}")),
+        env: filter.env.clone(),
+        fail: filter.fail_strategy,
+        isolation: filter.isolation.clone(),
+        allow_on_headers_stop_iteration: filter.allow_on_headers_stop_iteration,
+        limits: filter.limits.clone(),
+        name,
+    })
+}
+
+fn waiter(running: &Arc<Running>) -> Waiter {
+    let running = Arc::downgrade(running);
+    Arc::new(move |text| {
+        running.upgrade().is_some_and(|running| {
+            running.wait_for_lines(LINE_PATIENCE, |lines| {
+                lines.iter().any(|line| line.message.contains(text))
+            })
+        })
+    })
+}

@@ -1,0 +1,70 @@
+//! What holds of the cases and guests of this tree, without running a host.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking"
+)]
+
+use std::collections::BTreeSet;
+
+use portcullis_conformance::case::{self, Case, HostName};
+use portcullis_conformance::differences::Differences;
+use portcullis_conformance::{guests, place, suite};
+
+#[path = "../../../host/layers.rs"]
+mod layers;
+
+const RESERVED: layers::Reserved = &[("hyper::", &["net"])];
+
+#[test]
+fn modules_import_only_what_is_below_them() {
+    let breaches = layers::breaches(env!("CARGO_MANIFEST_DIR"), RESERVED);
+    assert!(breaches.is_empty(), "{breaches:#?}");
+}
+
+fn cases() -> Vec<Case> {
+    case::load(&place::home().join("cases")).unwrap()
+}
+
+#[test]
+fn every_case_can_be_read_and_every_guest_has_one() {
+    guests::all_used(&guests::of(&cases())).unwrap();
+}
+
+#[test]
+fn every_difference_that_a_case_names_is_explained() {
+    suite::all_explained(&cases(), &Differences::load().unwrap()).unwrap();
+}
+
+#[test]
+fn a_case_says_what_is_otherwise_on_one_host() {
+    let text = r#"
+        about = "x"
+        filter = [{ guest = "stock" }]
+        log = ["one"]
+        request = [{ client = { status = 200 } }]
+        differs = [{ host = "envoy", entry = "why", request = 1, client = { status = 503 } }]
+    "#;
+    let case = Case::parse("x", text).unwrap();
+    assert_eq!(case.on(HostName::Portcullis).requests[0].client.status, Some(200));
+    assert_eq!(case.on(HostName::Envoy).requests[0].client.status, Some(503));
+    assert_eq!(case.on(HostName::Envoy).log, Some(vec!["one".to_owned()]));
+    assert_eq!(case.entries().collect::<Vec<_>>(), ["why"]);
+    let astray = text.replace("request = 1", "request = 2");
+    assert!(Case::parse("x", &astray).unwrap_err().to_string().contains("request 2"));
+    assert!(Case::parse("x", &text.replace("about", "abuot")).is_err());
+}
+
+#[test]
+fn a_difference_explains_the_cells_that_fit_its_patterns() {
+    let text = "# x\n### `trap`: what\nwhy\nCells: `matrix/*/get:request`, `matrix/log/*`\n### `idle`: no\n";
+    let differences = Differences::parse(text).unwrap();
+    assert_eq!(differences.of_cell("matrix/tick/get:request"), Some("trap"));
+    assert_eq!(differences.of_cell("matrix/log/anything"), Some("trap"));
+    assert_eq!(differences.of_cell("matrix/tick/get:response"), None);
+    assert_eq!(differences.idle(&BTreeSet::from(["trap"])), ["idle"]);
+    assert!(Differences::parse(&text.replace("idle", "trap")).is_err());
+}
