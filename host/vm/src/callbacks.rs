@@ -4,7 +4,7 @@
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::guest::Guest;
-use crate::phase::Phase;
+use crate::phase::{Direction, Phase};
 
 /// A headers callback by the type it has: 0.1.0 knew no end of stream, though some of its modules do.
 pub(crate) enum Headers {
@@ -31,6 +31,9 @@ impl Headers {
 
 type Body = TypedFunc<(u32, u32, u32), u32>;
 type Trailers = TypedFunc<(u32, u32), u32>;
+type NewConnection = TypedFunc<u32, u32>;
+/// Context, who has closed.
+type Closed = TypedFunc<(u32, u32), ()>;
 /// Root context, callout, headers, bytes of body, trailers.
 type CallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
@@ -51,6 +54,11 @@ pub(crate) struct Callbacks {
     response_headers: Option<Headers>,
     response_body: Option<Body>,
     response_trailers: Option<Trailers>,
+    new_connection: Option<NewConnection>,
+    downstream_data: Option<Body>,
+    upstream_data: Option<Body>,
+    downstream_close: Option<Closed>,
+    upstream_close: Option<Closed>,
 }
 
 impl Callbacks {
@@ -71,6 +79,11 @@ impl Callbacks {
             response_headers: headers(instance, store, "proxy_on_response_headers"),
             response_body: find(instance, store, "proxy_on_response_body"),
             response_trailers: find(instance, store, "proxy_on_response_trailers"),
+            new_connection: find(instance, store, "proxy_on_new_connection"),
+            downstream_data: find(instance, store, "proxy_on_downstream_data"),
+            upstream_data: find(instance, store, "proxy_on_upstream_data"),
+            downstream_close: find(instance, store, "proxy_on_downstream_connection_close"),
+            upstream_close: find(instance, store, "proxy_on_upstream_connection_close"),
         }
     }
 
@@ -86,6 +99,8 @@ impl Callbacks {
         match phase {
             Phase::RequestBody => self.request_body.as_ref(),
             Phase::ResponseBody => self.response_body.as_ref(),
+            Phase::DownstreamData => self.downstream_data.as_ref(),
+            Phase::UpstreamData => self.upstream_data.as_ref(),
             _ => None,
         }
     }
@@ -98,11 +113,24 @@ impl Callbacks {
         }
     }
 
+    pub(crate) fn new_connection(&self, phase: Phase) -> Option<&NewConnection> {
+        self.new_connection.as_ref().filter(|_| phase == Phase::NewConnection)
+    }
+
+    /// The callback for the end of a connection: the client's for [`Direction::Request`], else the upstream's.
+    pub(crate) fn closed(&self, direction: Direction) -> Option<&Closed> {
+        match direction {
+            Direction::Request => self.downstream_close.as_ref(),
+            Direction::Response => self.upstream_close.as_ref(),
+        }
+    }
+
     /// Whether the module has a callback for the phase.
     pub(crate) fn handles(&self, phase: Phase) -> bool {
         self.headers(phase).is_some()
             || self.body(phase).is_some()
             || self.trailers(phase).is_some()
+            || self.new_connection(phase).is_some()
     }
 }
 

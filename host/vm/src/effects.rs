@@ -5,16 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use crate::phase::Direction;
 use crate::state::{RequestHead, StreamKey};
-
-/// One direction of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// Client to upstream.
-    Request,
-    /// Upstream to client.
-    Response,
-}
 
 /// A context of one exchange inside one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +24,7 @@ pub struct CallId(pub u32);
 pub enum Effect {
     /// `proxy_continue_stream`: go on with one direction of a paused exchange. Harmless if it is not paused.
     Continue(StreamKey, Direction),
-    /// `proxy_close_stream`: reset the exchange.
+    /// `proxy_close_stream`: reset the exchange, or close the connection.
     Close(StreamKey),
     /// `proxy_send_local_response`: answer the client. Beats whatever action the callback returned; a second reply for
     /// the same stream is dropped here and logged.

@@ -32,7 +32,7 @@ mod error;
 pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes};
 pub use buffer::Buffer;
 pub use cache::Cache;
-pub use effects::{CallId, ContextId, Direction, Effect, HttpCall, LocalReply};
+pub use effects::{CallId, ContextId, Effect, HttpCall, LocalReply};
 pub use engine::Engine;
 pub use error::{LoadError, Trap, TrapReason};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};
@@ -41,10 +41,10 @@ pub use inspect::{
 };
 pub use limits::Limits;
 pub use module::{Digest, Module};
-pub use phase::{Action, Phase};
+pub use phase::{Action, Direction, Peer, Phase};
 pub use plugin::{CallOutcome, Plugin};
 pub use services::{
     CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Violation,
 };
 pub use spec::PluginSpec;
-pub use state::{HttpStream, RequestHead, ResponseHead, StreamKey, Streams};
+pub use state::{HttpStream, RequestHead, ResponseHead, Stream, StreamKey, Streams, TcpStream};

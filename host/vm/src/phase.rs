@@ -1,5 +1,14 @@
 //! The points of an exchange at which a filter is called, and what its answers mean there.
 
+/// One direction of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Client to upstream.
+    Request,
+    /// Upstream to client.
+    Response,
+}
+
 /// A point in an exchange at which a filter may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -15,6 +24,24 @@ pub enum Phase {
     ResponseBody,
     /// `proxy_on_response_trailers`
     ResponseTrailers,
+    /// `proxy_on_new_connection`
+    NewConnection,
+    /// `proxy_on_downstream_data`
+    DownstreamData,
+    /// `proxy_on_upstream_data`
+    UpstreamData,
+}
+
+/// Who has closed a connection (`proxy_on_downstream_connection_close`, `proxy_on_upstream_connection_close`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Peer {
+    /// Nobody knows.
+    Unknown = 0,
+    /// We have.
+    Local = 1,
+    /// The other end has.
+    Remote = 2,
 }
 
 /// What the guest's return value means in the phase it was called in.
@@ -25,9 +52,10 @@ pub enum Action {
     /// Headers: hold them, and do not call later phases of this direction until resumed; the body waits in the filter's
     /// buffer, and too much of it is an error. Body and trailers: hold; body callbacks go on and see all that is held.
     Pause,
-    /// As `Pause`, but too much body is back-pressure instead of an error.
+    /// As `Pause`, but too much body is back-pressure instead of an error. What every pause of TCP data is.
     PauseWatermark,
-    /// Headers only, with `allow_on_headers_stop_iteration`: hold the headers, go on calling body phases.
+    /// Headers with `allow_on_headers_stop_iteration`, and new connections: hold them back from later filters, go on
+    /// calling the phases of body or data.
     PauseHeaders,
     /// Body only: the guest has taken the chunk, drop it.
     Drop,
@@ -61,6 +89,8 @@ impl Action {
             (Phase::RequestBody | Phase::ResponseBody, 2) => Action::PauseWatermark,
             (Phase::RequestBody | Phase::ResponseBody, _) => Action::Drop,
             (Phase::RequestTrailers | Phase::ResponseTrailers, _) => Action::Pause,
+            (Phase::NewConnection, _) => Action::PauseHeaders,
+            (Phase::DownstreamData | Phase::UpstreamData, _) => Action::PauseWatermark,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Trap;
 use crate::guest::Moment;
 use crate::instance::{Entry, Instance};
 use crate::module::Module;
-use crate::phase::{Action, Phase};
+use crate::phase::{Action, Direction, Peer, Phase};
 use crate::services::{QueueId, Services};
 use crate::spec::PluginSpec;
 use crate::state::{StreamKey, Streams};
@@ -102,8 +102,23 @@ impl Plugin {
         self.instance.run(streams, context, phase, end_of_stream)
     }
 
-    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, in this order; the context is gone afterwards, also after a
-    /// trap.
+    /// Tells the guest that a connection of a TCP stream has ended: the client's for [`Direction::Request`], the
+    /// upstream's for [`Direction::Response`].
+    ///
+    /// # Errors
+    /// The guest trapped.
+    pub fn closed(
+        &mut self,
+        streams: &mut Streams,
+        context: ContextId,
+        direction: Direction,
+        by: Peer,
+    ) -> Result<(), Trap> {
+        self.instance.closed(streams, context, direction, by)
+    }
+
+    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, in this order, for TCP with the first two exchanged; the
+    /// context is gone afterwards, also after a trap.
     ///
     /// # Errors
     /// The guest trapped.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::attributes::Attribute;
-use crate::state::HttpStream;
+use crate::state::Stream;
 
 /// Severity of a log record (`proxy_log`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,7 +96,7 @@ pub trait Services: Send {
     /// The lowest level worth recording.
     fn log_level(&self) -> LogLevel;
     /// Records a message of the guest; `stream` is the exchange it concerns. Not called below [`log_level`](Self::log_level).
-    fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str);
+    fn log(&self, level: LogLevel, stream: Option<&Stream>, message: &str);
     /// A call was ignored.
     fn phase_violation(&self, violation: Violation);
 
@@ -135,5 +135,5 @@ pub trait Services: Send {
 
     /// Attributes that depend on more than the exchange itself, such as `route_name` before the route is selected. Asked
     /// after the vm found nothing in the stream's own heads and [`Attributes`](crate::Attributes).
-    fn attribute(&self, stream: Option<&HttpStream>, path: &[&str]) -> Option<Attribute>;
+    fn attribute(&self, stream: Option<&Stream>, path: &[&str]) -> Option<Attribute>;
 }

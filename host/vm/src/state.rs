@@ -1,4 +1,4 @@
-//! What a callback can see: the exchanges of one worker, their heads, bodies and attributes.
+//! What a callback can see: the exchanges of one worker, HTTP or TCP, with their heads, bytes and attributes.
 //!
 //! The exchanges of a worker live in one [`Streams`] table that belongs to the embedder and is lent to an instance for
 //! the time of a callback. So a guest reaches every exchange it holds a context in, also after
@@ -11,6 +11,7 @@ use slab::Slab;
 use crate::attributes::Attributes;
 use crate::buffer::Buffer;
 use crate::filter_state::FilterState;
+use crate::phase::Direction;
 
 /// Names an exchange within its worker. Reused only after the exchange was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,30 +88,156 @@ impl HttpStream {
     }
 }
 
+/// One TCP connection of a client as guests see it.
+#[derive(Debug)]
+pub struct TcpStream {
+    /// Bytes from the client that the filter has at hand; `None`: there are none to be read or changed.
+    pub downstream: Option<Buffer>,
+    /// Bytes from the upstream, likewise.
+    pub upstream: Option<Buffer>,
+    /// Everything that `proxy_get_property` answers from; the bytes of a request are those from the client.
+    pub attributes: Attributes,
+    /// As that of an [`HttpStream`].
+    pub filter_state: FilterState,
+}
+
+impl TcpStream {
+    /// A connection that has just been accepted.
+    pub fn new(attributes: Attributes) -> TcpStream {
+        let filter_state = FilterState::default();
+        TcpStream { downstream: None, upstream: None, attributes, filter_state }
+    }
+
+    /// The bytes of one direction that the filter has at hand.
+    pub fn data(&self, direction: Direction) -> &Option<Buffer> {
+        match direction {
+            Direction::Request => &self.downstream,
+            Direction::Response => &self.upstream,
+        }
+    }
+
+    /// The bytes of one direction that the filter has at hand.
+    pub fn data_mut(&mut self, direction: Direction) -> &mut Option<Buffer> {
+        match direction {
+            Direction::Request => &mut self.downstream,
+            Direction::Response => &mut self.upstream,
+        }
+    }
+}
+
+/// What a context of a guest stands for.
+#[derive(Debug)]
+pub enum Stream {
+    /// A request and its response.
+    Http(Box<HttpStream>),
+    /// A client's connection, and the upstream's that belongs to it.
+    Tcp(Box<TcpStream>),
+}
+
+impl Stream {
+    /// The exchange, if it is one of HTTP.
+    pub fn http(&self) -> Option<&HttpStream> {
+        match self {
+            Stream::Http(stream) => Some(stream),
+            Stream::Tcp(_) => None,
+        }
+    }
+
+    /// The connection, if it is one without HTTP.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Http(_) => None,
+        }
+    }
+
+    /// What both kinds know.
+    pub fn attributes(&self) -> &Attributes {
+        match self {
+            Stream::Http(stream) => &stream.attributes,
+            Stream::Tcp(stream) => &stream.attributes,
+        }
+    }
+
+    /// What guests stored with it.
+    pub fn filter_state(&self) -> &FilterState {
+        match self {
+            Stream::Http(stream) => &stream.filter_state,
+            Stream::Tcp(stream) => &stream.filter_state,
+        }
+    }
+
+    /// What guests stored with it.
+    pub fn filter_state_mut(&mut self) -> &mut FilterState {
+        match self {
+            Stream::Http(stream) => &mut stream.filter_state,
+            Stream::Tcp(stream) => &mut stream.filter_state,
+        }
+    }
+}
+
+impl From<Box<HttpStream>> for Stream {
+    fn from(stream: Box<HttpStream>) -> Stream {
+        Stream::Http(stream)
+    }
+}
+
+impl From<Box<TcpStream>> for Stream {
+    fn from(stream: Box<TcpStream>) -> Stream {
+        Stream::Tcp(stream)
+    }
+}
+
 /// The exchanges of one worker.
 #[derive(Debug, Default)]
 pub struct Streams {
-    slab: Slab<Box<HttpStream>>,
+    slab: Slab<Stream>,
 }
 
 impl Streams {
-    /// Adds an exchange.
-    pub fn insert(&mut self, stream: Box<HttpStream>) -> StreamKey {
-        StreamKey(self.slab.insert(stream))
+    /// Adds an exchange or a connection.
+    pub fn insert(&mut self, stream: impl Into<Stream>) -> StreamKey {
+        StreamKey(self.slab.insert(stream.into()))
     }
 
-    /// The exchange, unless it was removed.
+    /// Of either kind, unless it was removed.
+    pub fn stream(&self, key: StreamKey) -> Option<&Stream> {
+        self.slab.get(key.0)
+    }
+
+    /// Of either kind, unless it was removed.
+    pub fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        self.slab.get_mut(key.0)
+    }
+
+    /// The exchange, unless it was removed or is none of HTTP.
     pub fn get(&self, key: StreamKey) -> Option<&HttpStream> {
-        self.slab.get(key.0).map(Box::as_ref)
+        self.stream(key)?.http()
     }
 
-    /// The exchange, unless it was removed.
+    /// The exchange, unless it was removed or is none of HTTP.
     pub fn get_mut(&mut self, key: StreamKey) -> Option<&mut HttpStream> {
-        self.slab.get_mut(key.0).map(Box::as_mut)
+        match self.stream_mut(key)? {
+            Stream::Http(stream) => Some(stream),
+            Stream::Tcp(_) => None,
+        }
+    }
+
+    /// The connection, unless it was removed or is an exchange of HTTP.
+    pub fn tcp(&self, key: StreamKey) -> Option<&TcpStream> {
+        self.stream(key)?.tcp()
+    }
+
+    /// The connection, unless it was removed or is an exchange of HTTP.
+    pub fn tcp_mut(&mut self, key: StreamKey) -> Option<&mut TcpStream> {
+        match self.stream_mut(key)? {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Http(_) => None,
+        }
     }
 
     /// Takes an exchange out. Its contexts must have been deleted in every plugin.
-    pub fn remove(&mut self, key: StreamKey) -> Option<Box<HttpStream>> {
+    pub fn remove(&mut self, key: StreamKey) -> Option<Stream> {
         self.slab.try_remove(key.0)
     }
 

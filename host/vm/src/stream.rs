@@ -1,13 +1,14 @@
 //! One exchange inside one instance: its context, its phases, its end.
 
 use crate::abi::numbers::ROOT_CONTEXT;
+use crate::buffer::Buffer;
 use crate::effects::ContextId;
 use crate::error::Trap;
 use crate::guest::Moment;
 use crate::hostcalls::View;
 use crate::instance::{Entry, Instance};
-use crate::phase::{Action, Phase};
-use crate::state::{HttpStream, StreamKey, Streams};
+use crate::phase::{Action, Direction, Peer, Phase};
+use crate::state::{Stream, StreamKey, Streams, TcpStream};
 
 impl Instance {
     /// `proxy_on_context_create` for an exchange.
@@ -45,7 +46,7 @@ impl Instance {
             .guest()
             .contexts
             .stream(context)
-            .and_then(|key| streams.get(key))
+            .and_then(|key| streams.stream(key))
             .map(|stream| size(stream, phase) as u32);
         let (Some(size), true) = (size, self.callbacks().handles(phase)) else {
             return self.trap().map_or(Ok(Action::Continue), |trap| Err(trap.clone()));
@@ -59,6 +60,8 @@ impl Instance {
                 callback.call(store, (context, size, u32::from(end_of_stream)))
             } else if let Some(callback) = callbacks.trailers(phase) {
                 callback.call(store, (context, size))
+            } else if let Some(callback) = callbacks.new_connection(phase) {
+                callback.call(store, context)
             } else {
                 Ok(0)
             }
@@ -66,7 +69,28 @@ impl Instance {
         Ok(Action::of(phase, answer, self.pause()))
     }
 
-    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`; the context is gone afterwards, also after a trap.
+    /// Tells the guest that one of the two connections of a TCP stream has ended.
+    pub(crate) fn closed(
+        &mut self,
+        streams: &mut Streams,
+        context: ContextId,
+        direction: Direction,
+        by: Peer,
+    ) -> Result<(), Trap> {
+        let ContextId(context) = context;
+        let callback = match direction {
+            Direction::Request => "proxy_on_downstream_connection_close",
+            Direction::Response => "proxy_on_upstream_connection_close",
+        };
+        let entry = Entry { callback, moment: Moment::Closed, context };
+        self.call(streams, entry, |callbacks, store| {
+            let Some(closed) = callbacks.closed(direction) else { return Ok(()) };
+            closed.call(store, (context, by as u32))
+        })
+    }
+
+    /// The last callbacks of a stream: `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, for TCP `proxy_on_done` first,
+    /// as Envoy has it. The context is gone afterwards, also after a trap.
     pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
         let finished = self.last_callbacks(streams, context.0);
         let guest = self.guest_mut();
@@ -78,24 +102,46 @@ impl Instance {
     }
 
     fn last_callbacks(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
-        if self.guest().contexts.stream(context).is_none() {
-            return Ok(());
+        let Some(key) = self.guest().contexts.stream(context) else { return Ok(()) };
+        match streams.tcp(key) {
+            Some(_) => {
+                self.done(streams, context)?;
+                self.log(streams, context)?;
+            }
+            None => {
+                self.log(streams, context)?;
+                self.done(streams, context)?;
+            }
         }
-        let entry = |callback| Entry { callback, moment: Moment::Finish, context };
-        self.call(streams, entry("proxy_on_log"), |callbacks, store| {
-            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context))
-        })?;
-        self.call(streams, entry("proxy_on_done"), |callbacks, store| {
-            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context))
-        })?;
-        self.call(streams, entry("proxy_on_delete"), |callbacks, store| {
+        self.call(streams, last("proxy_on_delete", context), |callbacks, store| {
             callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context))
         })
     }
+
+    fn log(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
+        self.call(streams, last("proxy_on_log", context), |callbacks, store| {
+            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context))
+        })
+    }
+
+    fn done(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
+        self.call(streams, last("proxy_on_done", context), |callbacks, store| {
+            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context))
+        })?;
+        Ok(())
+    }
 }
 
-/// What a phase's callback is told of its size: entries of a map, bytes of a body.
-fn size(stream: &HttpStream, phase: Phase) -> usize {
+fn last(callback: &'static str, context: u32) -> Entry {
+    Entry { callback, moment: Moment::Finish, context }
+}
+
+/// What a phase's callback is told of its size: entries of a map, bytes of a body or of a connection.
+fn size(stream: &Stream, phase: Phase) -> usize {
+    let stream = match stream {
+        Stream::Http(stream) => stream,
+        Stream::Tcp(stream) => return bytes(stream, phase),
+    };
     match phase {
         Phase::RequestHeaders => View::Request(&stream.request).len(),
         Phase::RequestBody => stream.request_body.len(),
@@ -105,7 +151,17 @@ fn size(stream: &HttpStream, phase: Phase) -> usize {
         }
         Phase::ResponseBody => stream.response_body.len(),
         Phase::ResponseTrailers => stream.response_trailers.as_ref().map_or(0, |map| map.len()),
+        Phase::NewConnection | Phase::DownstreamData | Phase::UpstreamData => 0,
     }
+}
+
+fn bytes(stream: &TcpStream, phase: Phase) -> usize {
+    let data = match phase {
+        Phase::DownstreamData => stream.downstream.as_ref(),
+        Phase::UpstreamData => stream.upstream.as_ref(),
+        _ => None,
+    };
+    data.map_or(0, Buffer::len)
 }
 
 fn name(phase: Phase) -> &'static str {
@@ -116,5 +172,8 @@ fn name(phase: Phase) -> &'static str {
         Phase::ResponseHeaders => "proxy_on_response_headers",
         Phase::ResponseBody => "proxy_on_response_body",
         Phase::ResponseTrailers => "proxy_on_response_trailers",
+        Phase::NewConnection => "proxy_on_new_connection",
+        Phase::DownstreamData => "proxy_on_downstream_data",
+        Phase::UpstreamData => "proxy_on_upstream_data",
     }
 }

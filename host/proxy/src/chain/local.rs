@@ -7,7 +7,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
-use portcullis_vm::{Direction, HttpStream, LocalReply, StreamKey, Streams};
+use portcullis_vm::{Direction, HttpStream, LocalReply, Stream, StreamKey, Streams};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::chain::slot::SlotId;
@@ -120,9 +120,9 @@ impl Mailbox {
 }
 
 impl Local {
-    /// Adds an exchange.
-    pub fn insert(&self, stream: HttpStream) -> (StreamKey, Rc<Mailbox>) {
-        let key = self.streams.borrow_mut().insert(Box::new(stream));
+    /// Adds an exchange or a connection.
+    pub fn insert(&self, stream: impl Into<Stream>) -> (StreamKey, Rc<Mailbox>) {
+        let key = self.streams.borrow_mut().insert(stream);
         let mailbox = Rc::new(Mailbox::default());
         let mut mailboxes = self.mailboxes.borrow_mut();
         if mailboxes.len() <= key.0 {
@@ -133,7 +133,7 @@ impl Local {
     }
 
     /// Takes an exchange out, once no instance holds a context of it.
-    pub fn remove(&self, key: StreamKey) -> Option<Box<HttpStream>> {
+    pub fn remove(&self, key: StreamKey) -> Option<Stream> {
         if let Some(mailbox) = self.mailboxes.borrow_mut().get_mut(key.0) {
             *mailbox = None;
         }

@@ -146,7 +146,7 @@ pub async fn serve(
         upstream_failure: None,
     };
     let local = generation.local.clone();
-    let (key, mailbox) = local.insert(HttpStream::new(head, attributes));
+    let (key, mailbox) = local.insert(Box::new(HttpStream::new(head, attributes)));
     let chain = Chain::new(generation.chain(client.listener), local.clone(), key, mailbox.clone());
     let exchange = Rc::new(Exchange {
         local,

@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId,
-    Services, Violation,
+    Attribute, CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Stream,
+    Violation,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -206,9 +206,10 @@ impl Services for PluginServices {
         self.world.running.filter.log_level
     }
 
-    fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str) {
+    fn log(&self, level: LogLevel, stream: Option<&Stream>, message: &str) {
         let filter = &*self.world.running.filter.name;
-        let id = stream.and_then(|stream| stream.request.headers.get("x-request-id"));
+        let request = stream.and_then(Stream::http).map(|stream| &stream.request);
+        let id = request.and_then(|request| request.headers.get("x-request-id"));
         let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         let rehearsal = self.world.is_rehearsal().then_some(true);
         macro_rules! event {
@@ -286,7 +287,7 @@ impl Services for PluginServices {
             }
     }
 
-    fn attribute(&self, _stream: Option<&HttpStream>, _path: &[&str]) -> Option<Attribute> {
+    fn attribute(&self, _stream: Option<&Stream>, _path: &[&str]) -> Option<Attribute> {
         None
     }
 }

@@ -49,8 +49,10 @@ impl MapType {
 pub(crate) enum BufferType {
     RequestBody,
     ResponseBody,
-    /// Bytes of a TCP stream.
-    Tcp,
+    /// Bytes of a TCP stream from the client.
+    Downstream,
+    /// Bytes of a TCP stream from the upstream.
+    Upstream,
     CallBody,
     Grpc,
     VmConfiguration,
@@ -63,7 +65,8 @@ impl BufferType {
         Some(match number {
             0 => BufferType::RequestBody,
             1 => BufferType::ResponseBody,
-            2 | 3 => BufferType::Tcp,
+            2 => BufferType::Downstream,
+            3 => BufferType::Upstream,
             4 => BufferType::CallBody,
             5 => BufferType::Grpc,
             6 => BufferType::VmConfiguration,

@@ -21,7 +21,7 @@ use crate::inspect::Abi;
 use crate::phase::Phase;
 use crate::services::{LogLevel, Metric, Services, Violation};
 use crate::spec::PluginSpec;
-use crate::state::{HttpStream, ResponseHead, StreamKey, Streams};
+use crate::state::{HttpStream, ResponseHead, Stream, StreamKey, Streams, TcpStream};
 
 pub(crate) use budget::Budget;
 pub(crate) use calls::{CallKind, Calls};
@@ -45,6 +45,8 @@ pub(crate) enum Moment {
     Root,
     /// A phase of an exchange.
     Stream { phase: Phase, end_of_stream: bool },
+    /// A connection of a TCP stream has ended; what a guest holds can still be read.
+    Closed,
     /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete` of an exchange: nothing can be changed any more.
     Finish,
 }
@@ -153,12 +155,28 @@ impl Guest {
         self.contexts.effective_stream()
     }
 
-    pub(crate) fn stream(&self) -> Option<&HttpStream> {
+    pub(crate) fn stream(&self) -> Option<&Stream> {
+        self.streams.stream(self.stream_key()?)
+    }
+
+    pub(crate) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.streams.stream_mut(self.contexts.effective_stream()?)
+    }
+
+    pub(crate) fn http(&self) -> Option<&HttpStream> {
         self.streams.get(self.stream_key()?)
     }
 
-    pub(crate) fn stream_mut(&mut self) -> Option<&mut HttpStream> {
+    pub(crate) fn http_mut(&mut self) -> Option<&mut HttpStream> {
         self.streams.get_mut(self.contexts.effective_stream()?)
+    }
+
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        self.streams.tcp(self.stream_key()?)
+    }
+
+    pub(crate) fn tcp_mut(&mut self) -> Option<&mut TcpStream> {
+        self.streams.tcp_mut(self.contexts.effective_stream()?)
     }
 
     /// Records a message of the guest.

@@ -8,9 +8,8 @@ use wasmtime::Linker;
 use super::{Call, Done, Span, hostcall};
 use crate::abi::numbers::{BufferType, Status};
 use crate::buffer::Buffer;
-use crate::effects::Direction;
 use crate::guest::{Guest, Moment};
-use crate::phase::Phase;
+use crate::phase::{Direction, Phase};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_buffer_bytes", |call, buffer, start, max, data, size| {
@@ -72,9 +71,12 @@ impl Source<'_> {
 fn source(guest: &Guest, buffer: BufferType) -> Result<Source<'_>, Status> {
     let body = |buffer: Option<_>| buffer.map_or(Source::Nothing, Source::Body);
     match buffer {
-        BufferType::RequestBody => Ok(body(guest.stream().map(|stream| &stream.request_body))),
-        BufferType::ResponseBody => Ok(body(guest.stream().map(|stream| &stream.response_body))),
-        BufferType::Tcp => Ok(Source::Nothing),
+        BufferType::RequestBody => Ok(body(guest.http().map(|stream| &stream.request_body))),
+        BufferType::ResponseBody => Ok(body(guest.http().map(|stream| &stream.response_body))),
+        BufferType::Downstream => {
+            Ok(body(guest.tcp().and_then(|stream| stream.downstream.as_ref())))
+        }
+        BufferType::Upstream => Ok(body(guest.tcp().and_then(|stream| stream.upstream.as_ref()))),
         BufferType::CallBody => {
             let completion = guest.completion.as_ref().ok_or(Status::NotFound)?;
             Ok(Source::Bytes(&completion.body))
@@ -90,10 +92,10 @@ fn get(call: &mut Call<'_>, buffer: BufferType, range: Span, data: u32, size: u3
     let start = range.0 as usize;
     let length = available.saturating_sub(start).min(range.1 as usize);
     if available == 0
-        && let Some(direction) = direction(buffer)
-        && !has_body(call.guest(), direction)
+        && let Some(content) = content(buffer)
+        && !has(call.guest(), content)
     {
-        call.ignored("there is no body here")?;
+        call.ignored(content.missing())?;
     }
     call.give_with(data, size, length, |out, guest| {
         if let Ok(source) = source(guest, buffer) {
@@ -103,29 +105,59 @@ fn get(call: &mut Call<'_>, buffer: BufferType, range: Span, data: u32, size: u3
 }
 
 fn set(call: &mut Call<'_>, buffer: BufferType, range: Span, bytes: Span) -> Done {
-    let Some(direction) = direction(buffer) else {
+    let Some(content) = content(buffer) else {
         return call.ignored("the buffer is read-only");
     };
-    if !has_body(call.guest(), direction) {
-        return call.ignored("there is no body here");
+    if !has(call.guest(), content) {
+        return call.ignored(content.missing());
     }
     call.claim(bytes)?;
     let bytes = Bytes::copy_from_slice(call.read(bytes)?);
-    if let Some(stream) = call.guest_mut().stream_mut() {
-        let body = match direction {
-            Direction::Request => &mut stream.request_body,
-            Direction::Response => &mut stream.response_body,
-        };
-        body.splice(range.0 as usize, range.1 as usize, bytes);
+    if let Some(buffer) = writable(call.guest_mut(), content) {
+        buffer.splice(range.0 as usize, range.1 as usize, bytes);
     }
     Ok(())
 }
 
-fn direction(buffer: BufferType) -> Option<Direction> {
+/// What a guest can change, if it is there.
+#[derive(Clone, Copy)]
+enum Content {
+    Body(Direction),
+    Tcp(Direction),
+}
+
+impl Content {
+    fn missing(self) -> &'static str {
+        match self {
+            Content::Body(_) => "there is no body here",
+            Content::Tcp(_) => "there are no bytes of a connection here",
+        }
+    }
+}
+
+fn content(buffer: BufferType) -> Option<Content> {
     match buffer {
-        BufferType::RequestBody => Some(Direction::Request),
-        BufferType::ResponseBody => Some(Direction::Response),
+        BufferType::RequestBody => Some(Content::Body(Direction::Request)),
+        BufferType::ResponseBody => Some(Content::Body(Direction::Response)),
+        BufferType::Downstream => Some(Content::Tcp(Direction::Request)),
+        BufferType::Upstream => Some(Content::Tcp(Direction::Response)),
         _ => None,
+    }
+}
+
+fn writable(guest: &mut Guest, content: Content) -> Option<&mut Buffer> {
+    match content {
+        Content::Body(Direction::Request) => Some(&mut guest.http_mut()?.request_body),
+        Content::Body(Direction::Response) => Some(&mut guest.http_mut()?.response_body),
+        Content::Tcp(direction) => guest.tcp_mut()?.data_mut(direction).as_mut(),
+    }
+}
+
+/// Whether there is something to read or change.
+fn has(guest: &Guest, content: Content) -> bool {
+    match content {
+        Content::Body(direction) => has_body(guest, direction),
+        Content::Tcp(direction) => guest.tcp().is_some_and(|tcp| tcp.data(direction).is_some()),
     }
 }
 
@@ -133,7 +165,7 @@ fn direction(buffer: BufferType) -> Option<Direction> {
 /// context on behalf of an exchange that waits.
 fn has_body(guest: &Guest, direction: Direction) -> bool {
     let Moment::Stream { phase, .. } = guest.moment else {
-        return guest.moment == Moment::Root && guest.stream().is_some();
+        return guest.moment == Moment::Root && guest.http().is_some();
     };
     match direction {
         Direction::Request => matches!(phase, Phase::RequestBody | Phase::RequestTrailers),

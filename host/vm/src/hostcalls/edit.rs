@@ -46,7 +46,7 @@ impl<'a> Target<'a> {
         if matches!(map, MapType::CallHeaders | MapType::CallTrailers | MapType::Grpc) {
             return Err("the map is read-only");
         }
-        let stream = guest.stream_mut().ok_or("there is no exchange")?;
+        let stream = guest.http_mut().ok_or("there is no exchange of HTTP")?;
         match map {
             MapType::RequestHeaders if stream.request_sent => Err("the request has been sent"),
             MapType::RequestHeaders => {

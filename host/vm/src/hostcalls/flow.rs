@@ -6,20 +6,22 @@ use wasmtime::{Caller, Linker};
 use super::{Call, Done, answer, hostcall};
 use crate::abi::numbers::Status;
 use crate::abi::signatures::ENV;
-use crate::effects::{Direction, Effect};
+use crate::effects::Effect;
 use crate::guest::{Guest, Moment};
-use crate::state::StreamKey;
+use crate::phase::Direction;
+use crate::state::{Stream, StreamKey};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_continue_stream", |call, stream| match stream {
-        0 => resume(call, Direction::Request),
-        1 => resume(call, Direction::Response),
-        2 | 3 => call.ignored("there is no TCP stream"),
+        0 => resume(call, Kind::Http, Direction::Request),
+        1 => resume(call, Kind::Http, Direction::Response),
+        2 => resume(call, Kind::Tcp, Direction::Request),
+        3 => resume(call, Kind::Tcp, Direction::Response),
         _ => Err(Status::BadArgument.into()),
     });
     hostcall!(linker, "proxy_close_stream", |call, stream| match stream {
-        0 | 1 => record(call, Effect::Close),
-        2 | 3 => call.ignored("there is no TCP stream"),
+        0 | 1 => record(call, Kind::Http, Effect::Close),
+        2 | 3 => record(call, Kind::Tcp, Effect::Close),
         _ => Err(Status::BadArgument.into()),
     });
     Ok(())
@@ -29,8 +31,8 @@ type Legacy = fn(&mut Call<'_>) -> Done;
 
 /// The 0.1.0 functions. The route is selected after the request headers, so there is no route cache to clear.
 const LEGACY: [(&str, Legacy); 3] = [
-    ("proxy_continue_request", |call| resume(call, Direction::Request)),
-    ("proxy_continue_response", |call| resume(call, Direction::Response)),
+    ("proxy_continue_request", |call| resume(call, Kind::Http, Direction::Request)),
+    ("proxy_continue_response", |call| resume(call, Kind::Http, Direction::Response)),
     ("proxy_clear_route_cache", |_| Ok(())),
 ];
 
@@ -56,15 +58,29 @@ pub(super) fn link_as_imported(
     Ok(())
 }
 
-fn resume(call: &mut Call<'_>, direction: Direction) -> Done {
-    record(call, |key| Effect::Continue(key, direction))
+/// What a number names that a guest gives for a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tcp,
 }
 
-fn record(call: &mut Call<'_>, effect: impl FnOnce(StreamKey) -> Effect) -> Done {
+fn resume(call: &mut Call<'_>, kind: Kind, direction: Direction) -> Done {
+    record(call, kind, |key| Effect::Continue(key, direction))
+}
+
+fn record(call: &mut Call<'_>, kind: Kind, effect: impl FnOnce(StreamKey) -> Effect) -> Done {
     let guest = call.guest_mut();
-    let Some(key) = guest.stream_key() else {
+    let (Some(key), Some(stream)) = (guest.stream_key(), guest.stream()) else {
         return call.ignored("there is no exchange");
     };
+    let there = match stream {
+        Stream::Http(_) => Kind::Http,
+        Stream::Tcp(_) => Kind::Tcp,
+    };
+    if there != kind {
+        return call.ignored("the exchange is of the other kind, HTTP or TCP");
+    }
     if guest.moment == Moment::Finish {
         return call.ignored("the exchange is over");
     }

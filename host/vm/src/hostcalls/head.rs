@@ -40,7 +40,7 @@ impl Value {
 impl<'a> View<'a> {
     /// The map as it is at this moment; `None` when there is none.
     pub(super) fn of(guest: &'a Guest, map: MapType) -> Option<View<'a>> {
-        let stream = || guest.stream();
+        let stream = || guest.http();
         match map {
             MapType::RequestHeaders => Some(View::Request(&stream()?.request)),
             MapType::RequestTrailers => Some(View::Fields(stream()?.request_trailers.as_ref()?)),

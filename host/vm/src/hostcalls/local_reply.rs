@@ -63,8 +63,8 @@ fn read(
 
 fn send(call: &mut Call<'_>, reply: LocalReply) -> Done {
     let guest = call.guest_mut();
-    let (Some(key), Some(stream)) = (guest.stream_key(), guest.stream()) else {
-        return call.ignored("there is no exchange to answer");
+    let (Some(key), Some(stream)) = (guest.stream_key(), guest.http()) else {
+        return call.ignored("there is no exchange of HTTP to answer");
     };
     if guest.moment == Moment::Finish {
         return call.ignored("the exchange is over");

@@ -51,7 +51,7 @@ fn find(guest: &Guest, raw: &[u8]) -> Option<Bytes> {
 
 /// What guests stored: under its own path, or as `filter_state` by its whole name.
 fn stored(guest: &Guest, raw: &[u8], path: &[&str]) -> Option<Bytes> {
-    let known = &guest.stream()?.filter_state;
+    let known = guest.stream()?.filter_state();
     let state = match path {
         ["filter_state", name] => known.get(name.as_bytes())?,
         _ => known.property(raw)?,
@@ -69,7 +69,7 @@ fn set(call: &mut Call<'_>, path: Span, value: Span) -> Done {
         guest.violation(name, "there is no exchange to store it with");
         return Ok(());
     };
-    match stream.filter_state.set_property(path, value, declaration) {
+    match stream.filter_state_mut().set_property(path, value, declaration) {
         Ok(()) => Ok(()),
         Err(StateError::ReadOnly) if !guest.rust_sdk => Err(Status::BadArgument.into()),
         Err(refused) => {

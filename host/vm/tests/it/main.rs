@@ -20,4 +20,5 @@ mod pointers;
 mod properties;
 mod replies;
 mod shared;
+mod tcp;
 mod wasi;

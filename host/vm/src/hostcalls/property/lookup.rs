@@ -6,7 +6,7 @@ use http::HeaderMap;
 use crate::attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes};
 use crate::guest::Guest;
 use crate::hostcalls::head::View;
-use crate::state::{HttpStream, RequestHead};
+use crate::state::{HttpStream, RequestHead, Stream};
 
 /// An attribute that was found.
 pub(super) enum Found {
@@ -26,14 +26,20 @@ pub(super) fn attribute(guest: &Guest, path: &[&str]) -> Option<Found> {
         _ => {}
     }
     let stream = guest.stream()?;
-    let known = &stream.attributes;
+    let known = stream.attributes();
     match path {
         ["listener_direction"] | ["xds", "listener_direction"] => int(known.listener_direction),
         ["route_name"] | ["xds", "route_name"] => text(known.route_name.as_deref()?),
         ["cluster_name"] | ["xds", "cluster_name"] => text(known.cluster_name.as_deref()?),
         ["connection_id"] => value(Attribute::Uint(known.connection.id)),
-        ["request", path @ ..] => request(stream, path),
-        ["response", path @ ..] => response(stream, path),
+        ["request", path @ ..] => match stream {
+            Stream::Http(stream) => request(stream, path),
+            Stream::Tcp(_) => received(known, path),
+        },
+        ["response", path @ ..] => match stream {
+            Stream::Http(stream) => response(stream, path),
+            Stream::Tcp(_) => sent(known, path),
+        },
         ["source", "address"] => text(&known.client.to_string()),
         ["source", "port"] => int(known.client.port().into()),
         ["destination", "address"] => text(&known.connection.local.to_string()),
@@ -97,6 +103,26 @@ fn response(stream: &HttpStream, path: &[&str]) -> Option<Found> {
         ["headers_bytes"] => int(bytes as i64),
         ["size"] => int(known.response_bytes as i64),
         ["total_size"] => int(bytes.saturating_add(known.response_bytes) as i64),
+        _ => None,
+    }
+}
+
+/// What of `request` a connection without HTTP has, as in Envoy.
+fn received(known: &Attributes, path: &[&str]) -> Option<Found> {
+    match path {
+        ["time"] => value(Attribute::Timestamp(known.started)),
+        ["duration"] => value(Attribute::Duration(known.duration?)),
+        ["size"] | ["total_size"] => int(known.request_bytes as i64),
+        _ => None,
+    }
+}
+
+/// What of `response` a connection without HTTP has, as in Envoy.
+fn sent(known: &Attributes, path: &[&str]) -> Option<Found> {
+    match path {
+        ["code_details"] => text(known.code_details.as_deref()?),
+        ["flags"] => int(known.response_flags as i64),
+        ["size"] | ["total_size"] => int(known.response_bytes as i64),
         _ => None,
     }
 }

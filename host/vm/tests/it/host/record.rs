@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    Attribute, CasMismatch, HttpStream, LogLevel, Metric, MetricKind, QueueError, QueueId,
-    Services, Violation,
+    Attribute, CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Stream,
+    Violation,
 };
 
 /// Level, whether an exchange was named, message.
@@ -79,7 +79,7 @@ impl Services for Recorder {
         LogLevel::Info
     }
 
-    fn log(&self, level: LogLevel, stream: Option<&HttpStream>, message: &str) {
+    fn log(&self, level: LogLevel, stream: Option<&Stream>, message: &str) {
         self.0.log.lock().unwrap().push((level, stream.is_some(), message.to_owned()));
     }
 
@@ -153,7 +153,7 @@ impl Services for Recorder {
         name == "backend"
     }
 
-    fn attribute(&self, _stream: Option<&HttpStream>, path: &[&str]) -> Option<Attribute> {
+    fn attribute(&self, _stream: Option<&Stream>, path: &[&str]) -> Option<Attribute> {
         (path == ["xds", "node"]).then(|| Attribute::Bytes(b"this node".to_vec()))
     }
 }
