@@ -119,7 +119,7 @@ impl Filter {
     pub fn name(&self) -> String {
         let last = || {
             let last = self.guest.rsplit('/').next().unwrap_or(&self.guest);
-            last.trim_end_matches(".wat").to_owned()
+            last.split('.').next().unwrap_or(last).to_owned()
         };
         self.name.clone().unwrap_or_else(last)
     }

@@ -184,15 +184,18 @@ fn cluster(name: &str, server: &Server) -> Value {
     })
 }
 
-/// Envoy writes a guest's line behind `wasm log` and the plugin's name, root id and vm id, as far as these are not empty.
+/// Envoy writes a guest's line behind `wasm log` and the plugin's name, root id and vm id, as far as these are not empty;
+/// root contexts leave out the name.
 fn reader(setup: &Setup) -> super::process::Reader {
     let plugins = setup.listeners.iter().flat_map(|listener| &listener.plugins);
     let prefixes: Vec<(String, String)> = plugins
-        .map(|plugin| {
+        .flat_map(|plugin| {
             let name = plugin.full_name();
-            let parts = [&*name, &*plugin.root_id, &*plugin.vm_id];
-            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            (format!("wasm log {}: ", parts.join(" ")), name)
+            [name.as_str(), ""].map(|shown| {
+                let parts = [shown, &*plugin.root_id, &*plugin.vm_id];
+                let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                (format!("wasm log {}: ", parts.join(" ")), name.clone())
+            })
         })
         .collect();
     Box::new(move |line| {
