@@ -251,6 +251,8 @@ pub struct Record {
     pub code: Option<&'static str>,
     /// What each filter did, in the order of the request.
     pub filters: Vec<(Arc<str>, Verdict)>,
+    /// What filters stored, as far as the access log reads it: whole name and value.
+    pub stored: Vec<(Arc<str>, Text)>,
 }
 
 impl Record {
@@ -264,11 +266,14 @@ impl Record {
             &self.request_id,
             &self.details,
         ];
+        let stored: usize =
+            self.stored.iter().map(|(_, text)| size_of::<(Arc<str>, Text)>() + text.0.len()).sum();
         let optional: usize = optional.into_iter().flatten().map(|text| text.0.len()).sum();
         size_of::<Record>()
             + self.authority.0.len()
             + self.path.0.len()
             + optional
+            + stored
             + self.filters.len() * size_of::<(Arc<str>, Verdict)>()
     }
 }

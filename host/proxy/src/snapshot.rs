@@ -3,7 +3,7 @@
 //!
 //! Cross references are indices into the vectors of the same [`Snapshot`]; [`Snapshot::check`] proves them in range.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +93,7 @@ impl Default for Limits {
 }
 
 /// How each exchange is recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessLog {
     /// One JSON object or one line of text for each exchange.
     pub format: AccessLogFormat,
@@ -101,12 +101,15 @@ pub struct AccessLog {
     pub path: String,
     /// CEL over the attributes; only exchanges for which it is true are recorded. Compiled by `observe`.
     pub filter: Option<String>,
+    /// More fields by name: CEL over the attributes. Compiled by `observe`.
+    pub fields: BTreeMap<String, String>,
 }
 
 /// Form of an access log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLogFormat {
     /// One object a line.
+    #[default]
     Json,
     /// Fields in a fixed order, separated by blanks.
     Text,

@@ -291,6 +291,7 @@ fn access_log(spec: &AccessLogSpec) -> AccessLog {
         },
         path: spec.path.clone().unwrap_or_else(|| "stdout".to_owned()),
         filter: spec.filter.clone(),
+        fields: spec.fields.clone(),
     }
 }
 
@@ -301,6 +302,14 @@ fn check_settings(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
         let title = "the filter of the access log cannot be used";
         let problem = document.problem(Code::P0111, "spec.accessLog.filter", title);
         let hint = "a CEL expression over the attributes, such as \"response.code >= 500\"";
+        desk.problems.push(problem.because(reason).hint(hint));
+    }
+    for (name, source) in spec.access_log.iter().flat_map(|log| &log.fields) {
+        let Err(reason) = AccessLogger::check_field(name, source) else { continue };
+        let path = format!("spec.accessLog.fields.{name}");
+        let title = "a field of the access log cannot be used";
+        let problem = document.problem(Code::P0111, &path, title);
+        let hint = "a CEL expression over the attributes, such as \"wasm.tier\"";
         desk.problems.push(problem.because(reason).hint(hint));
     }
     if spec.limits.request_header_bytes.is_some_and(|size| size.get() < LEAST_HEADER_BYTES) {

@@ -1,5 +1,7 @@
 //! Our own kinds `Proxy` and `Backend` (`portcullis.dev/v1alpha1`), as they are written.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -125,6 +127,9 @@ pub struct AccessLogSpec {
     pub path: Option<String>,
     /// CEL.
     pub filter: Option<String>,
+    /// CEL by name.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
 }
 
 /// `format` of the access log

@@ -161,9 +161,14 @@ impl Exchange {
         };
         let known = self.local.with(self.key, |stream| {
             let id = stream.request.headers.get(&REQUEST_ID).map(|id| Text::of(id.as_bytes()));
-            (id, stream.attributes.clone())
+            let state = &stream.filter_state;
+            let value = |name: &Arc<str>| {
+                Some((name.clone(), Text::of(state.get(name.as_bytes())?.value())))
+            };
+            let stored = log.stored().iter().filter_map(value).collect();
+            (id, stream.attributes.clone(), stored)
         });
-        let Some((request_id, attributes)) = known else { return };
+        let Some((request_id, attributes, stored)) = known else { return };
         let tls = attributes.connection.tls.as_ref();
         let upstream = facts.upstream.as_ref();
         log.log(Record {
@@ -199,6 +204,7 @@ impl Exchange {
             details: Some(Text::from(&*facts.details)),
             code: facts.code,
             filters: self.chain.borrow().verdicts(),
+            stored,
         });
     }
 }

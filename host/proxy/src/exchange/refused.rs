@@ -109,6 +109,7 @@ impl Asked {
             details: Some(Text::from(failure.details())),
             code: Some(failure.code()),
             filters: Vec::new(),
+            stored: Vec::new(),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! Workers hand over a [`Record`] and go on; filtering, formatting and writing happen on the writer's thread. The field
 //! names are a contract, listed in [`json`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::conditions::Condition;
+use super::conditions::{Condition, Field, Scalar};
 use super::families::LOG_DROPPED;
 use super::metrics::Registry;
 use super::sink::{Capacity, Entry, Sink, Target};
@@ -20,6 +22,7 @@ use crate::snapshot::{AccessLog, AccessLogFormat};
 #[derive(Debug)]
 pub struct AccessLogger {
     settings: AccessLog,
+    stored: Vec<Arc<str>>,
     sink: Sink<Boxed>,
 }
 
@@ -34,27 +37,35 @@ impl Entry for Boxed {
 }
 
 impl AccessLogger {
-    /// Compiles the filter, opens the target and starts the writer. Dropped records are counted in `registry`.
+    /// Compiles filter and fields, opens the target and starts the writer. Dropped records are counted in `registry`.
     ///
     /// # Errors
-    /// In words: what is wrong with the filter, or why the file cannot be opened.
+    /// In words: what is wrong with the filter or a field, or why the file cannot be opened.
     pub fn open(settings: &AccessLog, registry: &Registry) -> Result<AccessLogger, String> {
         let filter = settings.filter.as_deref().map(Condition::compile).transpose();
         let filter = filter.map_err(|problem| format!("access log filter: {problem}"))?;
+        let field = |(name, source): (&String, &String)| match Field::compile(source) {
+            Ok(field) => Ok((name.clone(), field)),
+            Err(problem) => Err(format!("access log field {name}: {problem}")),
+        };
+        let fields: Vec<_> = settings.fields.iter().map(field).collect::<Result<_, _>>()?;
+        let filtered = filter.iter().flat_map(Condition::stored);
+        let stored = filtered.chain(fields.iter().flat_map(|(_, field)| field.stored()));
+        let stored: BTreeSet<_> = stored.cloned().collect();
         let write = match settings.format {
             AccessLogFormat::Json => json,
             AccessLogFormat::Text => text,
         };
         let encode = move |Boxed(record): &Boxed, line: &mut Vec<u8>| {
             if filter.as_ref().is_none_or(|filter| filter.holds(record)) {
-                write(record, line);
+                write(record, &fields, line);
             }
         };
         let dropped = registry.series(&LOG_DROPPED, ["access"]);
         let target = Target::named(&settings.path);
         let sink = Sink::start(&target, Capacity::default(), dropped, encode)
             .map_err(|error| format!("access log {}: {error}", settings.path))?;
-        Ok(AccessLogger { settings: settings.clone(), sink })
+        Ok(AccessLogger { settings: settings.clone(), stored: stored.into_iter().collect(), sink })
     }
 
     /// Compiles a filter and throws it away.
@@ -63,6 +74,23 @@ impl AccessLogger {
     /// What is wrong with it, in words.
     pub fn check_filter(filter: &str) -> Result<(), String> {
         Condition::compile(filter).map(drop)
+    }
+
+    /// Compiles a field and throws it away.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check_field(name: &str, source: &str) -> Result<(), String> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if name.is_empty() || !name.bytes().all(fits) {
+            return Err("its name may have letters, digits, _ and -".to_owned());
+        }
+        Field::compile(source).map(drop)
+    }
+
+    /// Whole names of what it reads of that which filters stored.
+    pub fn stored(&self) -> &[Arc<str>] {
+        &self.stored
     }
 
     /// What it was opened with; a logger of equal settings need not be opened anew.
@@ -86,9 +114,9 @@ impl AccessLogger {
     }
 }
 
-/// One JSON object. Names follow Envoy's command operators as Istio's JSON access log spells them; `null` for what does
+/// One JSON object. The configuration's own fields stand in `fields`, if there are any. Names follow Envoy's command operators as Istio's JSON access log spells them; `null` for what does
 /// not exist. Bytes that are no UTF-8 become U+FFFD.
-fn json(record: &Record, line: &mut Vec<u8>) {
+fn json(record: &Record, fields: &[(String, Field)], line: &mut Vec<u8>) {
     let mut object = Object::open(line);
     object.string("start_time", Some(rfc3339(record.started).as_bytes()));
     object.string("method", Some(record.method.as_str().as_bytes()));
@@ -132,6 +160,12 @@ fn json(record: &Record, line: &mut Vec<u8>) {
         entry.close();
     }
     object.line.push(b']');
+    if !fields.is_empty() {
+        object.key("fields");
+        let mut values = Object::open(object.line);
+        fields.iter().for_each(|(name, field)| values.scalar(name, field.value(record)));
+        values.close();
+    }
     object.close();
     line.push(b'\n');
 }
@@ -185,6 +219,16 @@ impl<'l> Object<'l> {
         };
     }
 
+    fn scalar(&mut self, name: &str, value: Scalar) {
+        match value {
+            Scalar::Bool(truth) => self.number(name, Some(truth)),
+            Scalar::Int(number) => self.number(name, Some(number)),
+            Scalar::Float(number) => self.number(name, number.is_finite().then_some(number)),
+            Scalar::Bytes(bytes) => self.string(name, Some(&bytes)),
+            Scalar::Absent => self.string(name, None),
+        }
+    }
+
     fn address(&mut self, name: &str, address: Option<SocketAddr>) {
         let address = address.map(|address| address.to_string());
         self.string(name, address.as_ref().map(|address| address.as_bytes()));
@@ -202,9 +246,10 @@ fn escape(line: &mut Vec<u8>, character: char) {
     }
 }
 
-/// One line: Envoy's default format, then cluster, route, listener, client, our code, and the filters. Absent is `-`;
+/// One line: Envoy's default format, then cluster, route, listener, client, our code, the filters, and the
+/// configuration's own fields as `name="value"`. Absent is `-`;
 /// inside quotes, everything but printable ASCII and the quote and backslash themselves is `\xNN`, as nginx does it.
-fn text(record: &Record, line: &mut Vec<u8>) {
+fn text(record: &Record, fields: &[(String, Field)], line: &mut Vec<u8>) {
     let mut out = String::new();
     let _ = write!(
         out,
@@ -248,6 +293,16 @@ fn text(record: &Record, line: &mut Vec<u8>) {
     }
     if record.filters.is_empty() {
         out.push_str(" -");
+    }
+    for (name, field) in fields {
+        let value = match field.value(record) {
+            Scalar::Bool(truth) => truth.to_string(),
+            Scalar::Int(number) => number.to_string(),
+            Scalar::Float(number) => number.to_string(),
+            Scalar::Bytes(bytes) => printable(Some(&Text::of(&bytes))),
+            Scalar::Absent => "-".to_owned(),
+        };
+        let _ = write!(out, " {name}=\"{value}\"");
     }
     line.extend_from_slice(out.as_bytes());
     line.push(b'\n');

@@ -1,20 +1,27 @@
-//! Conditions on exchanges, in CEL: which of them the access log records. Compiled and checked once; never run on a
-//! worker.
+//! Expressions over exchanges, in CEL: which of them the access log records, and what it says of them besides. Compiled
+//! and checked once; never run on a worker.
 //!
-//! The attributes are those of [`ATTRIBUTES`] and no others. An absent value is a missing key (`has(...)` is false), and
-//! a condition that fails on an exchange counts as false.
+//! The attributes are those of [`ATTRIBUTES`], and what filters have stored (`filter_state["NAME"]`, `wasm.NAME`); no
+//! others. An absent value is a missing key (`has(...)` is false), and an expression that fails on an exchange is false,
+//! or absent.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use cel::objects::{Key, Map};
 use cel::{Context, Env, ExecutionError, Program, Value};
 use http::{Method, StatusCode};
+use portcullis_vm::PROPERTY_PREFIX;
 
+use super::references::{self, References};
 use crate::facts::{Flags, Record, Text};
+
+/// What filters stored, by whole names.
+const STATE: &str = "filter_state";
+/// What filters stored with `proxy_set_property`, by the names they used.
+const PROPERTIES: &str = "wasm";
 
 type Attribute = (&'static str, &'static str, fn(&Record) -> Option<Value>);
 
@@ -52,12 +59,8 @@ const ATTRIBUTES: &[Attribute] = &[
     ("upstream", "transport_failure_reason", |record| text(record.upstream_failure.as_ref())),
 ];
 
-/// A compiled condition.
-pub struct Condition {
-    program: Program,
-    environment: Arc<Env>,
-    used: BTreeSet<&'static str>,
-}
+/// An expression whose value is true or false.
+pub struct Condition(Expression);
 
 impl Condition {
     /// Compiles a condition, and tries it on an example in which every attribute has a value.
@@ -66,6 +69,88 @@ impl Condition {
     /// It is no CEL, names an attribute that does not exist, compares what cannot be compared, or its value is no
     /// boolean; in words.
     pub fn compile(source: &str) -> Result<Condition, String> {
+        let expression = Expression::compile(source)?;
+        match expression.example()? {
+            Some(Value::Bool(_)) | None => Ok(Condition(expression)),
+            Some(other) => Err(format!("the value is of type {}, expected bool", other.type_of())),
+        }
+    }
+
+    /// Whether it is true of an exchange.
+    pub fn holds(&self, record: &Record) -> bool {
+        matches!(self.0.evaluate(record), Ok(Value::Bool(true)))
+    }
+
+    /// What it reads of that which filters stored; whole names.
+    pub fn stored(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.references.stored.iter()
+    }
+}
+
+/// What an expression makes of an exchange.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// There is none.
+    Absent,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// Any number; perhaps not finite.
+    Float(f64),
+    /// A text, or bytes.
+    Bytes(Vec<u8>),
+}
+
+/// An expression whose value is a text, a number or a truth value.
+pub struct Field(Expression);
+
+impl Field {
+    /// Compiles it, and tries it on an example in which every attribute has a value.
+    ///
+    /// # Errors
+    /// As [`Condition::compile`], and when the value is something else.
+    pub fn compile(source: &str) -> Result<Field, String> {
+        let expression = Expression::compile(source)?;
+        match expression.example()?.map(|value| (value.type_of(), scalar(value))) {
+            Some((kind, None)) => Err(format!("the value is of type {kind}, which is no field")),
+            _ => Ok(Field(expression)),
+        }
+    }
+
+    /// Its value for an exchange; absent also where it cannot be computed.
+    pub fn value(&self, record: &Record) -> Scalar {
+        self.0.evaluate(record).ok().and_then(scalar).unwrap_or(Scalar::Absent)
+    }
+
+    /// As [`Condition::stored`].
+    pub fn stored(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.references.stored.iter()
+    }
+}
+
+fn scalar(value: Value) -> Option<Scalar> {
+    Some(match value {
+        Value::Null => Scalar::Absent,
+        Value::Bool(truth) => Scalar::Bool(truth),
+        Value::Int(number) => Scalar::Int(number.into()),
+        Value::UInt(number) => Scalar::Int(number.into()),
+        Value::Float(number) => Scalar::Float(number),
+        Value::String(text) => Scalar::Bytes(text.as_bytes().to_vec()),
+        Value::Bytes(bytes) => Scalar::Bytes(bytes.to_vec()),
+        _ => return None,
+    })
+}
+
+/// A compiled expression.
+struct Expression {
+    program: Program,
+    environment: Arc<Env>,
+    references: References,
+}
+
+impl Expression {
+    fn compile(source: &str) -> Result<Expression, String> {
         let environment = Arc::new(Env::stdlib());
         let program = environment.compile(source).map_err(|problems| {
             let problems: Vec<_> = problems
@@ -77,135 +162,83 @@ impl Condition {
                 .collect();
             problems.join("; ")
         })?;
-        check_attributes(&program)?;
-        let used = program
-            .references()
-            .variables()
-            .into_iter()
-            .flat_map(|variable| ATTRIBUTES.iter().filter(move |at| root(at) == variable).map(root))
-            .collect();
-        let condition = Condition { program, environment, used };
-        match condition.evaluate(&example()) {
-            Ok(Value::Bool(_)) => Ok(condition),
-            Ok(other) => Err(format!("the value is of type {}, expected bool", other.type_of())),
+        let references = references::of(&program, &Known)?;
+        Ok(Expression { program, environment, references })
+    }
+
+    /// Its value in an exchange that lacks nothing; `None` where that cannot be said, because of what is computed.
+    fn example(&self) -> Result<Option<Value>, String> {
+        let stored = self.references.stored.iter();
+        let stored = stored.map(|name| (name.clone(), Text::from("text"))).collect();
+        match self.evaluate(&Record { stored, ..example() }) {
+            Ok(value) => Ok(Some(value)),
             Err(ExecutionError::FunctionError { .. } | ExecutionError::DivisionByZero(_)) => {
-                Ok(condition)
+                Ok(None)
             }
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Whether it is true of an exchange.
-    pub fn holds(&self, record: &Record) -> bool {
-        matches!(self.evaluate(record), Ok(Value::Bool(true)))
-    }
-
     fn evaluate(&self, record: &Record) -> Result<Value, ExecutionError> {
         let mut context = Context::with_env(Arc::clone(&self.environment));
-        for variable in &self.used {
-            let of_root = ATTRIBUTES.iter().filter(|at| root(at) == *variable);
-            let mut fields = HashMap::new();
-            for (object, field, value) in of_root {
-                match (value(record), *object) {
-                    (Some(value), "") => context.add_variable_from_value(*field, value),
-                    (Some(value), _) => {
-                        fields.insert(Key::String(Arc::new((*field).to_owned())), value);
-                    }
-                    (None, "") => context.add_variable_from_value(*field, Value::Null),
-                    (None, _) => {}
-                }
-            }
-            if !ATTRIBUTES.iter().any(|(object, field, _)| object.is_empty() && field == variable) {
-                context
-                    .add_variable_from_value(*variable, Value::Map(Map { map: Arc::new(fields) }));
-            }
+        for variable in &self.references.variables {
+            let alone = ATTRIBUTES.iter().find(|at| at.0.is_empty() && at.1 == &**variable);
+            let value = match alone {
+                Some((_, _, value)) => value(record).unwrap_or(Value::Null),
+                None => Value::Map(Map { map: Arc::new(fields(variable, record)) }),
+            };
+            context.add_variable_from_value(&**variable, value);
         }
         self.program.execute(&context)
     }
 }
 
-/// The variable through which an attribute is reached.
-fn root(attribute: &Attribute) -> &'static str {
-    if attribute.0.is_empty() { attribute.1 } else { attribute.0 }
-}
-
-/// Every name that is neither an attribute nor bound by a macro is an error, also where evaluation never gets to.
-fn check_attributes(program: &Program) -> Result<(), String> {
-    let mut unknown = BTreeSet::new();
-    visit(program.expression(), &mut Vec::new(), &mut unknown);
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let unknown: Vec<_> = unknown.into_iter().collect();
-    Err(format!("unknown attribute {}", unknown.join(", ")))
-}
-
-fn visit<'e>(node: &'e IdedExpr, bound: &mut Vec<&'e str>, unknown: &mut BTreeSet<String>) {
-    match &node.expr {
-        Expr::Ident(name) => {
-            let known = name.starts_with('@')
-                || bound.contains(&name.as_str())
-                || TYPES.contains(&name.as_str())
-                || ATTRIBUTES.iter().any(|attribute| root(attribute) == name);
-            if !known {
-                unknown.insert(name.clone());
-            }
-        }
-        Expr::Select(select) => {
-            if let Expr::Ident(object) = &select.operand.expr
-                && !bound.contains(&object.as_str())
-                && ATTRIBUTES.iter().any(|attribute| attribute.0 == object)
-                && !ATTRIBUTES
-                    .iter()
-                    .any(|(root, field, _)| root == object && *field == select.field)
-            {
-                unknown.insert(format!("{object}.{}", select.field));
-            }
-            visit(&select.operand, bound, unknown);
-        }
-        Expr::Call(call) => {
-            for part in call.target.iter().map(Box::as_ref).chain(&call.args) {
-                visit(part, bound, unknown);
-            }
-        }
-        Expr::Comprehension(fold) => {
-            visit(&fold.iter_range, bound, unknown);
-            let before = bound.len();
-            bound.push(&fold.iter_var);
-            bound.extend(fold.iter_var2.as_deref());
-            bound.push(&fold.accu_var);
-            for part in [&fold.accu_init, &fold.loop_cond, &fold.loop_step, &fold.result] {
-                visit(part, bound, unknown);
-            }
-            bound.truncate(before);
-        }
-        Expr::List(list) => list.elements.iter().for_each(|part| visit(part, bound, unknown)),
-        Expr::Map(map) => {
-            for entry in &map.entries {
-                if let EntryExpr::MapEntry(entry) = &entry.expr {
-                    visit(&entry.key, bound, unknown);
-                    visit(&entry.value, bound, unknown);
-                }
-            }
-        }
-        Expr::Struct(_) | Expr::Literal(_) | Expr::Unspecified => {}
+/// The parts of an object that exist in this exchange.
+fn fields(object: &str, record: &Record) -> HashMap<Key, Value> {
+    let key = |name: &str| Key::String(Arc::new(name.to_owned()));
+    let stored = record.stored.iter();
+    match object {
+        STATE => stored.map(|(name, value)| (key(name), state(value))).collect(),
+        PROPERTIES => stored
+            .filter_map(|(name, value)| Some((key(name.strip_prefix(PROPERTY_PREFIX)?), value)))
+            .map(|(key, value)| (key, state(value)))
+            .collect(),
+        _ => ATTRIBUTES
+            .iter()
+            .filter(|attribute| attribute.0 == object)
+            .filter_map(|(_, field, value)| Some((key(field), value(record)?)))
+            .collect(),
     }
 }
 
-/// Names that CEL itself defines.
-const TYPES: &[&str] = &[
-    "bool",
-    "bytes",
-    "double",
-    "dyn",
-    "int",
-    "list",
-    "map",
-    "null_type",
-    "string",
-    "type",
-    "uint",
-];
+/// Text where it is text.
+fn state(value: &Text) -> Value {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Value::String(Arc::new(text.to_owned())),
+        Err(_) => Value::Bytes(Arc::new(value.as_bytes().to_vec())),
+    }
+}
+
+/// What expressions may name.
+struct Known;
+
+impl references::Names for Known {
+    fn is_object(&self, name: &str) -> bool {
+        ATTRIBUTES.iter().any(|attribute| attribute.0 == name)
+    }
+
+    fn has(&self, object: &str, field: &str) -> bool {
+        ATTRIBUTES.iter().any(|attribute| (attribute.0, attribute.1) == (object, field))
+    }
+
+    fn stored(&self, object: &str, name: &str) -> Option<Arc<str>> {
+        match object {
+            STATE => Some(name.into()),
+            PROPERTIES => Some(format!("{PROPERTY_PREFIX}{name}").into()),
+            _ => None,
+        }
+    }
+}
 
 fn string(text: String) -> Option<Value> {
     Some(Value::String(Arc::new(text)))
@@ -267,5 +300,6 @@ fn example() -> Record {
         details: some("via_upstream"),
         code: Some("P0701"),
         filters: Vec::new(),
+        stored: Vec::new(),
     }
 }

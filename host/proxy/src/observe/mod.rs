@@ -5,6 +5,7 @@
 
 mod access_log;
 mod conditions;
+mod references;
 mod status;
 mod counts;
 mod guests;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use portcullis_proxy::observe::FilterState;
 use portcullis_proxy::snapshot::{
-    AccessLog, AccessLogFormat, AllowCalls, BackendProtocol, FailStrategy, Filter, Isolation,
+    AccessLog, AllowCalls, BackendProtocol, FailStrategy, Filter, Isolation,
 };
 use portcullis_proxy::{Proxy, Snapshot};
 use portcullis_vm::{LogLevel, Module, PluginSpec};
@@ -54,6 +54,10 @@ struct World {
 }
 
 fn start(filters: Vec<Arc<Filter>>) -> World {
+    start_with(filters, AccessLog::default())
+}
+
+fn start_with(filters: Vec<Arc<Filter>>, access_log: AccessLog) -> World {
     let folder = tempfile::tempdir().unwrap();
     let upstream = Upstream::echo();
     let mut listener = harness::listener("web");
@@ -62,9 +66,8 @@ fn start(filters: Vec<Arc<Filter>>) -> World {
         listeners: vec![Arc::new(listener)],
         filters,
         access_log: Some(AccessLog {
-            format: AccessLogFormat::Json,
             path: folder.path().join("log").to_str().unwrap().to_owned(),
-            filter: None,
+            ..access_log
         }),
         ..harness::simple(BackendProtocol::Http, &upstream)
     });
@@ -180,4 +183,27 @@ fn the_text_of_all_metrics_has_each_family_once() {
     types.sort_unstable();
     types.dedup();
     assert_eq!(types.len(), before, "{text}");
+}
+
+#[test]
+fn what_a_filter_stores_decides_and_fills_the_access_log() {
+    let storing = guests::filter(
+        "storing",
+        &[("k", "tier"), ("v", "gold"), ("c", "cost"), ("n", "7")],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (drop (call $set_property $k$ $v$)) (i32.const 0))
+           (func (export "proxy_on_log") (param i32) (drop (call $set_property $c$ $n$)))"#,
+    );
+    let fields = [("tier", "wasm.tier"), ("cost", "int(filter_state['wasm.cost']) * 2")];
+    let settings = AccessLog {
+        filter: Some("wasm.tier == 'gold' && request.url_path != '/quiet'".to_owned()),
+        fields: fields.map(|(name, source)| (name.to_owned(), source.to_owned())).into(),
+        ..AccessLog::default()
+    };
+    let world = start_with(vec![Arc::new(storing)], settings);
+    assert_eq!((world.get("/quiet"), world.get("/loud")), (200, 200));
+    let log = world.log();
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert_eq!(log[0]["path"], "/loud");
+    assert_eq!(log[0]["fields"], serde_json::json!({"tier": "gold", "cost": 14}));
 }

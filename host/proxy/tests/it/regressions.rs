@@ -193,6 +193,7 @@ fn a_refused_request_is_counted_and_logged() {
         format: AccessLogFormat::Json,
         path: file.path().display().to_string(),
         filter: None,
+        ..AccessLog::default()
     });
     let proxy = start(snapshot);
     let answer = raw(address(&proxy), b"GET /two HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "");

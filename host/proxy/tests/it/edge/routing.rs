@@ -183,6 +183,7 @@ fn a_trusted_hop_names_the_client_and_its_request_id_stays() {
         format: AccessLogFormat::Json,
         path: log.path().to_str().unwrap().to_owned(),
         filter: None,
+        ..AccessLog::default()
     });
     let proxy = start(snapshot);
     let mut client = connect(address(&proxy));
