@@ -1,4 +1,4 @@
-//! Callouts on the way: their numbers, and the exchange that each was made for.
+//! Callouts on the way: their numbers, the exchange that each was made for, and what the host keeps for them.
 
 use std::collections::BTreeMap;
 
@@ -16,25 +16,40 @@ pub(crate) enum CallKind {
     Http,
 }
 
+struct Callout {
+    made_for: Option<StreamKey>,
+    bytes: usize,
+}
+
 /// Callouts without a completion yet.
 #[derive(Default)]
 pub(crate) struct Calls {
-    made_for: BTreeMap<u32, Option<StreamKey>>,
+    outstanding: BTreeMap<u32, Callout>,
+    bytes: usize,
     last: [u32; 4],
 }
 
 impl Calls {
-    /// A new callout, made for an exchange or for none; `None` when too many are on the way.
-    pub(crate) fn begin(&mut self, kind: CallKind, stream: Option<StreamKey>) -> Option<CallId> {
-        if self.made_for.len() >= MAX_CALLS {
+    /// A new callout, made for an exchange or for none, for which the host keeps so many bytes; `None` when too many are on
+    /// the way, or all of them together would be longer than `limit` bytes.
+    pub(crate) fn begin(
+        &mut self,
+        kind: CallKind,
+        made_for: Option<StreamKey>,
+        bytes: usize,
+        limit: usize,
+    ) -> Option<CallId> {
+        let all = self.bytes.saturating_add(bytes);
+        if self.outstanding.len() >= MAX_CALLS || all > limit {
             return None;
         }
+        self.bytes = all;
         let last = &mut self.last[kind as usize];
         loop {
             *last = last.wrapping_add(1) % NUMBERS;
             let number = *last << 2 | kind as u32;
-            if *last != 0 && !self.made_for.contains_key(&number) {
-                self.made_for.insert(number, stream);
+            if *last != 0 && !self.outstanding.contains_key(&number) {
+                self.outstanding.insert(number, Callout { made_for, bytes });
                 return Some(CallId(number));
             }
         }
@@ -42,37 +57,39 @@ impl Calls {
 
     /// Takes a callout off the list; false if it is not on it.
     pub(crate) fn end(&mut self, call: CallId) -> bool {
-        self.made_for.remove(&call.0).is_some()
+        let ended = self.outstanding.remove(&call.0);
+        self.bytes -= ended.as_ref().map_or(0, |callout| callout.bytes);
+        ended.is_some()
     }
 
     /// Nobody waits for any of them any more.
     pub(crate) fn clear(&mut self) {
-        self.made_for.clear();
+        self.outstanding.clear();
+        self.bytes = 0;
     }
 
     /// An exchange is over: its key will name another one.
     pub(crate) fn forget(&mut self, stream: StreamKey) {
-        let ended = Some(stream);
-        self.made_for.values_mut().filter(|made_for| **made_for == ended).for_each(|made_for| {
-            *made_for = None;
-        });
+        for callout in self.outstanding.values_mut() {
+            callout.made_for = callout.made_for.filter(|made_for| *made_for != stream);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.made_for.len()
+        self.outstanding.len()
     }
 
     /// The oldest of each kind first.
     pub(crate) fn ids(&self) -> Vec<CallId> {
-        self.made_for.keys().copied().map(CallId).collect()
+        self.outstanding.keys().copied().map(CallId).collect()
     }
 
     /// The exchange that a callout was made for, while there is one.
     pub(crate) fn made_for(&self, call: CallId) -> Option<StreamKey> {
-        self.made_for.get(&call.0).copied().flatten()
+        self.outstanding.get(&call.0)?.made_for
     }
 
     pub(crate) fn any_for(&self, stream: StreamKey) -> bool {
-        self.made_for.values().any(|made_for| *made_for == Some(stream))
+        self.outstanding.values().any(|callout| callout.made_for == Some(stream))
     }
 }

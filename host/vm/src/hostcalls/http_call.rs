@@ -59,11 +59,12 @@ fn start(call: &mut Call<'_>, request: &Request, id: u32) -> Done {
         call.ignored("there is no context yet")?;
         return Err(Status::InternalFailure.into());
     }
-    for span in [request.upstream, request.headers, request.body, request.trailers] {
+    let parts = [request.upstream, request.headers, request.body, request.trailers];
+    for span in parts {
         call.claim(span)?;
     }
     let mut http = read(call, request)?;
-    http.id = call.begin(CallKind::Http)?;
+    http.id = call.begin(CallKind::Http, parts.map(|span| span.1 as usize).iter().sum())?;
     let number = http.id.0;
     call.record(Effect::HttpCall(http))?;
     call.write_u32(id, number)

@@ -89,14 +89,16 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Gives a callout that the guest makes its number.
-    fn begin(&mut self, kind: CallKind) -> Result<CallId, Stop> {
+    /// Gives a callout that the guest makes its number; `bytes`: what the host keeps for it until it is over, of all
+    /// callouts together at most as much as the guest may have itself.
+    fn begin(&mut self, kind: CallKind, bytes: usize) -> Result<CallId, Stop> {
         let name = self.name;
         let guest = self.guest_mut();
         let stream = guest.stream_key();
-        let begun = guest.calls.begin(kind, stream);
+        let limit = guest.spec.limits.memory;
+        let begun = guest.calls.begin(kind, stream, bytes, limit);
         begun.ok_or_else(|| {
-            guest.violation(name, "too many calls are on the way");
+            guest.violation(name, "too many or too long calls are on the way");
             Status::InternalFailure.into()
         })
     }

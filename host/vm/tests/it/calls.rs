@@ -73,6 +73,27 @@ fn calls_on_the_way_are_limited_and_an_answer_makes_room() {
 }
 
 #[test]
+fn what_calls_on_the_way_hold_together_is_bounded_by_the_memory_limit() {
+    let head = pairs(&HEAD);
+    let code = format!(
+        r#"(call $say32 (call $proxy_http_call "backend"S "{head}"S
+             (i32.const 0) (i32.const 100000) ""S (i32.const 0) (i32.const 32)))"#
+    );
+    let mut host = host(&code);
+    for _ in 0..50 {
+        host.run(Phase::RequestHeaders).unwrap();
+    }
+    assert_eq!(host.plugin.outstanding_calls(), (4 << 20) / (100_000 + 100));
+    assert!(host.record.violations().contains(&"proxy_http_call"));
+    host.plugin.http_call_response(&mut host.streams, CallId(4), CallOutcome::Failed).unwrap();
+    host.said();
+    host.run(Phase::RequestHeaders).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    let said = host.said();
+    assert_eq!((said.first(), said.last()), (Some(&"0".to_owned()), Some(&"10".to_owned())));
+}
+
+#[test]
 fn a_call_that_cannot_be_made_is_a_bad_argument_and_leaves_no_id() {
     let without =
         |name: &str| HEAD.iter().copied().filter(|(key, _)| *key != name).collect::<Vec<_>>();

@@ -97,7 +97,9 @@ impl Services for Recorder {
     }
 
     fn increment_metric(&self, metric: Metric, delta: i64) {
-        self.0.metrics.lock().unwrap()[metric.0 as usize].2 += delta;
+        let mut metrics = self.0.metrics.lock().unwrap();
+        let value = &mut metrics[metric.0 as usize].2;
+        *value = value.wrapping_add(delta);
     }
 
     fn record_metric(&self, metric: Metric, value: u64) {
