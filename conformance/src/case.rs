@@ -222,33 +222,42 @@ pub enum Piece {
 
 /// A request, and what becomes of it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Exchange {
     /// Default GET.
-    #[serde(default = "get")]
     pub method: String,
     /// Default `/`.
-    #[serde(default = "root")]
     pub path: String,
     /// What the client speaks.
-    #[serde(default)]
     pub protocol: Protocol,
     /// In order, besides `host: conformance.test`.
-    #[serde(default)]
     pub headers: Vec<(String, String)>,
     /// In pieces.
-    #[serde(default)]
     pub body: Vec<Piece>,
     /// After the body.
-    #[serde(default)]
     pub trailers: Vec<(String, String)>,
     /// What `origin` answers to this one.
     pub answer: Option<Answer>,
     /// What the client sees.
-    #[serde(default)]
     pub client: Client,
     /// What `origin` sees.
     pub upstream: Option<Upstream>,
+}
+
+impl Default for Exchange {
+    fn default() -> Exchange {
+        Exchange {
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            protocol: Protocol::default(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            trailers: Vec::new(),
+            answer: None,
+            client: Client::default(),
+            upstream: None,
+        }
+    }
 }
 
 /// What a client is expected to see; only what is given is compared.
@@ -411,12 +420,4 @@ fn one() -> u32 {
 
 fn yes() -> bool {
     true
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
-fn root() -> String {
-    "/".to_owned()
 }

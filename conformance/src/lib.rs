@@ -3,6 +3,7 @@
 //!
 //! Black box only: nothing here imports the host. Every module imports only what is declared below it.
 
+pub mod hostile;
 pub mod suite;
 pub mod differences;
 pub mod verdict;

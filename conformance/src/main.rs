@@ -11,7 +11,7 @@ use portcullis_conformance::differences::Differences;
 use portcullis_conformance::guests::Compiled;
 use portcullis_conformance::host::{Envoy, Found, Host, Portcullis};
 use portcullis_conformance::suite::{self, Report};
-use portcullis_conformance::{guests, place};
+use portcullis_conformance::{guests, hostile, place};
 
 /// Holds Portcullis beside a real Envoy.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ struct Cli {
 enum Verb {
     /// Runs the cases and compares
     Run(RunArgs),
+    /// Runs the hostile guests on Portcullis; also a part of `run`
+    Hostile(HostileArgs),
 }
 
 #[derive(Debug, Args)]
@@ -33,6 +35,19 @@ struct RunArgs {
     #[arg(long, value_enum)]
     host: Option<HostArg>,
     /// Only cases whose name begins so
+    #[arg(long = "case", value_name = "NAME")]
+    case: Option<String>,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
+    /// Form of the results
+    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct HostileArgs {
+    /// Only guests whose name begins so
     #[arg(long = "case", value_name = "NAME")]
     case: Option<String>,
     /// Use this portcullis instead of building it
@@ -58,6 +73,7 @@ enum Output {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(args) => run(&args),
+        Verb::Hostile(args) => hostile(&args),
     };
     match done {
         Ok(code) => code,
@@ -80,11 +96,11 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     let hosts = hosts(args)?;
     let compiled = guests::compile(&guests::of(&cases), &mut |step| say(step))?;
     let cases = playable(cases, &compiled)?;
-    let reports = suite::run(&cases, &hosts, &compiled.modules, &|report| {
-        if args.output == Output::Text {
-            tell(report);
-        }
-    });
+    let done = |report: &Report| tell(args.output, report);
+    let mut reports = suite::run(&cases, &hosts, &compiled.modules, &done);
+    if let (None, Some(Host::Portcullis(portcullis))) = (&args.case, hosts.first()) {
+        reports.extend(hostile::run(&hostile::load()?, portcullis, &done)?);
+    }
     finish(args.output, &reports)
 }
 
@@ -102,13 +118,21 @@ fn playable(cases: Vec<Case>, compiled: &Compiled) -> Result<Vec<Case>> {
     Ok(cases.into_iter().filter(made).collect())
 }
 
+fn hostile(args: &HostileArgs) -> Result<ExitCode> {
+    let guests = hostile::named(args.case.as_deref().unwrap_or_default())?;
+    let portcullis = program(args.portcullis.clone())?;
+    let done = |report: &Report| tell(args.output, report);
+    finish(args.output, &hostile::run(&guests, &portcullis, &done)?)
+}
+
+fn program(given: Option<PathBuf>) -> Result<Portcullis> {
+    given.map_or_else(Portcullis::build, |path| Ok(Portcullis::at(path)))
+}
+
 fn hosts(args: &RunArgs) -> Result<Vec<Host>> {
     let mut hosts = Vec::new();
     if args.host != Some(HostArg::Envoy) {
-        let program = args.portcullis.clone();
-        hosts.push(Host::Portcullis(
-            program.map_or_else(Portcullis::build, |path| Ok(Portcullis::at(path)))?,
-        ));
+        hosts.push(Host::Portcullis(program(args.portcullis.clone())?));
     }
     if args.host != Some(HostArg::Portcullis) {
         match Envoy::install()? {
@@ -133,7 +157,10 @@ fn finish(output: Output, reports: &[Report]) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(report: &Report) {
+fn tell(output: Output, report: &Report) {
+    if output == Output::Json {
+        return;
+    }
     let verdict = if report.problems.is_empty() { "ok" } else { "FAILED" };
     let problems = report.problems.iter().map(|problem| format!("\n    {problem}"));
     say(&format!(

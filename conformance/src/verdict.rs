@@ -38,7 +38,8 @@ pub fn problems(case: &Case, played: &Played) -> Vec<String> {
     found
 }
 
-fn client(expected: &Client, received: &Received, found: &mut Vec<String>) {
+/// What is otherwise for a client.
+pub fn client(expected: &Client, received: &Received, found: &mut Vec<String>) {
     if expected.status.is_some() && expected.status != received.status {
         found.push(format!(
             "the client gets status {:?}, not {:?}",
@@ -53,7 +54,8 @@ fn client(expected: &Client, received: &Received, found: &mut Vec<String>) {
     body("client", expected.body.as_ref(), &received.seen, found);
 }
 
-fn origin(expected: &Upstream, recorded: &[Recorded], found: &mut Vec<String>) {
+/// What is otherwise for an origin.
+pub fn origin(expected: &Upstream, recorded: &[Recorded], found: &mut Vec<String>) {
     let request = match recorded {
         [] if !expected.reached => return,
         [request] if expected.reached => request,

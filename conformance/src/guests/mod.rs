@@ -15,6 +15,9 @@ use crate::case::Case;
 use crate::place;
 use languages::{Language, Outcome};
 
+/// Folders under `guests/` in which cases find nothing.
+const NOT_FOR_CASES: [&str; 2] = ["hostile", "target"];
+
 /// Compiled modules, by the names that cases use.
 pub type Modules = BTreeMap<String, PathBuf>;
 
@@ -27,7 +30,7 @@ pub struct Compiled {
     pub missing: BTreeMap<String, String>,
 }
 
-/// The names of all guests.
+/// The names of all guests that cases may use; hostile ones have a table of their own.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -39,7 +42,7 @@ pub fn list() -> Result<BTreeSet<String>> {
         let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
         if Language::of_folder(&folder).is_some() {
             found.insert(name.to_owned());
-        } else if folder.is_dir() && name != "target" {
+        } else if folder.is_dir() && !NOT_FOR_CASES.contains(&name) {
             let files = fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
             let guests = files.filter(|file| Language::of_file(file).is_some());
             let names = guests.filter_map(|file| file.file_name()?.to_str().map(str::to_owned));

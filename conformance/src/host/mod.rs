@@ -20,7 +20,8 @@ mod process;
 
 pub use envoy::{Envoy, Found};
 pub use portcullis::Portcullis;
-use process::Process;
+pub(crate) use portcullis::Serving;
+pub(crate) use process::Process;
 pub use process::{Line, PATIENCE};
 
 /// What a host is started with.

@@ -55,17 +55,31 @@ impl Portcullis {
             fs::copy(&plugin.module, module)
                 .with_context(|| plugin.module.display().to_string())?;
         }
+        let Serving { process, listeners, admin } = self.serve(&folder, &cache()?, LEVELS)?;
+        let host = HostName::Portcullis;
+        Ok(Running { host, process, listeners, admin, threads: Vec::new(), _home: home })
+    }
+
+    /// Runs it on a folder of documents, until it serves.
+    pub(crate) fn serve(&self, folder: &Path, cache: &Path, levels: &str) -> Result<Serving> {
         let mut command = Command::new(&self.program);
-        command.args(["run", "--log-format", "json", "--config"]).arg(&folder);
-        command.arg("--cache").arg(cache()?).env("PORTCULLIS_LOG", LEVELS);
+        command.args(["run", "--log-format", "json", "--config"]).arg(folder);
+        command.arg("--cache").arg(cache).env("PORTCULLIS_LOG", levels);
         let mut process = Process::start(&mut command, Box::new(read_line))?;
         process
             .until(|said| said.iter().any(|line| line.starts_with("generation ")).then_some(()))?;
         let (listeners, admin) = process.until(|said| Some(addresses(said)))?;
         let admin = admin.context("it does not say where its admin server is")?;
-        let host = HostName::Portcullis;
-        Ok(Running { host, process, listeners, admin, threads: Vec::new(), _home: home })
+        Ok(Serving { process, listeners, admin })
     }
+}
+
+/// The program at work.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) process: Process,
+    pub(crate) listeners: BTreeMap<String, SocketAddr>,
+    pub(crate) admin: SocketAddr,
 }
 
 /// Compiled modules, for all runs.

@@ -148,7 +148,7 @@ impl Process {
         }
     }
 
-    fn last_lines(&self) -> String {
+    pub fn last_lines(&self) -> String {
         let said = self.log.said();
         said.own[said.own.len().saturating_sub(LAST_LINES)..].join("\n")
     }

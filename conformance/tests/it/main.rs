@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use portcullis_conformance::case::{self, Case, HostName};
 use portcullis_conformance::differences::Differences;
-use portcullis_conformance::{guests, place, suite};
+use portcullis_conformance::{guests, hostile, place, suite};
 
 #[path = "../../../host/layers.rs"]
 mod layers;
@@ -32,6 +32,13 @@ fn cases() -> Vec<Case> {
 #[test]
 fn every_case_can_be_read_and_every_guest_has_one() {
     guests::all_used(&guests::of(&cases())).unwrap();
+}
+
+#[test]
+fn every_hostile_guest_is_wasm_and_has_a_verdict() {
+    for guest in hostile::load().unwrap() {
+        assert!(guest.module().is_ok_and(|module| module.starts_with(b"\0asm")), "{}", guest.name);
+    }
 }
 
 #[test]

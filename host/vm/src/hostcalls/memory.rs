@@ -44,8 +44,8 @@ impl Call<'_> {
     }
 
     pub(super) fn read(&self, span: Span) -> Result<&[u8], Stop> {
-        let memory = self.caller.data().memory.ok_or(Stop::Pointer)?;
-        slice(memory.data(&self.caller), span)
+        let memory = self.caller.data().memory;
+        slice(memory.map_or(&[], |memory| memory.data(&self.caller)), span)
     }
 
     pub(super) fn write(&mut self, at: u32, bytes: &[u8]) -> Done {

@@ -114,6 +114,24 @@ fn an_allocator_that_traps_ends_the_callback() {
 }
 
 #[test]
+fn a_guest_without_memory_can_name_no_bytes() {
+    let mut host = Host::start(
+        &bare(
+            r#"(import "env" "proxy_set_shared_data"
+                 (func $set (param i32 i32 i32 i32 i32) (result i32)))
+               (func (export "proxy_abi_version_0_2_1"))
+               (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                 (if (call $set (i32.const 8) (i32.const 0) (i32.const 8) (i32.const 0) (i32.const 0))
+                   (then unreachable))
+                 (call $set (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 0) (i32.const 0)))"#,
+        ),
+        spec(),
+    )
+    .unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+}
+
+#[test]
 fn an_empty_span_may_point_anywhere() {
     let mut host = plain(
         "(i32.const 512)",

@@ -1,0 +1,2 @@
+;; Is a component and no core module.
+(component)

@@ -1,0 +1,15 @@
+;; Removes every header that a request must have.
+(module
+  (import "env" "proxy_remove_header_map_value" (func $remove (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_header_map_pairs" (func $setpairs (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) ":method:path:authority:schemehost")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (drop (call $remove (i32.const 0) (i32.const 0) (i32.const 7)))
+    (drop (call $remove (i32.const 0) (i32.const 7) (i32.const 5)))
+    (drop (call $remove (i32.const 0) (i32.const 12) (i32.const 10)))
+    (drop (call $remove (i32.const 0) (i32.const 22) (i32.const 7)))
+    (drop (call $remove (i32.const 0) (i32.const 29) (i32.const 4)))
+    (drop (call $setpairs (i32.const 0) (i32.const 0) (i32.const 0)))
+    (i32.const 0)))

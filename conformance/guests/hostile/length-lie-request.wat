@@ -1,0 +1,10 @@
+;; Says that a request without a body has one of a thousand bytes.
+(module
+  (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "content-length")
+  (data (i32.const 64) "1000")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (drop (call $replace (i32.const 0) (i32.const 0) (i32.const 14) (i32.const 64) (i32.const 4)))
+    (i32.const 0)))

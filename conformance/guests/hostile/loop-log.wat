@@ -1,0 +1,6 @@
+;; Loops for ever when an exchange is logged.
+(module
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_log") (param $context i32)
+    (if (i32.gt_u (local.get $context) (i32.const 1)) (then (loop $spin (br $spin))))))

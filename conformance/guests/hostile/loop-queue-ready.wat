@@ -1,0 +1,15 @@
+;; Loops for ever over an element of its own queue.
+(module
+  (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "q")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_configure") (param $root i32) (param $size i32) (result i32)
+    (drop (call $register (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.const 1))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (drop (call $enqueue (i32.load (i32.const 8)) (i32.const 0) (i32.const 1)))
+    (i32.const 0))
+  (func (export "proxy_on_queue_ready") (param $root i32) (param $queue i32)
+    (loop $spin (br $spin))))

@@ -1,0 +1,7 @@
+;; Loops for ever in the callback for request headers.
+(module
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (loop $spin (br $spin))
+    (i32.const 0)))

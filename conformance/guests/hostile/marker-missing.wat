@@ -1,0 +1,3 @@
+;; Exports no ABI marker.
+(module
+  (memory (export "memory") 1))

@@ -1,0 +1,17 @@
+;; Counts further than 64 bits go, and back.
+(module
+  (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+  (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "far")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (drop (call $define (i32.const 1) (i32.const 0) (i32.const 3) (i32.const 64)))
+    (drop (call $record (i32.load (i32.const 64)) (i64.const -1)))
+    (drop (call $increment (i32.load (i32.const 64)) (i64.const 0x7fffffffffffffff)))
+    (drop (call $increment (i32.load (i32.const 64)) (i64.const 0x8000000000000000)))
+    (drop (call $define (i32.const 2) (i32.const 0) (i32.const 3) (i32.const 64)))
+    (drop (call $record (i32.load (i32.const 64)) (i64.const -1)))
+    (drop (call $record (i32.load (i32.const 64)) (i64.const -1)))
+    (i32.const 0)))
