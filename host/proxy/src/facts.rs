@@ -184,10 +184,25 @@ impl From<&str> for Text {
     }
 }
 
-/// One exchange, over.
+/// The request of an exchange, as the client sent it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`
+    pub protocol: &'static str,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Method.
+    pub method: Method,
+    /// Authority or Host.
+    pub authority: Text,
+    /// Path with query.
+    pub path: Text,
+}
+
+/// One exchange or TCP connection, over.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Arrival of the request's head.
+    /// Arrival of the request's head, or of the connection.
     pub started: SystemTime,
     /// From `started` to the last byte of the response, or to the end of the exchange.
     pub duration: Duration,
@@ -219,29 +234,21 @@ pub struct Record {
     pub server_name: Option<Text>,
     /// The client proved an identity by certificate.
     pub mutual_tls: bool,
-    /// `HTTP/1.0`, `HTTP/1.1`, `HTTP/2`
-    pub protocol: &'static str,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// Method.
-    pub method: Method,
-    /// Authority or Host.
-    pub authority: Text,
-    /// Path with query, as the client sent it.
-    pub path: Text,
+    /// What only HTTP has; `None` for TCP connections.
+    pub request: Option<Request>,
     /// `user-agent`
     pub user_agent: Option<Text>,
     /// `x-forwarded-for`
     pub forwarded_for: Option<Text>,
     /// `x-request-id`
     pub request_id: Option<Text>,
-    /// Body bytes received from the client.
+    /// Bytes received from the client, of HTTP those of the body.
     pub request_bytes: u64,
     /// Status sent to the client; `None` if it ended before one could be.
     pub status: Option<StatusCode>,
     /// `grpc-status` of a gRPC exchange.
     pub grpc_status: Option<u32>,
-    /// Body bytes sent to the client.
+    /// Bytes sent to the client, of HTTP those of the body.
     pub response_bytes: u64,
     /// What went wrong.
     pub flags: Flags,
@@ -270,8 +277,10 @@ impl Record {
             self.stored.iter().map(|(_, text)| size_of::<(Arc<str>, Text)>() + text.0.len()).sum();
         let optional: usize = optional.into_iter().flatten().map(|text| text.0.len()).sum();
         size_of::<Record>()
-            + self.authority.0.len()
-            + self.path.0.len()
+            + self
+                .request
+                .as_ref()
+                .map_or(0, |request| request.authority.0.len() + request.path.0.len())
             + optional
             + stored
             + self.filters.len() * size_of::<(Arc<str>, Verdict)>()

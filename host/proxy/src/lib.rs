@@ -7,6 +7,7 @@
 mod worker;
 mod serve;
 mod exchange;
+mod tcp;
 mod generation;
 mod chain;
 mod services;

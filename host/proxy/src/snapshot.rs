@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// HTTPRoutes and GRPCRoutes, oldest first, then by namespace and name.
     pub routes: Vec<Arc<Route>>,
+    /// TCPRoutes and TLSRoutes, oldest first, then by namespace and name.
+    pub tcp_routes: Vec<Arc<TcpRoute>>,
     /// Where traffic can go.
     pub backends: Vec<Arc<Backend>>,
     /// Wasm filters, by namespace and name.
@@ -49,12 +51,27 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whose traffic arrives here.
     pub direction: ListenerDirection,
-    /// `None`: plain HTTP/1.1 and h2c with prior knowledge.
+    /// What is spoken inside the connections.
+    pub protocol: ListenerProtocol,
+    /// `None`: plain, with HTTP this means HTTP/1.1 and h2c with prior knowledge. Never there with
+    /// [`ListenerProtocol::Passthrough`].
     pub tls: Option<Arc<ServerTls>>,
     /// Proxies in front of us whose `x-forwarded-for` entries are believed.
     pub trusted_hops: usize,
     /// The filters with `attach: LISTENER` that apply here, in request order.
     pub filters: Vec<FilterIndex>,
+}
+
+/// What a listener speaks, inside TLS if it has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    /// HTTP/1.1 and HTTP/2.
+    #[default]
+    Http,
+    /// Bytes.
+    Tcp,
+    /// TLS that is not ours to terminate: only the server name that the client asks for is read.
+    Passthrough,
 }
 
 /// Whose traffic arrives at a listener.
@@ -174,6 +191,19 @@ pub struct Match {
     pub headers: Vec<HeaderMatch>,
     /// Names are unique.
     pub query: Vec<QueryMatch>,
+}
+
+/// A TCPRoute or TLSRoute, with its one rule.
+#[derive(Clone, Debug)]
+pub struct TcpRoute {
+    /// `namespace/name`
+    pub name: Arc<str>,
+    /// The listeners it is attached to.
+    pub listeners: Vec<ListenerIndex>,
+    /// Server names of TLS in lower case, possibly with a leading `*.`; empty means every connection.
+    pub hostnames: Vec<String>,
+    /// Shares are `weight / sum of weights`; none of them has filters.
+    pub backends: Vec<WeightedBackend>,
 }
 
 /// How a path is compared.
@@ -324,7 +354,7 @@ pub struct Backend {
     pub protocol: BackendProtocol,
     /// Round robin by weight.
     pub endpoints: Vec<Endpoint>,
-    /// Present for HTTPS and H2.
+    /// Present for HTTPS and H2, possible for TCP.
     pub tls: Option<Arc<ClientTls>>,
     /// For TCP and TLS together.
     pub connect_timeout: Duration,
@@ -343,6 +373,8 @@ pub enum BackendProtocol {
     Https,
     /// HTTP/2 over TLS.
     H2,
+    /// Bytes; no HTTP, and so nothing that an HTTPRoute or a guest's call can use.
+    Tcp,
 }
 
 /// One address of a backend.
@@ -454,6 +486,13 @@ impl Snapshot {
         };
         for listener in &self.listeners {
             listener.filters.iter().try_for_each(filter)?;
+        }
+        for route in &self.tcp_routes {
+            let listeners = route.listeners.iter().all(|index| *index < self.listeners.len());
+            let mut backends = route.backends.iter().filter_map(|weighted| weighted.backend);
+            if !listeners || backends.any(|index| index >= self.backends.len()) {
+                return Err(format!("route {}: an index is out of range", route.name));
+            }
         }
         for route in &self.routes {
             if let Some(index) =

@@ -43,6 +43,24 @@ impl Buffer {
         Some(chunk)
     }
 
+    /// The chunks in order; none is empty.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(Bytes::as_ref)
+    }
+
+    /// Drops the first `count` bytes, of which there are as many.
+    pub fn advance(&mut self, mut count: usize) {
+        self.len -= count;
+        while let Some(chunk) = self.chunks.front_mut() {
+            if count < chunk.len() {
+                chunk.advance(count);
+                return;
+            }
+            count -= chunk.len();
+            self.chunks.pop_front();
+        }
+    }
+
     /// Drops everything.
     pub fn clear(&mut self) {
         self.chunks.clear();
@@ -90,18 +108,6 @@ impl Buffer {
             head.push(chunk);
         }
         std::mem::replace(self, head)
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.len -= count;
-        while let Some(chunk) = self.chunks.front_mut() {
-            if count < chunk.len() {
-                chunk.advance(count);
-                return;
-            }
-            count -= chunk.len();
-            self.chunks.pop_front();
-        }
     }
 }
 

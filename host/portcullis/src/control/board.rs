@@ -1,11 +1,13 @@
 //! What may be known of the configuration: written by `control` after each round, read by the admin server, the
 //! metrics and the tests.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use portcullis_proxy::observe::rfc3339;
+use portcullis_proxy::snapshot::{Listener, ListenerProtocol};
 use serde_json::{Value, json};
 
 use super::accept::Live;
@@ -34,8 +36,8 @@ struct State {
     process: Option<(ProcessSettings, ProcessSettings)>,
     notes: Vec<Note>,
     filters: Vec<Arc<str>>,
-    /// Listeners that speak TLS.
-    secure: Vec<String>,
+    /// By listener.
+    schemes: BTreeMap<String, &'static str>,
     /// Name and text of what is live.
     documents: Vec<(Arc<str>, String)>,
 }
@@ -81,10 +83,9 @@ impl Board {
         self.lock().filters.clone()
     }
 
-    /// How a listener is spoken to: `http` or `https`.
+    /// How a listener is spoken to: `http`, `https`, `tcp` or `tls`.
     pub fn scheme(&self, listener: &str) -> &'static str {
-        let state = self.lock();
-        if state.secure.iter().any(|secure| secure == listener) { "https" } else { "http" }
+        self.lock().schemes.get(listener).copied().unwrap_or("http")
     }
 
     /// The configuration's part of `/status`.
@@ -134,8 +135,8 @@ impl Board {
         state.documents = live.candidates.iter().map(document).collect();
         state.notes.clone_from(&planned.notes);
         state.filters = live.filters.iter().map(|filter| filter.name.clone()).collect();
-        let secure = live.listeners.iter().filter(|listener| listener.tls.is_some());
-        state.secure = secure.map(|listener| listener.name.clone()).collect();
+        let named = live.listeners.iter().map(|listener| (listener.name.clone(), scheme(listener)));
+        state.schemes = named.collect();
         if let Some(now) = planned.process.clone() {
             let started = state.process.take().map_or_else(|| now.clone(), |(started, _)| started);
             state.process = Some((started, now));
@@ -210,4 +211,13 @@ impl SourceState {
 
 fn note(note: &Note) -> Value {
     json!({"object": note.object, "place": note.place, "text": note.text})
+}
+
+fn scheme(listener: &Listener) -> &'static str {
+    match (listener.protocol, &listener.tls) {
+        (ListenerProtocol::Http, None) => "http",
+        (ListenerProtocol::Http, Some(_)) => "https",
+        (ListenerProtocol::Tcp, None) => "tcp",
+        (ListenerProtocol::Tcp, Some(_)) | (ListenerProtocol::Passthrough, _) => "tls",
+    }
 }

@@ -51,6 +51,8 @@ codes! {
     P0112 "the same key twice",
     P0113 "a document is too large or too deep",
     P0114 "which Proxy is meant",
+    P0115 "a listener that does not take the object",
+    P0116 "two routes for the same connections",
     P0201 "a module imports what this host does not provide",
     P0202 "a module without a Proxy-Wasm marker",
     P0203 "not a valid module",

@@ -16,8 +16,11 @@ use super::proxy::{tell_expired, tls_problem};
 use super::words;
 use crate::diagnose::Code;
 use crate::spec::own::{self, BackendSpec, BackendTls};
+use crate::spec::route::BackendRef;
 use crate::spec::{Document, Object};
 
+const OURS: &str = "portcullis.dev";
+const MAX_WEIGHT: u32 = 1_000_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,10 @@ pub(super) struct Backends {
 impl Backends {
     pub fn get(&self, key: &str) -> Option<BackendIndex> {
         self.by_name.get(key).copied()
+    }
+
+    pub fn at(&self, index: BackendIndex) -> Option<&Backend> {
+        self.all.get(index).map(Arc::as_ref)
     }
 
     pub fn into_backends(self) -> Vec<Arc<Backend>> {
@@ -50,16 +57,65 @@ pub(super) fn compile(catalogue: &Catalogue, desk: &mut Desk<'_>) -> Backends {
     backends
 }
 
+/// `namespace/name` of what a backendRef of `document` names.
+pub(super) fn key(document: &Document, reference: &BackendRef) -> String {
+    let namespace = reference.namespace.as_deref().unwrap_or(&document.namespace);
+    format!("{namespace}/{}", reference.name)
+}
+
+/// The share of a backendRef.
+pub(super) fn weight(
+    document: &Document,
+    field: &str,
+    reference: &BackendRef,
+    desk: &mut Desk<'_>,
+) -> Option<u32> {
+    let weight = reference.weight.unwrap_or(1);
+    if weight <= MAX_WEIGHT {
+        return Some(weight);
+    }
+    let title = format!("the weight {weight} is out of range");
+    let problem = document.problem(Code::P0111, &format!("{field}.weight"), title);
+    desk.refuse(problem.hint(format!("use a number from 0 to {MAX_WEIGHT}")))
+}
+
+/// The Backend that a backendRef names, whether it is called a Backend or a Service.
+pub(super) fn resolve(
+    document: &Document,
+    field: &str,
+    reference: &BackendRef,
+    (catalogue, backends): (&Catalogue, &Backends),
+    desk: &mut Desk<'_>,
+) -> Option<BackendIndex> {
+    let group = reference.group.as_deref().unwrap_or_default();
+    let kind = reference.kind.as_deref().unwrap_or("Service");
+    if !matches!((group, kind), ("" | "core", "Service") | (OURS, "Backend")) {
+        let title = format!("{kind} of {group:?} is nothing that takes traffic");
+        let problem = document.problem(Code::P0105, &format!("{field}.kind"), title);
+        let hint = "use a Service, or group: portcullis.dev, kind: Backend";
+        return desk.refuse(problem.reference().hint(hint));
+    }
+    let namespace = reference.namespace.as_deref().unwrap_or(&document.namespace);
+    let wanted = ("Backend", namespace, reference.name.as_str());
+    if catalogue.get(wanted.0, wanted.1, wanted.2).is_none() {
+        let field = format!("{field}.name");
+        let problem = catalogue.dangling(document, &field, wanted, desk);
+        return desk.refuse(problem);
+    }
+    backends.get(&key(document, reference))
+}
+
 fn one(document: &Document, spec: &BackendSpec, desk: &mut Desk<'_>) -> Option<Backend> {
     let protocol = match spec.protocol {
         own::BackendProtocol::Http => Some(BackendProtocol::Http),
         own::BackendProtocol::H2c => Some(BackendProtocol::H2c),
         own::BackendProtocol::Https => Some(BackendProtocol::Https),
         own::BackendProtocol::H2 => Some(BackendProtocol::H2),
-        own::BackendProtocol::Tcp | own::BackendProtocol::Redis => {
+        own::BackendProtocol::Tcp => Some(BackendProtocol::Tcp),
+        own::BackendProtocol::Redis => {
             let title = "this protocol is not supported yet";
             let problem = document.problem(Code::P0110, "spec.protocol", title);
-            desk.refuse(problem.hint("use HTTP, H2C, HTTPS or H2"))
+            desk.refuse(problem.hint("use HTTP, H2C, HTTPS, H2 or TCP"))
         }
     };
     let endpoints: Vec<Option<Endpoint>> =
@@ -68,10 +124,13 @@ fn one(document: &Document, spec: &BackendSpec, desk: &mut Desk<'_>) -> Option<B
     let (protocol, endpoints) = (protocol?, endpoints?);
     let encrypted = matches!(protocol, BackendProtocol::Https | BackendProtocol::H2);
     let tls = match (&spec.tls, encrypted) {
+        (Some(tls), false) if protocol == BackendProtocol::Tcp => {
+            Some(Arc::new(client_tls(document, tls, &endpoints, desk)?))
+        }
         (Some(_), false) => {
             let title = "this protocol is not encrypted, and has no `tls`";
             let problem = document.problem(Code::P0111, "spec.tls", title);
-            return desk.refuse(problem.hint("use protocol: HTTPS or H2, or remove it"));
+            return desk.refuse(problem.hint("use protocol: HTTPS, H2 or TCP, or remove it"));
         }
         (_, false) => None,
         (tls, true) => {

@@ -12,8 +12,7 @@ use portcullis_vm::{Limits, LoadError, LogLevel, Module, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::route::parents;
-use super::{ModuleError, ModuleRequest, beside, words};
+use super::{ModuleError, ModuleRequest, attach, beside, words};
 use crate::diagnose::{Code, Problem};
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
 use crate::spec::filter::{FilterLimits, WasmFilterSpec};
@@ -105,10 +104,10 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
 }
 
 fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Option<Filter> {
-    if spec.r#type == Some(PluginType::Network) {
-        let title = "network filters are not supported yet";
-        let problem = document.problem(Code::P0110, "spec.type", title);
-        desk.problems.push(problem.hint("use HTTP"));
+    if spec.r#type == Some(PluginType::Network) && spec.attach == Attach::Route {
+        let title = "a network filter belongs to a listener, not to routes";
+        let problem = document.problem(Code::P0111, "spec.attach", title);
+        desk.problems.push(problem.hint("use LISTENER, or type: HTTP"));
     }
     if spec.isolation == written::Isolation::Exclusive {
         let title = "an instance for each exchange is not supported yet";
@@ -308,13 +307,21 @@ fn listeners(
     if spec.attach == Attach::Route {
         return BTreeSet::new();
     }
+    let wants = match spec.r#type {
+        Some(PluginType::Network) => &attach::NETWORK_FILTER,
+        Some(PluginType::Http | PluginType::Unspecified) | None => &attach::HTTP_FILTER,
+    };
     let targeted = match &spec.target_refs {
         Some(refs) => {
             known_proxies(document, refs, catalogue, desk);
-            parents(document, "spec.targetRefs", refs, (OURS, "Proxy"), host, desk)
+            attach::parents(document, "spec.targetRefs", refs, wants, host, desk)
         }
-        None => (0..host.listeners.len()).collect(),
+        None => attach::all(wants, host),
     };
+    if targeted.is_empty() && spec.target_refs.is_none() && !host.listeners.is_empty() {
+        let title = "no listener of this proxy takes filters of this type; the filter runs nowhere";
+        desk.problems.push(document.problem(Code::P0115, "spec.type", title).warning());
+    }
     let matching = |index: &usize| {
         let listener = host.listeners.get(*index);
         listener.is_some_and(|listener| matches(&spec.r#match, listener))

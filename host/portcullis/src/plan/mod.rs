@@ -3,14 +3,17 @@
 //! A pure function of the documents and of what [`Modules`] hands out. It opens no file and no socket, remembers nothing
 //! between two calls, and knows nothing of acceptance: who is refused for which problem is decided by `control`.
 
+mod attach;
 mod backend;
 mod catalogue;
 mod desk;
 mod edits;
 mod filter;
+mod listener;
 mod matches;
 mod proxy;
 mod route;
+mod tcp_route;
 mod words;
 
 use std::net::SocketAddr;
@@ -190,6 +193,7 @@ pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> P
     let backends = backend::compile(&catalogue, &mut desk);
     let filters = filter::compile(&catalogue, &host, &mut desk);
     let routes = route::compile(&catalogue, &host, &backends, &filters, &mut desk);
+    let tcp_routes = tcp_route::compile(&catalogue, &host, &backends, &mut desk);
 
     let complete = process.is_some() && ours.is_some_and(|proxy| !desk.has_error_of(proxy));
     let settings = ours.filter(|_| complete).and_then(proxy::settings);
@@ -197,6 +201,7 @@ pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> P
         generation: 0,
         listeners: filter::attached(listeners, &filters),
         routes,
+        tcp_routes,
         backends: backends.into_backends(),
         filters: filters.into_filters(),
         limits,

@@ -2,23 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use portcullis_proxy::TlsError;
 use portcullis_proxy::observe::AccessLogger;
-use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat, Limits, Listener, ListenerDirection};
-use portcullis_proxy::tls::ServerTls;
+use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat, Limits, Listener};
 
 use super::ProcessSettings;
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::words;
+use super::{listener, words};
 use crate::diagnose::{Code, Problem, nearest};
-use crate::spec::own::{
-    AccessLogSpec, Direction, ListenerProtocol, ListenerSpec, ListenerTls, LogFormat, ProxySpec,
-};
+use crate::spec::own::{AccessLogSpec, LogFormat, ProxySpec};
 use crate::spec::{Document, Object, is_name};
 
 const MAX_WORKERS: usize = 4;
@@ -115,7 +111,12 @@ fn unsupported(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
     }
 }
 
-fn socket(document: &Document, field: &str, text: &str, desk: &mut Desk<'_>) -> Option<SocketAddr> {
+pub(super) fn socket(
+    document: &Document,
+    field: &str,
+    text: &str,
+    desk: &mut Desk<'_>,
+) -> Option<SocketAddr> {
     words::socket(text)
         .map_err(|hint| {
             let title = format!("{text:?} is not an address to listen on");
@@ -142,7 +143,7 @@ pub(super) fn listeners(document: &Document, desk: &mut Desk<'_>) -> Vec<Listene
             let hint = "use lower case letters, digits, `-` and `.`, at most 253 of them";
             desk.problems.push(problem.hint(hint));
         }
-        listeners.extend(compile(document, &field, listener, desk));
+        listeners.extend(listener::compile(document, &field, listener, desk));
     }
     distinct_addresses(document, spec, desk);
     listeners
@@ -171,72 +172,6 @@ fn distinct_addresses(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>
         }
         taken.insert(address, field);
     }
-}
-
-fn compile(
-    document: &Document,
-    field: &str,
-    spec: &ListenerSpec,
-    desk: &mut Desk<'_>,
-) -> Option<Listener> {
-    if matches!(spec.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls) {
-        let field = format!("{field}.protocol");
-        let problem = document.problem(Code::P0110, &field, "this protocol is not supported yet");
-        return desk.refuse(problem.hint("use HTTP or HTTPS"));
-    }
-    let address = socket(document, &format!("{field}.address"), &spec.address, desk);
-    let tls = match (spec.protocol, &spec.tls) {
-        (ListenerProtocol::Https, Some(tls)) => {
-            Some(Arc::new(server_tls(document, &format!("{field}.tls"), tls, desk)?))
-        }
-        (ListenerProtocol::Https, None) => {
-            let field = format!("{field}.tls");
-            let problem = document.problem(Code::P0108, &field, "an HTTPS listener needs `tls`");
-            return desk.refuse(problem.hint("add tls: {certificateFile: …, keyFile: …}"));
-        }
-        (_, Some(_)) => {
-            let field = format!("{field}.tls");
-            let problem = document.problem(Code::P0111, &field, "an HTTP listener has no `tls`");
-            return desk.refuse(problem.hint("use protocol: HTTPS, or remove it"));
-        }
-        (_, None) => None,
-    };
-    Some(Listener {
-        name: spec.name.clone(),
-        address: address?,
-        direction: match spec.direction {
-            Direction::Inbound => ListenerDirection::Inbound,
-            Direction::Outbound => ListenerDirection::Outbound,
-            Direction::Gateway => ListenerDirection::Gateway,
-        },
-        tls,
-        trusted_hops: spec.trusted_hops as usize,
-        filters: Vec::new(),
-    })
-}
-
-fn server_tls(
-    document: &Document,
-    field: &str,
-    tls: &ListenerTls,
-    desk: &mut Desk<'_>,
-) -> Option<ServerTls> {
-    let certificate =
-        desk.file(document, &format!("{field}.certificateFile"), &tls.certificate_file);
-    let key = desk.file(document, &format!("{field}.keyFile"), &tls.key_file);
-    let ca = tls
-        .client_ca_file
-        .as_ref()
-        .map(|path| desk.file(document, &format!("{field}.clientCaFile"), path));
-    let ca = match ca {
-        Some(bytes) => Some(bytes?),
-        None => None,
-    };
-    let tls = ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
-        .map_err(|error| desk.problems.push(tls_problem(document, field, "clientCaFile", &error)))
-        .ok()?;
-    tell_expired(document, field, tls.expires_at(), desk);
-    Some(tls)
 }
 
 /// A certificate that has expired still serves, to clients that do not look.

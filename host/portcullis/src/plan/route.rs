@@ -1,26 +1,23 @@
 //! HTTPRoutes and GRPCRoutes: parents, rules, backend references.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_proxy::snapshot::{
-    ListenerIndex, Match, PathMatch, Retry, Route, RouteKind, Rule, Timeouts, WeightedBackend,
+    BackendProtocol, Match, PathMatch, Retry, Route, RouteKind, Rule, Timeouts, WeightedBackend,
 };
 
+use super::attach::{GRPC_ROUTE, HTTP_ROUTE};
 use super::backend::Backends;
 use super::catalogue::Catalogue;
 use super::desk::Desk;
 use super::edits::{Edits, Place};
 use super::filter::{Filters, Host};
-use super::{matches, words};
-use crate::diagnose::{Code, Kind, nearest};
-use crate::spec::route::{self as written, ParentRef};
+use super::{attach, backend, matches, words};
+use crate::diagnose::{Code, Kind};
+use crate::spec::route as written;
 use crate::spec::{Document, Object};
 
-const GATEWAY: &str = "gateway.networking.k8s.io";
-const OURS: &str = "portcullis.dev";
-const MAX_WEIGHT: u32 = 1_000_000;
 const BACKOFF: Duration = Duration::from_millis(25);
 
 /// All routes that are attached to a listener, oldest first.
@@ -38,18 +35,17 @@ pub(super) fn compile(
             Object::GrpcRoute(spec) => (RouteKind::Grpc, &spec.parent_refs, &spec.hostnames),
             _ => continue,
         };
-        let listeners = match parent_refs {
-            Some(refs) => {
-                parents(document, "spec.parentRefs", refs, (GATEWAY, "Gateway"), host, desk)
-            }
-            None => (0..host.listeners.len()).collect(),
+        let wants = match kind {
+            RouteKind::Http => &HTTP_ROUTE,
+            RouteKind::Grpc => &GRPC_ROUTE,
         };
+        let listeners = attach::route(document, parent_refs.as_deref(), wants, host, desk);
         let before = desk.problems.len();
         let hostnames = hostnames_of(document, hostnames, desk);
         let edits = Edits { document, catalogue, filters };
         let compiler = Compiler { document, catalogue, backends, edits };
         let rules = compiler.rules(object, desk);
-        if parent_refs.as_ref().is_some_and(|refs| !names_us(document, refs, host)) {
+        if parent_refs.as_ref().is_some_and(|refs| !attach::names_us(document, refs, host)) {
             // What somebody else's route names need not be among our documents.
             let found = desk.problems.split_off(before);
             desk.problems.extend(found.into_iter().filter(|found| found.kind == Kind::Object));
@@ -63,77 +59,20 @@ pub(super) fn compile(
             routes.push(Arc::new(Route { name, kind, listeners, hostnames, created, rules }));
         }
     }
-    routes.sort_by(|one, other| {
-        let rank = |route: &Route| (route.created.is_none(), route.created);
-        rank(one).cmp(&rank(other)).then_with(|| one.name.cmp(&other.name))
-    });
+    routes.sort_by(|one, other| age(one.created, &one.name).cmp(&age(other.created, &other.name)));
     routes
 }
 
-/// The listeners that `refs` name; what is not ours is noted.
-pub(super) fn parents(
+/// Sorts older ones first, then by namespace and name.
+pub(super) fn age(created: Option<i64>, name: &str) -> impl Ord + use<'_> {
+    (created.is_none(), created, name)
+}
+
+pub(super) fn hostnames_of(
     document: &Document,
-    field: &str,
-    refs: &[ParentRef],
-    (group, kind): (&str, &str),
-    host: &Host<'_>,
+    names: &[String],
     desk: &mut Desk<'_>,
-) -> Vec<ListenerIndex> {
-    let mut found = BTreeSet::new();
-    let Some(proxy) = host.proxy else { return Vec::new() };
-    for (index, parent) in refs.iter().enumerate() {
-        let field = format!("{field}[{index}]");
-        if !is_proxy(document, parent, (group, kind), proxy) {
-            let kind = parent.kind.as_deref().unwrap_or(kind);
-            let namespace = parent.namespace.as_deref().unwrap_or(&document.namespace);
-            let text = format!("{kind} {namespace}/{} is not held by this proxy", parent.name);
-            desk.note(document, &format!("{field}.name"), text);
-            continue;
-        }
-        let fits = |(_, listener): &(usize, &portcullis_proxy::snapshot::Listener)| {
-            parent.section_name.as_ref().is_none_or(|name| *name == listener.name)
-                && parent.port.is_none_or(|port| port == listener.address.port())
-        };
-        let before = found.len();
-        let fitting = host.listeners.iter().enumerate().filter(fits);
-        found.extend(fitting.map(|(index, _)| index));
-        if let (true, Some(name)) = (found.len() == before, &parent.section_name)
-            && proxy.object.is_some()
-            && !host.listeners.iter().any(|listener| listener.name == *name)
-        {
-            let title = format!("{} has no listener {name:?}", proxy.title());
-            let problem = document.problem(Code::P0105, &format!("{field}.sectionName"), title);
-            let known = || host.listeners.iter().map(|listener| listener.name.as_str());
-            desk.problems.push(problem.reference().hint(match nearest(name, known()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it has: {}", known().collect::<Vec<_>>().join(", ")),
-            }));
-        }
-    }
-    found.into_iter().collect()
-}
-
-/// Whether `parent` is `proxy`, the group and kind being what they are by default.
-fn is_proxy(
-    document: &Document,
-    parent: &ParentRef,
-    (group, kind): (&str, &str),
-    proxy: &Document,
-) -> bool {
-    parent.group.as_deref().unwrap_or(group) == OURS
-        && parent.kind.as_deref().unwrap_or(kind) == "Proxy"
-        && parent.namespace.as_deref().unwrap_or(&document.namespace) == proxy.namespace
-        && parent.name == proxy.name
-}
-
-/// Whether any of a route's parents is our Proxy; true while it is not known which one is ours.
-fn names_us(document: &Document, refs: &[ParentRef], host: &Host<'_>) -> bool {
-    host.proxy.is_none_or(|proxy| {
-        refs.iter().any(|parent| is_proxy(document, parent, (GATEWAY, "Gateway"), proxy))
-    })
-}
-
-fn hostnames_of(document: &Document, names: &[String], desk: &mut Desk<'_>) -> Option<Vec<String>> {
+) -> Option<Vec<String>> {
     let mut right = Some(Vec::new());
     for (index, name) in names.iter().enumerate() {
         match (words::hostname(name), &mut right) {
@@ -265,55 +204,35 @@ impl Compiler<'_> {
         let (mut compiled, mut broken, mut right) = (Vec::new(), None, true);
         for (index, reference) in refs.iter().enumerate() {
             let field = format!("{field}.backendRefs[{index}]");
-            let weight = reference.weight.unwrap_or(1);
-            if weight > MAX_WEIGHT {
-                let title = format!("the weight {weight} is out of range");
-                let problem = self.document.problem(Code::P0111, &format!("{field}.weight"), title);
-                desk.problems.push(problem.hint(format!("use a number from 0 to {MAX_WEIGHT}")));
-                right = false;
-            }
+            let weight = backend::weight(self.document, &field, reference, desk);
+            right &= weight.is_some();
             let at = format!("{field}.filters");
             let filters = self.edits.compile(&at, &reference.filters, Place::BackendRef, desk);
-            let backend = self.backend(&field, reference, desk);
+            let known = (self.catalogue, self.backends);
+            let backend = backend::resolve(self.document, &field, reference, known, desk);
+            let backend = backend.filter(|index| self.speaks_http(*index, &field, desk));
             let Some((filters, reason)) = filters else {
                 right = false;
                 continue;
             };
             broken = broken.or(reason);
-            let reference = self.reference(reference);
+            let reference = backend::key(self.document, reference);
+            let weight = weight.unwrap_or_default();
             compiled.push(WeightedBackend { backend, reference, weight, filters });
         }
         right.then_some((compiled, broken))
     }
 
-    fn reference(&self, reference: &written::BackendRef) -> String {
-        let namespace = reference.namespace.as_deref().unwrap_or(&self.document.namespace);
-        format!("{namespace}/{}", reference.name)
-    }
-
-    /// The Backend of that name, whether it is called a Backend or a Service.
-    fn backend(
-        &self,
-        field: &str,
-        reference: &written::BackendRef,
-        desk: &mut Desk<'_>,
-    ) -> Option<usize> {
-        let group = reference.group.as_deref().unwrap_or_default();
-        let kind = reference.kind.as_deref().unwrap_or("Service");
-        if !matches!((group, kind), ("" | "core", "Service") | (OURS, "Backend")) {
-            let title = format!("{kind} of {group:?} is nothing that takes traffic");
-            let problem = self.document.problem(Code::P0105, &format!("{field}.kind"), title);
-            let hint = "use a Service, or group: portcullis.dev, kind: Backend";
-            return desk.refuse(problem.reference().hint(hint));
+    fn speaks_http(&self, index: usize, field: &str, desk: &mut Desk<'_>) -> bool {
+        let Some(backend) = self.backends.at(index) else { return false };
+        if backend.protocol != BackendProtocol::Tcp {
+            return true;
         }
-        let namespace = reference.namespace.as_deref().unwrap_or(&self.document.namespace);
-        let wanted = ("Backend", namespace, reference.name.as_str());
-        if self.catalogue.get(wanted.0, wanted.1, wanted.2).is_none() {
-            let field = format!("{field}.name");
-            let problem = self.catalogue.dangling(self.document, &field, wanted, desk);
-            return desk.refuse(problem);
-        }
-        self.backends.get(&self.reference(reference))
+        let title = format!("Backend {} speaks TCP, not HTTP", backend.name);
+        let problem = self.document.problem(Code::P0111, &format!("{field}.name"), title);
+        let hint = "a TCPRoute or TLSRoute may name it, or give the Backend protocol: HTTP";
+        desk.problems.push(problem.reference().hint(hint));
+        false
     }
 
     fn timeouts(

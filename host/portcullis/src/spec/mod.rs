@@ -24,7 +24,7 @@ use crate::diagnose::{Code, Place, Problem, nearest};
 use decode::{Finding, decode};
 use filter::{WasmFilterSpec, WasmPluginSpec};
 use own::{BackendSpec, ProxySpec};
-use route::{GrpcRouteSpec, HttpRouteSpec};
+use route::{GrpcRouteSpec, HttpRouteSpec, TcpRouteSpec, TlsRouteSpec};
 use tree::{At, Node, Value};
 
 pub use values::{Duration, Size, Timestamp};
@@ -70,6 +70,10 @@ pub enum Object {
     HttpRoute(HttpRouteSpec),
     /// GRPCRoute
     GrpcRoute(GrpcRouteSpec),
+    /// TCPRoute
+    TcpRoute(TcpRouteSpec),
+    /// TLSRoute
+    TlsRoute(TlsRouteSpec),
 }
 
 /// What a source holds.
@@ -118,15 +122,20 @@ struct Metadata {
 
 const OURS: &str = "portcullis.dev/v1alpha1";
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+const GATEWAY_ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";
+const GATEWAY_ALPHA3: &str = "gateway.networking.k8s.io/v1alpha3";
 const ISTIO: &str = "extensions.istio.io/v1alpha1";
 
-const KINDS: [(&str, &str); 6] = [
-    (OURS, "Proxy"),
-    (OURS, "Backend"),
-    (OURS, "WasmFilter"),
-    (GATEWAY, "HTTPRoute"),
-    (GATEWAY, "GRPCRoute"),
-    (ISTIO, "WasmPlugin"),
+/// Versions, the usual one first, and kind.
+const KINDS: [(&[&str], &str); 8] = [
+    (&[OURS], "Proxy"),
+    (&[OURS], "Backend"),
+    (&[OURS], "WasmFilter"),
+    (&[GATEWAY], "HTTPRoute"),
+    (&[GATEWAY], "GRPCRoute"),
+    (&[GATEWAY_ALPHA2, GATEWAY_ALPHA3], "TCPRoute"),
+    (&[GATEWAY, GATEWAY_ALPHA3, GATEWAY_ALPHA2], "TLSRoute"),
+    (&[ISTIO], "WasmPlugin"),
 ];
 
 /// Reads the source `file` with the index `source`.
@@ -185,10 +194,11 @@ impl Reading<'_> {
         };
         let (version_text, kind_text) =
             (version.text().unwrap_or_default(), kind.text().unwrap_or_default());
-        if let Some((_, known)) = KINDS.iter().find(|known| **known == (version_text, kind_text)) {
-            return Ok(known);
-        }
-        if let Some((right, _)) = KINDS.iter().find(|(_, known)| *known == kind_text) {
+        if let Some((versions, known)) = KINDS.iter().find(|(_, known)| *known == kind_text) {
+            if versions.contains(&version_text) {
+                return Ok(known);
+            }
+            let right = versions.first().copied().unwrap_or_default();
             let title = format!("{kind_text} of {version_text:?} is not known");
             let problem = self.problem(Code::P0107, version, "apiVersion", title);
             return Err(Box::new(problem.hint(format!("did you mean {right}?"))));
@@ -225,6 +235,8 @@ impl Reading<'_> {
             "WasmFilter" => document.open(|spec| Object::WasmFilter(Box::new(spec))),
             "WasmPlugin" => document.open(|spec| Object::WasmPlugin(Box::new(spec))),
             "HTTPRoute" => document.open(Object::HttpRoute),
+            "TCPRoute" => document.open(Object::TcpRoute),
+            "TLSRoute" => document.open(Object::TlsRoute),
             _ => document.open(Object::GrpcRoute),
         };
         match object {

@@ -55,7 +55,7 @@ pub struct ListenerSpec {
     /// What is spoken.
     #[serde(default)]
     pub protocol: ListenerProtocol,
-    /// For HTTPS.
+    /// For HTTPS and TLS.
     pub tls: Option<ListenerTls>,
     /// Proxies in front of us.
     #[serde(default)]
@@ -85,16 +85,28 @@ pub enum ListenerProtocol {
     Tcp,
 }
 
-/// Files beside the document, in PEM.
+/// `tls` of a listener; files beside the document, in PEM.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerTls {
-    /// Leaf first.
-    pub certificate_file: String,
+    /// Who ends the TLS session.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// Leaf first. Needed to terminate.
+    pub certificate_file: Option<String>,
     /// Its key.
-    pub key_file: String,
+    pub key_file: Option<String>,
     /// Present: clients need a certificate that one of these signed.
     pub client_ca_file: Option<String>,
+}
+
+/// `mode` of a listener's `tls`, as in Gateway API
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the document")]
+pub enum TlsMode {
+    #[default]
+    Terminate,
+    Passthrough,
 }
 
 /// `limits` of a Proxy
@@ -150,7 +162,7 @@ pub struct BackendSpec {
     pub protocol: BackendProtocol,
     /// Where it is.
     pub endpoints: Vec<EndpointSpec>,
-    /// For HTTPS and H2.
+    /// For HTTPS and H2; with TCP, TLS is spoken if it is there.
     pub tls: Option<BackendTls>,
 }
 

@@ -1,4 +1,5 @@
-//! `HTTPRoute` and `GRPCRoute` (`gateway.networking.k8s.io/v1`), field by field.
+//! Routes of the Gateway API (`gateway.networking.k8s.io`), field by field: `HTTPRoute` and `GRPCRoute`, `TCPRoute` and
+//! `TLSRoute`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -25,6 +26,57 @@ pub struct GrpcRouteSpec {
     #[serde(default)]
     pub hostnames: Vec<String>,
     pub rules: Option<Vec<GrpcRule>>,
+}
+
+/// `TCPRoute.spec`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the Gateway API describes them")]
+pub struct TcpRouteSpec {
+    pub parent_refs: Option<Vec<ParentRef>>,
+    #[serde(default)]
+    pub rules: Vec<TcpRule>,
+}
+
+/// `TLSRoute.spec`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the Gateway API describes them")]
+pub struct TlsRouteSpec {
+    pub parent_refs: Option<Vec<ParentRef>>,
+    #[serde(default)]
+    pub hostnames: Vec<String>,
+    #[serde(default)]
+    pub rules: Vec<TcpRule>,
+}
+
+/// The rule of a TCPRoute or TLSRoute.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the Gateway API describes them")]
+pub struct TcpRule {
+    pub name: Option<String>,
+    #[serde(default)]
+    pub backend_refs: Vec<PlainBackendRef>,
+}
+
+/// An element of a TCPRoute's or TLSRoute's `backendRefs`.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the Gateway API describes them")]
+pub struct PlainBackendRef {
+    pub group: Option<String>,
+    pub kind: Option<String>,
+    pub namespace: Option<String>,
+    pub name: String,
+    pub port: Option<u16>,
+    pub weight: Option<u32>,
+}
+
+impl From<PlainBackendRef> for BackendRef {
+    fn from(plain: PlainBackendRef) -> BackendRef {
+        let PlainBackendRef { group, kind, namespace, name, port, weight } = plain;
+        BackendRef { group, kind, namespace, name, port, weight, filters: Vec::new() }
+    }
 }
 
 /// A parent of a route, or a target of a filter.

@@ -61,3 +61,8 @@ fn references_that_lead_nowhere_say_what_was_meant() {
 fn what_would_silently_not_do_what_it_says_is_told() {
     transcript("check/careless");
 }
+
+#[test]
+fn what_does_not_fit_a_listener_is_told_and_not_attached() {
+    transcript("check/network");
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use portcullis_build::{Options, build};
 
@@ -107,10 +109,39 @@ fn fault_leaves_requests_alone_that_do_not_ask_for_it() {
 }
 
 #[test]
+fn tcp_passes_connections_on_to_both_servers() {
+    let apps = [("127.0.0.1:3001", greeting("old")), ("127.0.0.1:3002", greeting("new"))];
+    let house = check("tcp", None, &apps, &[]);
+    let heard: Vec<String> = (0..200).map(|_| hear(house.address())).collect();
+    assert!(heard.iter().all(|text| text == "old" || text == "new"), "{heard:?}");
+    assert!(heard.contains(&"new".to_owned()));
+}
+
+/// A server that says one thing to everybody.
+fn greeting(text: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(text.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+fn hear(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
 fn every_example_is_tested_here() {
     let entries = fs::read_dir(workspace().join("examples")).unwrap();
     let mut found: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
-    assert_eq!(found, ["authz", "canary", "fault", "quickstart"]);
+    assert_eq!(found, ["authz", "canary", "fault", "quickstart", "tcp"]);
 }

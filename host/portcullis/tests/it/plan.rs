@@ -71,8 +71,12 @@ fn outline(snapshot: &Snapshot) -> String {
         let tls = if listener.tls.is_some() { " tls" } else { "" };
         writeln!(
             text,
-            "listener {} {} {:?}{tls} hops {} chain {chain:?}",
-            listener.name, listener.address, listener.direction, listener.trusted_hops
+            "listener {} {} {:?} {:?}{tls} hops {} chain {chain:?}",
+            listener.name,
+            listener.address,
+            listener.protocol,
+            listener.direction,
+            listener.trusted_hops
         )
         .unwrap();
     }
@@ -112,6 +116,14 @@ fn outline(snapshot: &Snapshot) -> String {
         )
         .unwrap();
         route.rules.iter().for_each(|rule| outline_rule(&mut text, snapshot, rule));
+    }
+    for route in &snapshot.tcp_routes {
+        let on: Vec<_> =
+            route.listeners.iter().map(|index| snapshot.listeners[*index].name.as_str()).collect();
+        writeln!(text, "bytes {} on {on:?} hosts {:?}", route.name, route.hostnames).unwrap();
+        for share in &route.backends {
+            writeln!(text, "  {} {:?} {}", share.weight, share.backend, share.reference).unwrap();
+        }
     }
     writeln!(text, "limits {:?}\naccess log {:?}", snapshot.limits, snapshot.access_log).unwrap();
     text
@@ -195,6 +207,11 @@ fn filters_stand_in_istio_s_order_on_the_listeners_they_select() {
 #[test]
 fn rules_that_cannot_work_are_broken_and_the_rest_serves() {
     check("plan/broken", None);
+}
+
+#[test]
+fn what_speaks_no_http_gets_its_own_routes_and_filters() {
+    check("plan/tcp", None);
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Held {
     pub trailers: Option<Trailers>,
     /// The filter has ended the stream early; what still comes is dropped.
     pub drop_rest: bool,
+    /// The guest let data of a held connection pass while its callout was on the way: it goes when that is answered.
+    pub lets_go: bool,
 }
 
 /// Where a filter stands with the head.

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use portcullis_vm::{Action, Buffer, Direction, HttpStream, Phase, StreamKey};
+use portcullis_vm::{Action, Buffer, Direction, HttpStream, Peer, Phase, Stream, StreamKey};
 
 use crate::chain::flow::{Head, Held};
 use crate::chain::local::Signal;
-use crate::chain::slot::{Availability, Seat, Slot, SlotId};
-use crate::chain::{Chain, Terminal, phases};
+use crate::chain::slot::{Availability, Gone, Seat, Slot, SlotId};
+use crate::chain::{Chain, Terminal};
 use crate::facts::Verdict;
 use crate::snapshot::FailStrategy;
 
@@ -107,6 +107,17 @@ impl Link {
         }
     }
 
+    /// Tells the guest that a connection has ended.
+    ///
+    /// # Errors
+    /// The instance is gone, or has trapped just now.
+    pub fn closed(&self, direction: Direction, by: Peer) -> Result<(), Gone> {
+        let Some(seat) = self.seat.filter(|_| !self.bypassed) else { return Ok(()) };
+        self.slot.call(seat.instance, |plugin, streams| {
+            plugin.closed(streams, seat.context, direction, by)
+        })
+    }
+
     /// The guest logs, and its context is deleted.
     pub fn finish(&mut self) {
         let Some(seat) = self.seat.take() else { return };
@@ -163,11 +174,7 @@ impl Chain {
         let untouched = (link.slot.filter.fail == FailStrategy::Open)
             .then(|| link.held(direction).body.clone());
         self.swap_body(index, direction);
-        let phase = match direction {
-            Direction::Request => Phase::RequestBody,
-            Direction::Response => Phase::ResponseBody,
-        };
-        let action = self.run(index, phase, end);
+        let action = self.run(index, self.kind.body(direction), end);
         self.swap_body(index, direction);
         if let (None, Some(untouched)) = (action, untouched) {
             // Skipped means that it has not changed anything.
@@ -236,7 +243,8 @@ impl Chain {
         if flow.bytes_out <= promised && !(end && flow.bytes_out < promised) {
             return;
         }
-        let seeing = |link: &Link| link.sees(phases(direction)[1]);
+        let phase = self.kind.body(direction);
+        let seeing = |link: &Link| link.sees(phase);
         let name = self.links.iter().find(|link| seeing(link)).map(|link| &link.slot.filter.name);
         let name = name.cloned().unwrap_or_default();
         tracing::warn!(filter = %name, promised, "the body's length was changed after its head had left; a filter that does so has to remove content-length");
@@ -339,8 +347,20 @@ impl Chain {
     }
 
     fn swap_body(&mut self, index: usize, direction: Direction) {
-        let held = &mut self.links[index].held[direction as usize];
-        self.local.with(self.key, |stream| std::mem::swap(body(stream, direction), &mut held.body));
+        let held = &mut self.links[index].held[direction as usize].body;
+        self.local.with_streams(|streams| match streams.stream_mut(self.key) {
+            Some(Stream::Http(stream)) => std::mem::swap(body(stream, direction), held),
+            Some(Stream::Tcp(stream)) => lend(stream.data_mut(direction), held),
+            None => {}
+        });
+    }
+}
+
+/// Puts what is held where guests see it; called again, takes it back.
+fn lend(place: &mut Option<Buffer>, held: &mut Buffer) {
+    match place.take() {
+        Some(data) => *held = data,
+        None => *place = Some(std::mem::take(held)),
     }
 }
 

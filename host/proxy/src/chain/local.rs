@@ -7,7 +7,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
-use portcullis_vm::{Direction, HttpStream, LocalReply, Stream, StreamKey, Streams};
+use portcullis_vm::{Direction, HttpStream, LocalReply, Stream, StreamKey, Streams, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::chain::slot::SlotId;
@@ -158,6 +158,11 @@ impl Local {
     /// Reads or edits one stream; `None` when it is gone.
     pub fn with<T>(&self, key: StreamKey, run: impl FnOnce(&mut HttpStream) -> T) -> Option<T> {
         self.streams.borrow_mut().get_mut(key).map(run)
+    }
+
+    /// Reads or edits one connection without HTTP; `None` when it is gone.
+    pub fn with_tcp<T>(&self, key: StreamKey, run: impl FnOnce(&mut TcpStream) -> T) -> Option<T> {
+        self.streams.borrow_mut().tcp_mut(key).map(run)
     }
 
     /// Leaves a signal for one exchange.

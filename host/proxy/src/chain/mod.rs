@@ -1,5 +1,6 @@
-//! The filters of one exchange: calls the guests phase by phase, in order on the way to the upstream and in reverse on
-//! the way back, and holds what they hold. Guests answer at once, so nothing here is async: whoever drives the exchange
+//! The filters of one exchange, or of one TCP connection: calls the guests phase by phase, in order on the way to the
+//! upstream and in reverse on the way back, and holds what they hold. A connection is an exchange whose head is that it
+//! is new, and whose bodies are its bytes. Guests answer at once, so nothing here is async: whoever drives the exchange
 //! feeds pieces in, takes what has passed, and waits at the [`Mailbox`] when a filter pauses.
 //!
 //! Pausing follows Envoy (`proxy_wasm` filter): see [`portcullis_vm::Action`].
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use portcullis_vm::{Buffer, Direction, LocalReply, Phase, StreamKey};
+use portcullis_vm::{Buffer, Direction, LocalReply, Peer, Phase, StreamKey};
 
 pub use builder::Builder;
 pub use flow::Passed;
@@ -62,13 +63,33 @@ pub struct Chain {
     key: StreamKey,
     mailbox: Rc<Mailbox>,
     terminal: Option<Terminal>,
+    kind: Kind,
 }
 
-const fn phases(direction: Direction) -> [Phase; 3] {
-    match direction {
-        Direction::Request => [Phase::RequestHeaders, Phase::RequestBody, Phase::RequestTrailers],
-        Direction::Response => {
-            [Phase::ResponseHeaders, Phase::ResponseBody, Phase::ResponseTrailers]
+/// What passes through the filters.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Http,
+    Tcp,
+}
+
+impl Kind {
+    /// An upstream's connection is not announced to filters.
+    const fn head(self, direction: Direction) -> Option<Phase> {
+        match (self, direction) {
+            (Kind::Http, Direction::Request) => Some(Phase::RequestHeaders),
+            (Kind::Http, Direction::Response) => Some(Phase::ResponseHeaders),
+            (Kind::Tcp, Direction::Request) => Some(Phase::NewConnection),
+            (Kind::Tcp, Direction::Response) => None,
+        }
+    }
+
+    const fn body(self, direction: Direction) -> Phase {
+        match (self, direction) {
+            (Kind::Http, Direction::Request) => Phase::RequestBody,
+            (Kind::Http, Direction::Response) => Phase::ResponseBody,
+            (Kind::Tcp, Direction::Request) => Phase::DownstreamData,
+            (Kind::Tcp, Direction::Response) => Phase::UpstreamData,
         }
     }
 }
@@ -81,7 +102,29 @@ impl Chain {
         key: StreamKey,
         mailbox: Rc<Mailbox>,
     ) -> Chain {
+        Chain::of(Kind::Http, slots, local, key, mailbox)
+    }
+
+    /// The filters of a TCP connection. Its heads are [fed](Self::feed_head) when it is new and when the upstream's is
+    /// there; it has no trailers.
+    pub fn tcp(
+        slots: &[Rc<Slot>],
+        local: Rc<Local>,
+        key: StreamKey,
+        mailbox: Rc<Mailbox>,
+    ) -> Chain {
+        Chain::of(Kind::Tcp, slots, local, key, mailbox)
+    }
+
+    fn of(
+        kind: Kind,
+        slots: &[Rc<Slot>],
+        local: Rc<Local>,
+        key: StreamKey,
+        mailbox: Rc<Mailbox>,
+    ) -> Chain {
         Chain {
+            kind,
             links: slots.iter().cloned().map(Link::new).collect(),
             flows: [Flow::default(), Flow::default()],
             local,
@@ -210,7 +253,7 @@ impl Chain {
 
     /// Whether a filter wants to see the body.
     pub fn sees_body(&self, direction: Direction) -> bool {
-        self.links.iter().any(|link| link.sees(phases(direction)[1]))
+        self.links.iter().any(|link| link.sees(self.kind.body(direction)))
     }
 
     /// Whether a part of the body has passed.
@@ -233,6 +276,16 @@ impl Chain {
     pub fn verdicts(&self) -> Vec<(Arc<str>, Verdict)> {
         let took_part = self.links.iter().filter(|link| link.took_part());
         took_part.map(|link| (link.slot.filter.name.clone(), link.verdict)).collect()
+    }
+
+    /// Tells the filters that the client's connection ([`Direction::Request`]) or the upstream's has ended.
+    pub fn closed(&mut self, direction: Direction, by: Peer) {
+        for position in 0..self.links.len() {
+            let index = self.index(direction, position);
+            if self.links[index].closed(direction, by).is_err() {
+                self.fail(index);
+            }
+        }
     }
 
     /// The end of the exchange: each guest logs, and its context is deleted.

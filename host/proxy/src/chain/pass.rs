@@ -7,7 +7,7 @@ use portcullis_vm::{Action, Buffer, Direction};
 use super::flow::{Full, Head, Passed, Shown, Trailers};
 use super::links::Entry;
 use super::slot::SlotId;
-use super::{Chain, phases};
+use super::{Chain, Kind};
 
 impl Chain {
     pub(super) fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
@@ -32,7 +32,10 @@ impl Chain {
                     continue;
                 }
             }
-            let action = self.run(index, phases(direction)[0], end);
+            let action = match self.kind.head(direction) {
+                Some(phase) => self.run(index, phase, end),
+                None => Some(Action::Continue),
+            };
             if self.terminal.is_some() {
                 return;
             }
@@ -84,7 +87,7 @@ impl Chain {
             }
             let waits = link.held(direction).head == Head::HeldOnly
                 || link.held(direction).paused.is_some();
-            if !waits && !link.sees(phases(direction)[1]) {
+            if !waits && !link.sees(self.kind.body(direction)) {
                 continue;
             }
             link.held(direction).keep(&mut data, end);
@@ -119,6 +122,7 @@ impl Chain {
             Some(pause @ (Action::Pause | Action::PauseWatermark)) => {
                 let fails = pause == Action::Pause;
                 held.paused = Some(if fails { Full::Fails } else { Full::Waits });
+                held.lets_go = false;
                 if let Some(map) = added {
                     held.end = false;
                     held.trailers = Some(Trailers { map, shown: Shown::Paused });
@@ -138,22 +142,34 @@ impl Chain {
                 let end = std::mem::take(&mut held.end);
                 end.then(|| (Buffer::default(), true))
             }
-            _ => {
-                let head_held = held.head == Head::HeldOnly;
-                held.paused = None;
-                let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
-                if head_held {
-                    held.head = Head::Passed;
-                    self.head(direction, position + 1, false);
-                }
-                if let Some(map) = added {
-                    self.data(direction, position + 1, std::mem::take(&mut passed_on.0), false);
-                    self.trailers(direction, position + 1, map);
-                    return None;
-                }
-                Some(passed_on)
-            }
+            _ if self.defers(index, direction) => None,
+            _ => self.let_pass(index, position, direction, added),
         }
+    }
+
+    /// What a filter lets go on to the next one: its head, if it held that, then what it has seen of the body, then
+    /// trailers that it has added.
+    fn let_pass(
+        &mut self,
+        index: usize,
+        position: usize,
+        direction: Direction,
+        added: Option<HeaderMap>,
+    ) -> Option<(Buffer, bool)> {
+        let held = self.links[index].held(direction);
+        let head_held = held.head == Head::HeldOnly;
+        held.paused = None;
+        let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        if head_held {
+            held.head = Head::Passed;
+            self.head(direction, position + 1, false);
+        }
+        if let Some(map) = added {
+            self.data(direction, position + 1, std::mem::take(&mut passed_on.0), false);
+            self.trailers(direction, position + 1, map);
+            return None;
+        }
+        Some(passed_on)
     }
 
     pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: HeaderMap) {
@@ -217,8 +233,10 @@ impl Chain {
         for direction in [Direction::Request, Direction::Response] {
             let Some(position) = self.position(slot, direction) else { return };
             let index = self.index(direction, position);
-            let trailers = self.links[index].held(direction).trailers.as_ref();
-            let passes = trailers.is_some_and(|trailers| trailers.shown == Shown::BeforeAnswer);
+            let held = self.links[index].held(direction);
+            let trailers = held.trailers.as_ref();
+            let passes = held.lets_go
+                || trailers.is_some_and(|trailers| trailers.shown == Shown::BeforeAnswer);
             if passes && self.goes_on(direction) && !self.waits_for_verdict(index, direction) {
                 self.release(direction, position);
             }
@@ -232,12 +250,27 @@ impl Chain {
         (held.paused.is_some() || held.head == Head::HeldOnly) && link.awaits_call(self.key)
     }
 
+    /// Whether a filter that holds a new connection until a callout is answered lets data pass meanwhile, as SDKs do by
+    /// default: a client could get past a verdict by sending some, so it waits for the answer.
+    fn defers(&mut self, index: usize, direction: Direction) -> bool {
+        let connection_held = matches!(self.kind, Kind::Tcp)
+            && self.links[index].held(direction).head == Head::HeldOnly;
+        if !connection_held || !self.waits_for_verdict(index, direction) {
+            return false;
+        }
+        let held = self.links[index].held(direction);
+        held.paused = Some(Full::Waits);
+        held.lets_go = true;
+        true
+    }
+
     /// Passes on what the guest has already seen.
     fn release(&mut self, direction: Direction, position: usize) {
         let index = self.index(direction, position);
         let held = self.links[index].held(direction);
         let head_held = held.head == Head::HeldOnly;
         held.paused = None;
+        held.lets_go = false;
         let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
         let trailers = held.trailers.take();
         if head_held {

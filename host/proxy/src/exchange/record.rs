@@ -10,7 +10,7 @@ use http::{Method, Response, StatusCode};
 use portcullis_vm::{ConnectionAttributes, RequestHead};
 
 use super::Exchange;
-use crate::facts::{Flags, Record, Text};
+use crate::facts::{Flags, Record, Request, Text};
 use crate::generation::{Generation, Outcome};
 use crate::reply::Failure;
 use crate::snapshot::{Backend, ListenerIndex, Rule};
@@ -161,12 +161,7 @@ impl Exchange {
         };
         let known = self.local.with(self.key, |stream| {
             let id = stream.request.headers.get(&REQUEST_ID).map(|id| Text::of(id.as_bytes()));
-            let state = &stream.filter_state;
-            let value = |name: &Arc<str>| {
-                Some((name.clone(), Text::of(state.get(name.as_bytes())?.value())))
-            };
-            let stored = log.stored().iter().filter_map(value).collect();
-            (id, stream.attributes.clone(), stored)
+            (id, stream.attributes.clone(), log.stored(&stream.filter_state))
         });
         let Some((request_id, attributes, stored)) = known else { return };
         let tls = attributes.connection.tls.as_ref();
@@ -188,11 +183,13 @@ impl Exchange {
             client: attributes.client,
             server_name: tls.and_then(|tls| tls.server_name.as_deref()).map(Text::from),
             mutual_tls: tls.is_some_and(|tls| tls.mutual),
-            protocol: attributes.protocol,
-            scheme: if tls.is_some() { "https" } else { "http" },
-            method: original.method,
-            authority: original.authority,
-            path: original.path,
+            request: Some(Request {
+                protocol: attributes.protocol,
+                scheme: if tls.is_some() { "https" } else { "http" },
+                method: original.method,
+                authority: original.authority,
+                path: original.path,
+            }),
             user_agent: original.user_agent,
             forwarded_for: original.forwarded_for,
             request_id,

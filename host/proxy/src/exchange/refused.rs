@@ -8,7 +8,7 @@ use http::{Method, Response, Uri, Version};
 
 use super::{Client, protocol, without_connection_fields};
 use crate::body::Body;
-use crate::facts::{Record, Text};
+use crate::facts::{self, Record, Text};
 use crate::generation::{Generation, Outcome};
 use crate::reply::{self, Dialect, Failure};
 
@@ -93,11 +93,13 @@ impl Asked {
             client: client.connection.peer,
             server_name: tls.and_then(|tls| tls.server_name.as_deref()).map(Text::from),
             mutual_tls: tls.is_some_and(|tls| tls.mutual),
-            protocol: protocol(self.version),
-            scheme: if tls.is_some() { "https" } else { "http" },
-            method: self.method,
-            authority: authority.or(self.host.as_ref().map(text)).unwrap_or_else(|| Text::of(b"")),
-            path: Text::from(self.uri.path_and_query().map_or("", |path| path.as_str())),
+            request: Some(facts::Request {
+                protocol: protocol(self.version),
+                scheme: if tls.is_some() { "https" } else { "http" },
+                method: self.method,
+                authority: authority.or(self.host.as_ref().map(text)).unwrap_or_default(),
+                path: Text::from(self.uri.path_and_query().map_or("", |path| path.as_str())),
+            }),
             user_agent: self.user_agent.as_ref().map(text),
             forwarded_for: None,
             request_id: None,

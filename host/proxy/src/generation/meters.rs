@@ -12,7 +12,7 @@ use crate::facts::Flags;
 use crate::observe::families::{
     PROTOCOL_ERRORS, REQUESTS_ACTIVE, RETRIES, TIMEOUTS, TRAILERS_DROPPED,
 };
-use crate::observe::{Gauge, Registry, RequestCounts};
+use crate::observe::{Gauge, Registry, RequestCounts, TcpCounts};
 use crate::snapshot::{ListenerIndex, Rule, Snapshot};
 
 /// Counters of the exchanges of one generation on one worker.
@@ -80,6 +80,11 @@ impl Meters {
             })
             .clone();
         counts.record(outcome.backend, outcome.status, outcome.flags, outcome.duration);
+    }
+
+    /// Counters for a TCP connection; `route` is empty if none takes it.
+    pub fn tcp(&self, listener: ListenerIndex, route: Arc<str>) -> TcpCounts {
+        TcpCounts::new(self.registry.clone(), self.listener_name(listener), route)
     }
 
     /// A request was refused before it became an exchange.

@@ -14,7 +14,7 @@ pub use meters::{Meters, Outcome};
 
 use crate::chain::{Builder, Local, Slot, SlotId};
 use crate::observe::{AccessLogger, Registry};
-use crate::route::RouteTable;
+use crate::route::{RouteTable, TcpTable};
 use crate::services::{Upstreams, World};
 use crate::snapshot::{Backend, Listener, ListenerIndex, Snapshot};
 use crate::upstream::Cluster;
@@ -35,7 +35,7 @@ pub struct Generation {
     /// Exchanges that are pinned to it, on all workers.
     pub tally: Arc<Tally>,
     upstreams: Rc<Upstreams>,
-    tables: Arc<[RouteTable]>,
+    tables: Arc<[Tables]>,
     slots: Vec<Rc<Slot>>,
     /// By listener index: the filters in request order.
     chains: Vec<Vec<Rc<Slot>>>,
@@ -50,7 +50,7 @@ pub struct Parts {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
     /// By listener index; shared by the workers.
-    pub tables: Arc<[RouteTable]>,
+    pub tables: Arc<[Tables]>,
     /// What is new.
     pub plugins: Plugins,
     /// `None`: off.
@@ -68,10 +68,21 @@ pub struct Tally {
     pub exchanges: AtomicUsize,
 }
 
+/// The routes of one listener.
+#[derive(Debug)]
+pub struct Tables {
+    http: RouteTable,
+    tcp: TcpTable,
+}
+
 impl Parts {
     /// The route tables of a snapshot.
-    pub fn tables(snapshot: &Snapshot) -> Arc<[RouteTable]> {
-        (0..snapshot.listeners.len()).map(|listener| RouteTable::new(snapshot, listener)).collect()
+    pub fn tables(snapshot: &Snapshot) -> Arc<[Tables]> {
+        let tables = |listener| Tables {
+            http: RouteTable::new(snapshot, listener),
+            tcp: TcpTable::new(snapshot, listener),
+        };
+        (0..snapshot.listeners.len()).map(tables).collect()
     }
 }
 
@@ -151,7 +162,17 @@ impl Generation {
 
     /// The routes of a listener.
     pub fn routes(&self, listener: ListenerIndex) -> &RouteTable {
-        &self.tables[listener]
+        &self.tables[listener].http
+    }
+
+    /// The TCPRoutes and TLSRoutes of a listener.
+    pub fn tcp_routes(&self, listener: ListenerIndex) -> &TcpTable {
+        &self.tables[listener].tcp
+    }
+
+    /// The backend that a filter names, as guests name those that they call.
+    pub fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.upstreams.cluster(name).cloned()
     }
 
     /// The filters of a listener, in request order.

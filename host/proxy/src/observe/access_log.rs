@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_vm::FilterState;
+
 use super::conditions::{Condition, Field, Scalar};
 use super::families::LOG_DROPPED;
 use super::metrics::Registry;
@@ -88,9 +90,11 @@ impl AccessLogger {
         Field::compile(source).map(drop)
     }
 
-    /// Whole names of what it reads of that which filters stored.
-    pub fn stored(&self) -> &[Arc<str>] {
-        &self.stored
+    /// What it reads of that which filters stored: whole names and values.
+    pub fn stored(&self, state: &FilterState) -> Vec<(Arc<str>, Text)> {
+        let value =
+            |name: &Arc<str>| Some((name.clone(), Text::of(state.get(name.as_bytes())?.value())));
+        self.stored.iter().filter_map(value).collect()
     }
 
     /// What it was opened with; a logger of equal settings need not be opened anew.
@@ -119,11 +123,12 @@ impl AccessLogger {
 fn json(record: &Record, fields: &[(String, Field)], line: &mut Vec<u8>) {
     let mut object = Object::open(line);
     object.string("start_time", Some(rfc3339(record.started).as_bytes()));
-    object.string("method", Some(record.method.as_str().as_bytes()));
-    object.text("path", Some(&record.path));
-    object.text("authority", Some(&record.authority));
-    object.string("scheme", Some(record.scheme.as_bytes()));
-    object.string("protocol", Some(record.protocol.as_bytes()));
+    let request = record.request.as_ref();
+    object.string("method", request.map(|request| request.method.as_str().as_bytes()));
+    object.text("path", request.map(|request| &request.path));
+    object.text("authority", request.map(|request| &request.authority));
+    object.string("scheme", request.map(|request| request.scheme.as_bytes()));
+    object.string("protocol", request.map(|request| request.protocol.as_bytes()));
     object.number("response_code", Some(record.status.map_or(0, |status| status.as_u16())));
     object.string("response_flags", Some(record.flags.to_string().as_bytes()));
     object.text("response_code_details", record.details.as_ref());
@@ -251,13 +256,14 @@ fn escape(line: &mut Vec<u8>, character: char) {
 /// inside quotes, everything but printable ASCII and the quote and backslash themselves is `\xNN`, as nginx does it.
 fn text(record: &Record, fields: &[(String, Field)], line: &mut Vec<u8>) {
     let mut out = String::new();
+    let request = record.request.as_ref();
     let _ = write!(
         out,
         "[{}] \"{} {} {}\" {} {} {} {} {} {} {}",
         rfc3339(record.started),
-        record.method,
-        printable(Some(&record.path)),
-        record.protocol,
+        or_dash(request.map(|request| &request.method)),
+        printable(request.map(|request| &request.path)),
+        or_dash(request.map(|request| request.protocol)),
         record.status.map_or(0, |status| status.as_u16()),
         record.flags,
         plain(record.details.as_ref()),
@@ -270,7 +276,7 @@ fn text(record: &Record, fields: &[(String, Field)], line: &mut Vec<u8>) {
         record.forwarded_for.as_ref(),
         record.user_agent.as_ref(),
         record.request_id.as_ref(),
-        Some(&record.authority),
+        request.map(|request| &request.authority),
     ];
     for value in quoted {
         let _ = write!(out, " \"{}\"", printable(value));

@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use portcullis_vm::PROPERTY_PREFIX;
 
 use super::references::{self, References};
-use crate::facts::{Flags, Record, Text};
+use crate::facts::{Flags, Record, Request, Text};
 
 /// What filters stored, by whole names.
 const STATE: &str = "filter_state";
@@ -36,15 +36,15 @@ const ATTRIBUTES: &[Attribute] = &[
     ("connection", "requested_server_name", |record| text(record.server_name.as_ref())),
     ("destination", "address", |record| string(record.local.to_string())),
     ("request", "duration_ms", |record| number(record.duration.as_millis())),
-    ("request", "host", |record| text(Some(&record.authority))),
+    ("request", "host", |record| text(Some(&record.request.as_ref()?.authority))),
     ("request", "id", |record| text(record.request_id.as_ref())),
-    ("request", "method", |record| string(record.method.to_string())),
-    ("request", "path", |record| text(Some(&record.path))),
-    ("request", "protocol", |record| string(record.protocol.to_owned())),
-    ("request", "query", |record| string(split_path(record).1)),
-    ("request", "scheme", |record| string(record.scheme.to_owned())),
+    ("request", "method", |record| string(record.request.as_ref()?.method.to_string())),
+    ("request", "path", |record| text(Some(&record.request.as_ref()?.path))),
+    ("request", "protocol", |record| string(record.request.as_ref()?.protocol.to_owned())),
+    ("request", "query", |record| string(split_path(record)?.1)),
+    ("request", "scheme", |record| string(record.request.as_ref()?.scheme.to_owned())),
     ("request", "size", |record| number(record.request_bytes)),
-    ("request", "url_path", |record| string(split_path(record).0)),
+    ("request", "url_path", |record| string(split_path(record)?.0)),
     ("request", "useragent", |record| text(record.user_agent.as_ref())),
     ("response", "code", |record| number(record.status?.as_u16())),
     ("response", "code_details", |record| text(record.details.as_ref())),
@@ -258,10 +258,10 @@ fn number(value: impl TryInto<i64>) -> Option<Value> {
 }
 
 /// Path without query, and query.
-fn split_path(record: &Record) -> (String, String) {
-    let path = String::from_utf8_lossy(record.path.as_bytes());
+fn split_path(record: &Record) -> Option<(String, String)> {
+    let path = String::from_utf8_lossy(record.request.as_ref()?.path.as_bytes());
     let (path, query) = path.split_once('?').unwrap_or((&path, ""));
-    (path.to_owned(), query.to_owned())
+    Some((path.to_owned(), query.to_owned()))
 }
 
 fn example() -> Record {
@@ -284,11 +284,13 @@ fn example() -> Record {
         client: address,
         server_name: some("name"),
         mutual_tls: true,
-        protocol: "HTTP/1.1",
-        scheme: "http",
-        method: Method::GET,
-        authority: Text::from("host"),
-        path: Text::from("/path?query"),
+        request: Some(Request {
+            protocol: "HTTP/1.1",
+            scheme: "http",
+            method: Method::GET,
+            authority: Text::from("host"),
+            path: Text::from("/path?query"),
+        }),
         user_agent: some("agent"),
         forwarded_for: some("address"),
         request_id: some("id"),

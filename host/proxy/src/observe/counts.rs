@@ -1,4 +1,5 @@
-//! What a worker counts when an exchange ends: one object for each pair of listener and rule, kept by the worker.
+//! What a worker counts when an exchange ends: one object for each pair of listener and rule, kept by the worker; and
+//! what is counted of TCP connections.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::families::{REQUEST_DURATION, REQUESTS};
+use super::families::{REQUEST_DURATION, REQUESTS, TCP_CONNECTIONS, TCP_RECEIVED, TCP_SENT};
 use super::metrics::{Counter, Histogram, Registry};
 use crate::facts::Flags;
 
@@ -65,5 +66,41 @@ impl RequestCounts {
         );
         counter.increment();
         seen.push(Seen { status, flags, backend: backend.cloned(), counter });
+    }
+}
+
+/// Counters of the TCP connections of one listener and one route.
+#[derive(Debug)]
+pub struct TcpCounts {
+    registry: Arc<Registry>,
+    listener: Arc<str>,
+    route: Arc<str>,
+    received: Counter,
+    sent: Counter,
+}
+
+impl TcpCounts {
+    /// `route` is `namespace/name`, or empty for connections that no route takes.
+    pub fn new(registry: Arc<Registry>, listener: Arc<str>, route: Arc<str>) -> TcpCounts {
+        let received = registry.series(&TCP_RECEIVED, [&listener, &route]);
+        let sent = registry.series(&TCP_SENT, [&listener, &route]);
+        TcpCounts { registry, listener, route, received, sent }
+    }
+
+    /// Bytes have come from the client.
+    pub fn received(&self, bytes: u64) {
+        self.received.add(bytes);
+    }
+
+    /// Bytes have gone to the client.
+    pub fn sent(&self, bytes: u64) {
+        self.sent.add(bytes);
+    }
+
+    /// A connection has ended.
+    pub fn ended(&self, backend: Option<&Arc<str>>, flags: Flags) {
+        let backend = backend.map_or("", |name| name);
+        let labels = [&*self.listener, &*self.route, backend, &*flags.to_string()];
+        self.registry.series(&TCP_CONNECTIONS, labels).increment();
     }
 }

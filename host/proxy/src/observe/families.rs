@@ -23,6 +23,27 @@ pub const REQUESTS_ACTIVE: Family<Gauge, 1> = Family::new(
     ["listener"],
 );
 
+/// TCP connections that ended. `flags` are Envoy's abbreviations.
+pub const TCP_CONNECTIONS: Family<Counter, 4> = Family::new(
+    "portcullis_tcp_connections_total",
+    "Connections without HTTP that ended, by where they went.",
+    ["listener", "route", "backend", "flags"],
+);
+
+/// Bytes from clients of TCP connections.
+pub const TCP_RECEIVED: Family<Counter, 2> = Family::new(
+    "portcullis_tcp_received_bytes_total",
+    "Bytes received from clients on connections without HTTP.",
+    ["listener", "route"],
+);
+
+/// Bytes to clients of TCP connections.
+pub const TCP_SENT: Family<Counter, 2> = Family::new(
+    "portcullis_tcp_sent_bytes_total",
+    "Bytes sent to clients on connections without HTTP.",
+    ["listener", "route"],
+);
+
 /// Client connections that are open.
 pub const CONNECTIONS_ACTIVE: Family<Gauge, 1> = Family::new(
     "portcullis_downstream_connections_active",

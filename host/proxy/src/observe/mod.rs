@@ -15,7 +15,7 @@ mod sink;
 mod time;
 
 pub use access_log::AccessLogger;
-pub use counts::RequestCounts;
+pub use counts::{RequestCounts, TcpCounts};
 pub use guests::Guests;
 pub use metrics::{Counter, Family, Gauge, Histogram, Registry};
 pub use sink::{Capacity, Entry, Sink, Target};

@@ -7,6 +7,7 @@
 mod edit;
 mod host;
 mod pattern;
+mod tcp;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use portcullis_vm::{FilterState, RequestHead};
 
 pub use edit::{apply, apply_to_request, location, rewrite};
+pub use tcp::TcpTable;
+
 use host::{HostTable, host_of};
 use pattern::property_name;
 
@@ -134,9 +137,14 @@ impl RouteTable {
 
 /// Where `rule` sends a request, by weight; `random` is uniform over all of `u64`.
 pub fn pick(rule: &Rule, random: u64) -> Pick<'_> {
-    let sum: u64 = rule.backends.iter().map(|backend| u64::from(backend.weight)).sum();
+    pick_of(&rule.backends, random)
+}
+
+/// Whose turn it is among `backends`, likewise.
+pub fn pick_of(backends: &[WeightedBackend], random: u64) -> Pick<'_> {
+    let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let mut point = ((u128::from(random) * u128::from(sum)) >> 64) as u64;
-    for backend in &rule.backends {
+    for backend in backends {
         let weight = u64::from(backend.weight);
         if point < weight {
             return match backend.backend {

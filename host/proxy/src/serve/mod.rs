@@ -1,6 +1,7 @@
 //! One client connection: handshake, protocol, requests one after the other or side by side, and its end. Keeps slow,
-//! idle and broken clients within limits; knows nothing of routes and filters.
+//! idle and broken clients within limits; knows nothing of routes and filters. Connections without HTTP are handed on.
 
+mod bytes;
 mod http;
 mod io;
 
@@ -26,6 +27,7 @@ use crate::observe::families::{
     CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED, HANDSHAKES_FAILED, PROTOCOL_ERRORS,
 };
 use crate::observe::{Counter, Gauge, Registry};
+use crate::snapshot::ListenerProtocol;
 use crate::tls;
 
 /// How a listener stands to its connections.
@@ -124,10 +126,13 @@ impl Reception {
         let generation = self.generation.borrow().clone();
         let Some(listener) = generation.listener(&self.name) else { return Ok(()) };
         let limits = generation.snapshot.limits.clone();
-        let server_tls = generation.snapshot.listeners[listener].tls.clone();
+        let configured = generation.snapshot.listeners[listener].clone();
         drop(generation);
-        if let Some(server_tls) = server_tls {
-            let accepted = tls::accept(&server_tls, stream, limits.request_header_timeout).await;
+        if configured.protocol != ListenerProtocol::Http {
+            return self.bytes(stream, &configured, &limits).await;
+        }
+        if let Some(server_tls) = &configured.tls {
+            let accepted = tls::accept(server_tls, stream, limits.request_header_timeout).await;
             let accepted = accepted.inspect_err(|_| self.handshakes_failed.increment())?;
             let http2 = accepted.http2;
             let attributes = attributes(Some(accepted.attributes));

@@ -46,7 +46,7 @@ impl Upstreams {
 
     /// Makes a guest's call. Cancel safe: dropping it abandons the call.
     pub async fn call(&self, request: HttpCall) -> CallOutcome {
-        let Some(cluster) = self.find(&request.upstream) else { return CallOutcome::Failed };
+        let Some(cluster) = self.cluster(&request.upstream) else { return CallOutcome::Failed };
         let HttpCall { head, body, trailers, timeout, upstream, .. } = request;
         call(cluster, &head, body, trailers, timeout, MAX_ANSWER).await.unwrap_or_else(|reason| {
             tracing::info!(upstream, "a filter's call failed: {reason}");
@@ -54,7 +54,8 @@ impl Upstreams {
         })
     }
 
-    fn find(&self, name: &str) -> Option<&Rc<Cluster>> {
+    /// The backend of this name.
+    pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
         self.clusters.get(&*backend_name(name))
     }
 }

@@ -2,6 +2,7 @@
 //! names rustls. It is handed PEM texts, reads no file, and keeps no private key beyond what rustls holds.
 
 mod certificate;
+mod hello;
 mod pem;
 mod session;
 
@@ -18,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use certificate::Leaf;
 
 pub use crate::error::TlsError;
+pub use hello::{Hello, hello};
 pub use session::{Accepted, ClientStream, Connected, ServerStream, accept, connect};
 
 const H2: &[u8] = b"h2";
@@ -50,6 +52,8 @@ pub enum Alpn {
     H2,
     /// HTTP/1.1 alone, as upgrades need it.
     Http1,
+    /// None: what is spoken is not for us to say.
+    Nothing,
 }
 
 /// A digest of everything that a configuration was made of.
@@ -90,6 +94,14 @@ impl ServerTls {
             ring::Ticketer::new().map_err(|problem| TlsError::Key(problem.to_string()))?;
         let material = Material::of(&[cert, key, client_ca.unwrap_or_default()]);
         Ok(ServerTls { config: Arc::new(config), own: Arc::new(own), material })
+    }
+
+    /// For a listener that does not speak HTTP: takes whatever protocols clients offer, and agrees on none.
+    #[must_use]
+    pub fn for_bytes(&self) -> ServerTls {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = protocols(Alpn::Nothing);
+        ServerTls { config: Arc::new(config), ..self.clone() }
     }
 
     /// Whether both were made of the same texts.
@@ -186,6 +198,7 @@ fn protocols(alpn: Alpn) -> Vec<Vec<u8>> {
         Alpn::Any => vec![H2.to_vec(), HTTP_1.to_vec()],
         Alpn::H2 => vec![H2.to_vec()],
         Alpn::Http1 => vec![HTTP_1.to_vec()],
+        Alpn::Nothing => Vec::new(),
     }
 }
 

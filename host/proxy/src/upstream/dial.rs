@@ -74,6 +74,17 @@ pub(super) enum Connection {
     Http2(Http2),
 }
 
+/// A connection that carries no HTTP of ours.
+#[derive(Debug)]
+pub struct Bytes {
+    /// To be read and written.
+    pub wire: Wire,
+    /// `peer` is the endpoint.
+    pub attributes: Arc<ConnectionAttributes>,
+    /// To be kept as long as it is open.
+    pub held: Held,
+}
+
 /// Why there is no connection.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
@@ -105,7 +116,7 @@ impl Dialer {
     /// Whether the next connection is likely to carry many requests at a time, so that it pays to wait for it.
     pub(super) fn expects_http2(&self) -> bool {
         match self.protocol {
-            BackendProtocol::Http => false,
+            BackendProtocol::Http | BackendProtocol::Tcp => false,
             BackendProtocol::H2c | BackendProtocol::H2 => true,
             BackendProtocol::Https => !self.agreed_http1.get(),
         }
@@ -116,8 +127,30 @@ impl Dialer {
         address: SocketAddr,
         alpn: Alpn,
     ) -> Result<Connection, Refused> {
-        let opened = timeout(self.limit, self.open(address, alpn)).await;
-        let refused = match opened {
+        let offered = match self.protocol {
+            BackendProtocol::H2 => Alpn::H2,
+            _ => alpn,
+        };
+        self.counted(address, self.open(address, offered)).await
+    }
+
+    /// A connection for bytes alone.
+    pub(super) async fn dial_bytes(&self, address: SocketAddr) -> Result<Bytes, Refused> {
+        let opened = async {
+            let (wire, attributes, _) = self.connect(address, Alpn::Nothing).await?;
+            let held = Held::new(&self.counters.exported.open);
+            Ok(Bytes { wire, attributes, held })
+        };
+        self.counted(address, opened).await
+    }
+
+    /// Bounds and counts an attempt to connect.
+    async fn counted<T>(
+        &self,
+        address: SocketAddr,
+        attempt: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Refused> {
+        let refused = match timeout(self.limit, attempt).await {
             Ok(Ok(connection)) => {
                 self.counters.opened.set(self.counters.opened.get() + 1);
                 self.counters.exported.opened.increment();
@@ -137,36 +170,45 @@ impl Dialer {
         Err(refused)
     }
 
-    async fn open(&self, address: SocketAddr, alpn: Alpn) -> io::Result<Connection> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        let (wire, tls, http2) = self.secure(stream, alpn).await?;
-        let id = next_connection_id();
-        let attributes = Arc::new(ConnectionAttributes { id, peer: address, local, tls });
+    async fn open(&self, address: SocketAddr, offered: Alpn) -> io::Result<Connection> {
+        let (wire, attributes, http2) = self.connect(address, offered).await?;
         let io = TokioIo::new(wire);
-        let open = Open::new(&self.counters.exported.open);
+        let open = Held::new(&self.counters.exported.open);
         match http2 {
             true => Ok(Connection::Http2(open_http2(io, attributes, open).await?)),
             false => Ok(Connection::Http1(open_http1(io, attributes, open).await?)),
         }
     }
 
+    /// TCP, and TLS where the backend has it; whether HTTP/2 is to be spoken.
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        offered: Alpn,
+    ) -> io::Result<(Wire, Arc<ConnectionAttributes>, bool)> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        let (wire, tls, http2) = self.secure(stream, offered).await?;
+        let id = next_connection_id();
+        Ok((wire, Arc::new(ConnectionAttributes { id, peer: address, local, tls }), http2))
+    }
+
     async fn secure(
         &self,
         stream: TcpStream,
-        alpn: Alpn,
+        offered: Alpn,
     ) -> io::Result<(Wire, Option<TlsAttributes>, bool)> {
-        let secure = matches!(self.protocol, BackendProtocol::Https | BackendProtocol::H2);
+        let secure = match self.protocol {
+            BackendProtocol::Https | BackendProtocol::H2 => true,
+            BackendProtocol::Tcp => self.tls.is_some(),
+            BackendProtocol::Http | BackendProtocol::H2c => false,
+        };
         let Some(tls) = self.tls.as_ref().filter(|_| secure) else {
             if secure {
                 return Err(io::Error::other("the backend has no TLS settings"));
             }
             return Ok((Wire::Plain(stream), None, self.protocol == BackendProtocol::H2c));
-        };
-        let offered = match self.protocol {
-            BackendProtocol::H2 => Alpn::H2,
-            _ => alpn,
         };
         let connected = tls::connect(tls, stream, offered, self.limit).await?;
         if offered == Alpn::Any {
@@ -177,17 +219,18 @@ impl Dialer {
     }
 }
 
-/// Counts a connection for as long as it is open; a tunnel is none any more.
-struct Open(Gauge);
+/// Counts a connection for as long as it is open; a tunnel that HTTP has become is none any more.
+#[derive(Debug)]
+pub struct Held(Gauge);
 
-impl Open {
-    fn new(gauge: &Gauge) -> Open {
+impl Held {
+    fn new(gauge: &Gauge) -> Held {
         gauge.add(1);
-        Open(gauge.clone())
+        Held(gauge.clone())
     }
 }
 
-impl Drop for Open {
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.add(-1);
     }
@@ -196,7 +239,7 @@ impl Drop for Open {
 async fn open_http1(
     io: TokioIo<Wire>,
     attributes: Arc<ConnectionAttributes>,
-    open: Open,
+    open: Held,
 ) -> io::Result<Http1> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(HTTP1_BUFFER)
@@ -216,7 +259,7 @@ async fn open_http1(
 async fn open_http2(
     io: TokioIo<Wire>,
     attributes: Arc<ConnectionAttributes>,
-    open: Open,
+    open: Held,
 ) -> io::Result<Http2> {
     let (sender, connection) = http2::Builder::new(Local)
         .initial_stream_window_size(STREAM_WINDOW)

@@ -55,6 +55,15 @@ impl SendError {
         SendError { stage, retry_safe, reused: false, body: Some(body), endpoint: None, reason }
     }
 
+    /// No connection, for somebody who has no request.
+    pub(super) fn connecting(
+        stage: Stage,
+        reason: String,
+        endpoint: Option<SocketAddr>,
+    ) -> SendError {
+        SendError { stage, retry_safe: true, reused: false, body: None, endpoint, reason }
+    }
+
     /// What to answer when there is no retry.
     pub fn failure(&self) -> Failure {
         let reason = self.reason.clone();

@@ -27,9 +27,11 @@ use crate::snapshot::{Backend, BackendProtocol};
 
 pub use body::ResponseBody;
 pub use call::call;
+pub use dial::{Bytes, Held};
 pub use error::{SendError, Stage};
+pub use wire::Wire;
 
-use dial::Dialer;
+use dial::{Dialer, Refused};
 use endpoints::Endpoints;
 use error::classify;
 use pool::{Pool, Wanted};
@@ -187,6 +189,21 @@ impl Cluster {
         sent
     }
 
+    /// Opens a connection for bytes to the endpoint whose turn it is; with TLS where the backend has it.
+    ///
+    /// Cancel safe: dropped, it closes the connection.
+    ///
+    /// # Errors
+    /// No connection; see [`SendError`].
+    pub async fn connect(&self) -> Result<Bytes, SendError> {
+        let next = self.endpoints.next().await;
+        let address = next.map_err(|(stage, reason)| SendError::connecting(stage, reason, None))?;
+        let dialled = self.dialer.dial_bytes(address).await;
+        dialled.map_err(|Refused { stage, reason }| {
+            SendError::connecting(stage, reason, Some(address))
+        })
+    }
+
     async fn attempt(
         &self,
         address: SocketAddr,
@@ -231,6 +248,9 @@ impl Cluster {
                 return Err(format!("backend {name} speaks HTTP/2, which has no upgrade"));
             }
             BackendProtocol::H2c | BackendProtocol::H2 => false,
+            BackendProtocol::Tcp => {
+                return Err(format!("backend {} speaks no HTTP", self.backend.name));
+            }
         };
         Ok(Wanted { http1_only, fresh: options.fresh })
     }

@@ -10,8 +10,11 @@ use tokio::net::TcpStream;
 use crate::tls::ClientStream;
 
 /// Either kind, without a box around the plain one.
-pub(super) enum Wire {
+#[derive(Debug)]
+pub enum Wire {
+    /// Without TLS.
     Plain(TcpStream),
+    /// With TLS.
     Tls(Box<ClientStream>),
 }
 

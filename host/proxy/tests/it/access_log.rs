@@ -4,11 +4,21 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
-use portcullis_proxy::facts::{Flags, Record, Text, Verdict};
+use portcullis_proxy::facts::{Flags, Record, Request, Text, Verdict};
 use portcullis_proxy::observe::{AccessLogger, Registry};
 use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat};
 
 use crate::harness::PATIENCE;
+
+fn asked(path: &[u8]) -> Request {
+    Request {
+        protocol: "HTTP/1.1",
+        scheme: "http",
+        method: Method::GET,
+        authority: Text::from("reviews"),
+        path: Text::of(path),
+    }
+}
 
 fn record() -> Record {
     let text = |text: &str| Some(Text::from(text));
@@ -29,11 +39,7 @@ fn record() -> Record {
         client: ([192, 0, 2, 9], 0).into(),
         server_name: None,
         mutual_tls: false,
-        protocol: "HTTP/1.1",
-        scheme: "http",
-        method: Method::GET,
-        authority: Text::from("reviews"),
-        path: Text::from("/a?b=c"),
+        request: Some(asked(b"/a?b=c")),
         user_agent: text("curl/8"),
         forwarded_for: text("192.0.2.9"),
         request_id: text("id-1"),
@@ -66,7 +72,7 @@ fn hostile() -> Record {
         flags,
         details: Some(Text::from("no route\n")),
         code: Some("P0701"),
-        path: Text::of(b"/\xff\"\\\x1b[31m\r\n{}"),
+        request: Some(asked(b"/\xff\"\\\x1b[31m\r\n{}")),
         user_agent: Some(Text::of("\u{e9}\u{9b}\u{0}\u{7f}".as_bytes())),
         forwarded_for: None,
         request_id: None,

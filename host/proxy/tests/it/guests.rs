@@ -219,7 +219,7 @@ pub fn delaying() -> Filter {
 }
 
 /// The map format of the ABI.
-fn pairs(entries: &[(&str, &str)]) -> String {
+pub fn pairs(entries: &[(&str, &str)]) -> String {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     for (key, value) in entries {

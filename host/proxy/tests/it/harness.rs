@@ -174,6 +174,7 @@ pub fn listener(name: &str) -> Listener {
         name: name.to_owned(),
         address: "127.0.0.1:0".parse().unwrap(),
         direction: ListenerDirection::Gateway,
+        protocol: ListenerProtocol::Http,
         tls: None,
         trusted_hops: 0,
         filters: Vec::new(),

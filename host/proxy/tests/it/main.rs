@@ -21,6 +21,7 @@ mod reply;
 mod route;
 mod route_edit;
 mod stock;
+mod tcp;
 mod tls;
 mod tls_material;
 mod traffic;

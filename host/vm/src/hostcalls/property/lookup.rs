@@ -155,6 +155,8 @@ fn upstream(known: &Attributes, name: &str) -> Option<Found> {
 /// A certificate may bear several names; Envoy gives the first.
 fn tls(session: &TlsAttributes, name: &str) -> Option<Found> {
     match name {
+        // Not known of a session that is only passed on.
+        "tls_version" if session.version.is_empty() => None,
         "tls_version" => text(&session.version),
         "subject_peer_certificate" => text(session.peer_subject.as_deref()?),
         "subject_local_certificate" => text(session.local_subject.as_deref()?),

@@ -1,0 +1,146 @@
+//! One listener of a Proxy: where it is, what it speaks, and its certificates.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis_proxy::snapshot::{Listener, ListenerDirection, ListenerProtocol};
+use portcullis_proxy::tls::ServerTls;
+
+use super::desk::Desk;
+use super::proxy::{socket, tell_expired, tls_problem};
+use crate::diagnose::Code;
+use crate::spec::Document;
+use crate::spec::own::{self, Direction, ListenerSpec, ListenerTls, TlsMode};
+
+/// What a listener speaks, and inside which TLS.
+type Speech = (ListenerProtocol, Option<Arc<ServerTls>>);
+
+/// The listener, without its filters.
+pub(super) fn compile(
+    document: &Document,
+    field: &str,
+    spec: &ListenerSpec,
+    desk: &mut Desk<'_>,
+) -> Option<Listener> {
+    let address = socket(document, &format!("{field}.address"), &spec.address, desk);
+    let (protocol, tls) = speech(document, &format!("{field}.tls"), spec, desk)?;
+    Some(Listener {
+        name: spec.name.clone(),
+        address: address?,
+        direction: match spec.direction {
+            Direction::Inbound => ListenerDirection::Inbound,
+            Direction::Outbound => ListenerDirection::Outbound,
+            Direction::Gateway => ListenerDirection::Gateway,
+        },
+        protocol,
+        tls,
+        trusted_hops: spec.trusted_hops as usize,
+        filters: Vec::new(),
+    })
+}
+
+fn speech(
+    document: &Document,
+    field: &str,
+    spec: &ListenerSpec,
+    desk: &mut Desk<'_>,
+) -> Option<Speech> {
+    let unencrypted = |name: &str, instead: &str, desk: &mut Desk<'_>| {
+        let title = format!("{name} listener has no `tls`");
+        let problem = document.problem(Code::P0111, field, title);
+        desk.refuse(problem.hint(format!("use protocol: {instead}, or remove it")))
+    };
+    let missing = |name: &str, files: &str, desk: &mut Desk<'_>| {
+        let problem = document.problem(Code::P0108, field, format!("{name} listener needs `tls`"));
+        desk.refuse(problem.hint(format!("add tls: {{{files}}}")))
+    };
+    let files = "certificateFile: …, keyFile: …";
+    match (spec.protocol, &spec.tls) {
+        (own::ListenerProtocol::Http, None) => Some((ListenerProtocol::Http, None)),
+        (own::ListenerProtocol::Http, Some(_)) => unencrypted("an HTTP", "HTTPS", desk),
+        (own::ListenerProtocol::Tcp, None) => Some((ListenerProtocol::Tcp, None)),
+        (own::ListenerProtocol::Tcp, Some(_)) => unencrypted("a TCP", "TLS", desk),
+        (own::ListenerProtocol::Https, None) => missing("an HTTPS", files, desk),
+        (own::ListenerProtocol::Tls, None) => {
+            missing("a TLS", &format!("{files}}} or {{mode: Passthrough"), desk)
+        }
+        (own::ListenerProtocol::Https, Some(tls)) if tls.mode == TlsMode::Passthrough => {
+            let title = "an HTTPS listener terminates TLS";
+            let problem = document.problem(Code::P0111, &format!("{field}.mode"), title);
+            desk.refuse(problem.hint("use protocol: TLS to pass it on, or remove it"))
+        }
+        (own::ListenerProtocol::Https, Some(tls)) => {
+            let tls = server_tls(document, field, tls, desk)?;
+            Some((ListenerProtocol::Http, Some(Arc::new(tls))))
+        }
+        (own::ListenerProtocol::Tls, Some(tls)) if tls.mode == TlsMode::Passthrough => {
+            passthrough(document, field, tls, desk)
+        }
+        (own::ListenerProtocol::Tls, Some(tls)) => {
+            let tls = server_tls(document, field, tls, desk)?.for_bytes();
+            Some((ListenerProtocol::Tcp, Some(Arc::new(tls))))
+        }
+    }
+}
+
+/// What is passed on is for the upstream to prove and to verify.
+fn passthrough(
+    document: &Document,
+    field: &str,
+    tls: &ListenerTls,
+    desk: &mut Desk<'_>,
+) -> Option<Speech> {
+    let files = [
+        ("certificateFile", &tls.certificate_file),
+        ("keyFile", &tls.key_file),
+        ("clientCaFile", &tls.client_ca_file),
+    ];
+    let mut right = true;
+    for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {
+        let title = format!("TLS that is passed on has no use for `{name}`");
+        let problem = document.problem(Code::P0111, &format!("{field}.{name}"), title);
+        desk.problems.push(problem.hint("remove it, or use mode: Terminate"));
+        right = false;
+    }
+    right.then_some((ListenerProtocol::Passthrough, None))
+}
+
+fn server_tls(
+    document: &Document,
+    field: &str,
+    tls: &ListenerTls,
+    desk: &mut Desk<'_>,
+) -> Option<ServerTls> {
+    let certificate = needed(document, field, ("certificateFile", &tls.certificate_file), desk);
+    let key = needed(document, field, ("keyFile", &tls.key_file), desk);
+    let ca = tls
+        .client_ca_file
+        .as_ref()
+        .map(|path| desk.file(document, &format!("{field}.clientCaFile"), path));
+    let ca = match ca {
+        Some(bytes) => Some(bytes?),
+        None => None,
+    };
+    let tls = ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
+        .map_err(|error| desk.problems.push(tls_problem(document, field, "clientCaFile", &error)))
+        .ok()?;
+    tell_expired(document, field, tls.expires_at(), desk);
+    Some(tls)
+}
+
+fn needed(
+    document: &Document,
+    field: &str,
+    (name, path): (&str, &Option<String>),
+    desk: &mut Desk<'_>,
+) -> Option<Bytes> {
+    let field = format!("{field}.{name}");
+    match path {
+        Some(path) => desk.file(document, &field, path),
+        None => {
+            let title = format!("the field `{name}` is missing");
+            let problem = document.problem(Code::P0108, &field, title);
+            desk.refuse(problem.hint(format!("add `{name}:` here")))
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What network filters can do to a connection.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::thread;
+
+use portcullis_proxy::snapshot::*;
+
+use super::{ask, connect, echo, named, rest, snapshot, take, until_metric};
+use crate::guests::{filter, pairs};
+use crate::harness::{Upstream, backend, start};
+
+/// Puts its name before each piece, in both directions.
+pub fn tagging(name: &str) -> Filter {
+    filter(
+        name,
+        &[("n", name)],
+        r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (if (local.get 1) (then
+               (drop (call $set_body (i32.const 2) (i32.const 0) (i32.const 0) $n$)))) (i32.const 0))
+           (func (export "proxy_on_upstream_data") (param i32 i32 i32) (result i32)
+             (if (local.get 1) (then
+               (drop (call $set_body (i32.const 3) (i32.const 0) (i32.const 0) $n$)))) (i32.const 0))"#,
+    )
+}
+
+/// Holds what the client sends until it has ended, and marks it once.
+fn collecting() -> Filter {
+    filter(
+        "collecting",
+        &[("n", "whole:")],
+        r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (if (i32.eqz (local.get 2)) (then (return (i32.const 1))))
+             (drop (call $set_body (i32.const 2) (i32.const 0) (i32.const 0) $n$)) (i32.const 0))"#,
+    )
+}
+
+/// Closes the connection when the client has sent something.
+fn closing() -> Filter {
+    filter(
+        "closing",
+        &[],
+        r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (drop (call $close (i32.const 2))) (i32.const 1))"#,
+    )
+}
+
+/// Holds what the client sends, and lets it go whenever a timer says so.
+fn metering(limit: usize) -> Filter {
+    let mut filter = filter(
+        "metering",
+        &[],
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $tick_period (i32.const 10))) (i32.const 1))
+           (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (global.set $waiting (local.get 0)) (i32.const 1))
+           (func (export "proxy_on_tick") (param i32)
+             (if (global.get $waiting) (then
+               (drop (call $effective (global.get $waiting)))
+               (drop (call $continue (i32.const 2)))
+               (global.set $waiting (i32.const 0)))))"#,
+    );
+    let mut plugin = (*filter.plugin).clone();
+    plugin.limits.body = limit;
+    filter.plugin = Arc::new(plugin);
+    filter
+}
+
+/// Asks the upstream `auth` about each new connection, and does `then` when it has answered. Knows no data callback.
+fn asking(then: &str) -> Filter {
+    let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
+    filter(
+        "asking",
+        &[("u", "auth"), ("p", &pairs)],
+        &r#"(func (export "proxy_on_new_connection") (param i32) (result i32)
+             (global.set $waiting (local.get 0))
+             (drop (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+               (i32.const 5000) (i32.const 8)))
+             (i32.const 1))
+           (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+             (drop (call $effective (global.get $waiting)))
+             (global.set $waiting (i32.const 0))
+             THEN)"#
+            .replace("THEN", then),
+    )
+}
+
+/// Counts how its connections end.
+fn counting() -> Filter {
+    filter(
+        "counting",
+        &[
+            ("cl", "client_local"),
+            ("cr", "client_remote"),
+            ("ul", "upstream_local"),
+            ("ur", "upstream_remote"),
+        ],
+        r#"(func $count (param i32 i32)
+             (drop (call $define (i32.const 0) (local.get 0) (local.get 1) (i32.const 12)))
+             (drop (call $increment (i32.load (i32.const 12)) (i64.const 1))))
+           (func (export "proxy_on_downstream_connection_close") (param i32 i32)
+             (if (i32.eq (local.get 1) (i32.const 1)) (then (call $count $cl$)))
+             (if (i32.eq (local.get 1) (i32.const 2)) (then (call $count $cr$))))
+           (func (export "proxy_on_upstream_connection_close") (param i32 i32)
+             (if (i32.eq (local.get 1) (i32.const 1)) (then (call $count $ul$)))
+             (if (i32.eq (local.get 1) (i32.const 2)) (then (call $count $ur$))))"#,
+    )
+}
+
+#[test]
+fn bytes_pass_filters_in_order_and_come_back_in_reverse() {
+    let proxy = start(snapshot(echo(), vec![tagging("1"), tagging("2")]));
+    assert_eq!(ask(&proxy, "x"), "1221x");
+}
+
+#[test]
+fn a_filter_holds_bytes_until_it_has_seen_all_of_them() {
+    let proxy = start(snapshot(echo(), vec![collecting(), tagging("t")]));
+    let mut client = connect(&proxy);
+    for piece in ["one ", "two ", "three"] {
+        client.write_all(piece.as_bytes()).unwrap();
+    }
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut client), "ttwhole:one two three");
+}
+
+#[test]
+fn a_filter_closes_a_connection_after_what_the_client_is_still_to_get() {
+    let proxy = start(snapshot(named("hello"), vec![closing(), counting()]));
+    let mut client = connect(&proxy);
+    assert_eq!(take(&mut client, 5), "hello");
+    client.write_all(b"anything").unwrap();
+    assert_eq!(rest(&mut client), "");
+    until_metric(&proxy, r#"wasmcustom_client_local{filter="default/counting"} 1"#);
+    until_metric(&proxy, r#"wasmcustom_upstream_local{filter="default/counting"} 1"#);
+}
+
+#[test]
+fn a_filter_hears_who_has_closed() {
+    let proxy = start(snapshot(echo(), vec![counting()]));
+    assert_eq!(ask(&proxy, "x"), "x");
+    until_metric(&proxy, r#"wasmcustom_client_remote{filter="default/counting"} 1"#);
+    until_metric(&proxy, r#"wasmcustom_upstream_remote{filter="default/counting"} 1"#);
+}
+
+#[test]
+fn a_filter_that_lets_go_now_and_then_holds_no_more_than_its_limit_and_loses_nothing() {
+    const SIZE: usize = 1 << 20;
+    let proxy = start(snapshot(echo(), vec![metering(64 << 10)]));
+    let client = connect(&proxy);
+    let mut writer = client.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        writer.write_all(&vec![b'x'; SIZE]).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    assert_eq!(rest(&mut &client).len(), SIZE);
+    writing.join().unwrap();
+}
+
+#[test]
+fn no_data_gets_past_a_new_connection_that_waits_for_a_verdict() {
+    let auth = Upstream::echo();
+    for (then, expected) in [
+        ("(drop (call $continue (i32.const 2)))", "x"),
+        ("(drop (call $close (i32.const 2)))", ""),
+        // Data let it go before; that counts from the answer on.
+        ("", "x"),
+    ] {
+        let mut snapshot = snapshot(echo(), vec![asking(then)]);
+        snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.address));
+        let proxy = start(snapshot);
+        assert_eq!(ask(&proxy, "x"), expected, "{then}");
+        assert_eq!(auth.next().head.uri.path(), "/check");
+    }
+}
