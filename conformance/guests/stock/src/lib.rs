@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel, MetricType};
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel, MetricType, PeerType};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
@@ -36,8 +36,63 @@ impl RootContext for Root {
         Some(Box::new(Stream { greeting: self.greeting.clone(), requests: self.requests }))
     }
 
+    fn create_stream_context(&self, _id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(Connection))
+    }
+
+    /// A network filter by its configuration.
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        Some(match self.greeting.as_str() {
+            "bytes" => ContextType::StreamContext,
+            _ => ContextType::HttpContext,
+        })
+    }
+}
+
+/// Capitals for the upstream, what comes back in small letters; `close` closes the connection.
+struct Connection;
+
+impl Context for Connection {}
+
+impl StreamContext for Connection {
+    fn on_new_connection(&mut self) -> Action {
+        let _logged = hostcalls::log(LogLevel::Info, "new connection");
+        Action::Continue
+    }
+
+    fn on_downstream_data(&mut self, size: usize, end: bool) -> Action {
+        let data = self.get_downstream_data(0, size).unwrap_or_default();
+        if data.starts_with(b"close") {
+            self.close_downstream();
+            return Action::Pause;
+        }
+        if !end && !data.ends_with(b"\n") {
+            return Action::Pause;
+        }
+        self.set_downstream_data(0, size, &data.to_ascii_uppercase());
+        Action::Continue
+    }
+
+    fn on_upstream_data(&mut self, size: usize, _end: bool) -> Action {
+        let data = self.get_upstream_data(0, size).unwrap_or_default();
+        self.set_upstream_data(0, size, &data.to_ascii_lowercase());
+        self.resume_upstream();
+        Action::Pause
+    }
+
+    fn on_downstream_close(&mut self, peer: PeerType) {
+        let _logged = hostcalls::log(LogLevel::Info, &format!("client closed: {peer:?}"));
+    }
+
+    fn on_upstream_close(&mut self, peer: PeerType) {
+        let _logged = hostcalls::log(LogLevel::Info, &format!("upstream closed: {peer:?}"));
+    }
+
+    fn on_log(&mut self) {
+        let size = self.get_property(vec!["request", "size"]).unwrap_or_default();
+        let size = <[u8; 8]>::try_from(size).map(i64::from_le_bytes).unwrap_or_default();
+        let _counted = hostcalls::define_metric(MetricType::Gauge, "stock_bytes")
+            .map(|id| hostcalls::record_metric(id, size.unsigned_abs()));
     }
 }
 

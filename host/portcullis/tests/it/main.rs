@@ -13,9 +13,12 @@ mod control;
 mod demo;
 mod examples;
 mod explain;
+#[path = "../../../guests.rs"]
+mod frame;
 mod golden;
 mod inspect;
 mod layers;
+mod network;
 mod plan;
 mod program;
 mod reload;

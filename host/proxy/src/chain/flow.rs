@@ -61,6 +61,8 @@ pub struct Held {
     pub trailers: Option<Trailers>,
     /// The filter has ended the stream early; what still comes is dropped.
     pub drop_rest: bool,
+    /// How much of `body` is lent to a callback of the root context.
+    pub lent: Option<usize>,
     /// The guest let data of a held connection pass while its callout was on the way: it goes when that is answered.
     pub lets_go: bool,
 }

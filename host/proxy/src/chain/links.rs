@@ -335,8 +335,20 @@ impl Chain {
     pub fn swap_held(&mut self, slot: SlotId) {
         let Some(index) = self.links.iter().position(|link| link.slot.id == slot) else { return };
         for direction in [Direction::Request, Direction::Response] {
-            if self.links[index].held(direction).paused.is_some() {
-                self.swap_body(index, direction);
+            let held = self.links[index].held(direction);
+            if held.paused.is_none() {
+                continue;
+            }
+            let lent = held.lent.take();
+            if lent.is_none() {
+                held.lent = Some(held.body.len());
+            }
+            self.swap_body(index, direction);
+            let grown =
+                lent.is_some_and(|lent| self.links[index].held(direction).body.len() > lent);
+            if grown && self.links[index].over_limit(direction) {
+                self.too_large(index, direction);
+                self.mailbox.wake();
             }
         }
     }

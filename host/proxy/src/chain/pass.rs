@@ -111,7 +111,8 @@ impl Chain {
         position: usize,
         direction: Direction,
     ) -> Option<(Buffer, bool)> {
-        let end = self.links[index].held(direction).end;
+        let held = self.links[index].held(direction);
+        let (end, before) = (held.end, held.body.len());
         let action = self.run_with_body(index, direction, end);
         if self.terminal.is_some() {
             return None;
@@ -127,7 +128,9 @@ impl Chain {
                     held.end = false;
                     held.trailers = Some(Trailers { map, shown: Shown::Paused });
                 }
-                if fails && self.links[index].over_limit(direction) {
+                // Nobody can keep the sender from sending what the guest itself has added.
+                let grown = held.body.len() > before;
+                if (fails || grown) && self.links[index].over_limit(direction) {
                     self.too_large(index, direction);
                 }
                 None

@@ -134,7 +134,9 @@ impl Session {
             End::ClientBroke(_) => (Flags::DOWNSTREAM_TERMINATION, "client_reset"),
             End::UpstreamBroke(_) => (Flags::UPSTREAM_CONNECTION_TERMINATION, "upstream_reset"),
             End::Idle => (Flags::IDLE_TIMEOUT, "idle_timeout"),
-            End::Filter(Terminal::Failed(_)) => (Flags::LOCAL_RESET, "filter_failed"),
+            End::Filter(Terminal::Failed(_) | Terminal::TooLarge(..)) => {
+                (Flags::LOCAL_RESET, "filter_failed")
+            }
             End::Filter(_) => (Flags::none(), "filter_closed"),
         };
         let mut facts = self.facts.borrow_mut();

@@ -1,5 +1,6 @@
 //! A module built with the stock SDK runs unchanged, in both flavours of Wasm.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use portcullis_vm::{Limits, LogLevel, Module, PluginSpec};
 
 use crate::harness::{Client, Upstream, address, engine, request, runtime, simple, start};
 
-fn stock(target: Target) -> Filter {
+fn stock(target: Target, configuration: &'static str) -> Filter {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut options = Options::new(root.join("conformance/guests/stock"));
     options.target = target;
@@ -27,7 +28,7 @@ fn stock(target: Target) -> Filter {
             root_id: String::new(),
             vm_id: target.triple().to_owned(),
             vm_configuration: Bytes::new(),
-            configuration: Bytes::from_static(b"hello"),
+            configuration: Bytes::from_static(configuration.as_bytes()),
             environment: Vec::new(),
             limits: Limits::default(),
             allow_on_headers_stop_iteration: false,
@@ -45,7 +46,7 @@ fn a_module_on_the_stock_sdk_runs_unchanged() {
     for target in [Target::Wasip1, Target::Unknown] {
         let upstream = Upstream::echo();
         let mut snapshot = simple(BackendProtocol::Http, &upstream);
-        snapshot.filters = vec![Arc::new(stock(target))];
+        snapshot.filters = vec![Arc::new(stock(target, "hello"))];
         Arc::make_mut(&mut snapshot.listeners[0]).filters = vec![0];
         let proxy = start(snapshot);
         runtime().block_on(async {
@@ -62,5 +63,26 @@ fn a_module_on_the_stock_sdk_runs_unchanged() {
             while client.get("/").await.headers["x-ticked"] != "yes" {}
         });
         assert!(proxy.metrics().contains("stock_requests"), "{}", proxy.metrics());
+    }
+}
+
+#[test]
+fn a_network_filter_on_the_stock_sdk_runs_unchanged() {
+    let upstream = crate::tcp::echo();
+    for target in [Target::Wasip1, Target::Unknown] {
+        let proxy = start(crate::tcp::snapshot(upstream, vec![stock(target, "bytes")]));
+        let mut client = crate::tcp::connect(&proxy);
+        for part in ["Quiet ", "Line\n"] {
+            client.write_all(part.as_bytes()).unwrap();
+        }
+        assert_eq!(crate::tcp::take(&mut client, 11), "quiet line\n");
+        client.write_all(b"close").unwrap();
+        assert_eq!(crate::tcp::rest(&mut client), "");
+        crate::tcp::until_metric(&proxy, r#"wasmcustom_stock_bytes{filter="default/stock"} 16"#);
+        let metrics = proxy.metrics();
+        assert!(
+            !metrics.contains("portcullis_filter_traps_total{filter=\"default/stock\""),
+            "{metrics}"
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! The filters of the acceptance tests.
 
-#[path = "../../../../guests.rs"]
-mod frame;
+use crate::frame;
 
 fn module(strings: &[(&str, &str)], body: &str) -> Vec<u8> {
     wat::parse_str(frame::text(strings, body)).unwrap()

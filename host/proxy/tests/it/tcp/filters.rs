@@ -7,7 +7,7 @@ use std::thread;
 
 use portcullis_proxy::snapshot::*;
 
-use super::{ask, connect, echo, named, rest, snapshot, take, until_metric};
+use super::{Log, ask, connect, echo, named, rest, snapshot, take, until_metric};
 use crate::guests::{filter, pairs};
 use crate::harness::{Upstream, backend, start};
 
@@ -46,14 +46,19 @@ fn closing() -> Filter {
     )
 }
 
-/// Holds what the client sends, and lets it go whenever a timer says so.
+/// Holds what the client sends, and lets it go whenever a timer says so. The gauge `most` is what it held at most.
 fn metering(limit: usize) -> Filter {
     let mut filter = filter(
         "metering",
-        &[],
-        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+        &[("m", "most")],
+        r#"(global $most (mut i32) (i32.const 0))
+           (func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $define (i32.const 1) $m$ (i32.const 12)))
              (drop (call $tick_period (i32.const 10))) (i32.const 1))
            (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (if (i32.gt_u (local.get 1) (global.get $most)) (then
+               (global.set $most (local.get 1))
+               (drop (call $record (i32.load (i32.const 12)) (i64.extend_i32_u (local.get 1))))))
              (global.set $waiting (local.get 0)) (i32.const 1))
            (func (export "proxy_on_tick") (param i32)
              (if (global.get $waiting) (then
@@ -156,6 +161,41 @@ fn a_filter_that_lets_go_now_and_then_holds_no_more_than_its_limit_and_loses_not
     });
     assert_eq!(rest(&mut &client).len(), SIZE);
     writing.join().unwrap();
+    let metrics = proxy.metrics();
+    let most = metrics.lines().find_map(|line| line.strip_prefix("wasmcustom_most{"));
+    let most: usize = most.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
+    // What is read at a time comes on top.
+    assert!(most > 0 && most < (64 + 16) << 10, "{most}");
+}
+
+/// Holds everything, and adds to it.
+fn growing() -> Filter {
+    let text = "x".repeat(40_000);
+    let mut filter = filter(
+        "growing",
+        &[("t", &text)],
+        r#"(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32)
+             (drop (call $set_body (i32.const 2) (i32.const 0) (i32.const 0) $t$)) (i32.const 1))"#,
+    );
+    let mut plugin = (*filter.plugin).clone();
+    plugin.limits.body = 64 << 10;
+    filter.plugin = Arc::new(plugin);
+    filter
+}
+
+#[test]
+fn a_filter_that_adds_to_what_it_holds_cannot_hold_more_than_its_limit() {
+    let mut snapshot = snapshot(named("hi"), vec![growing()]);
+    let log = Log::new(&mut snapshot);
+    let proxy = start(snapshot);
+    let mut client = connect(&proxy);
+    assert_eq!(take(&mut client, 2), "hi");
+    client.write_all(b"a").unwrap();
+    // Once is allowed; the second time is one too many.
+    client.write_all(b"b").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut client), "");
+    assert_eq!(log.lines(&proxy)[0]["response_code_details"], "filter_failed");
 }
 
 #[test]

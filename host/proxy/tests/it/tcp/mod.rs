@@ -32,7 +32,7 @@ fn server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 }
 
 /// Sends back what it gets, and ends when the client has.
-fn echo() -> SocketAddr {
+pub fn echo() -> SocketAddr {
     server(|mut stream| {
         let mut back = stream.try_clone().unwrap();
         drop(std::io::copy(&mut stream, &mut back));
@@ -64,7 +64,7 @@ fn route(name: &str, hostnames: &[&str], backend: BackendIndex) -> Arc<TcpRoute>
 }
 
 /// A plain listener with these filters in this order, and a route to one backend.
-fn snapshot(upstream: SocketAddr, filters: Vec<Filter>) -> Snapshot {
+pub fn snapshot(upstream: SocketAddr, filters: Vec<Filter>) -> Snapshot {
     let mut tcp = listener("tcp");
     tcp.protocol = ListenerProtocol::Tcp;
     tcp.filters = (0..filters.len()).collect();
@@ -78,21 +78,21 @@ fn snapshot(upstream: SocketAddr, filters: Vec<Filter>) -> Snapshot {
     }
 }
 
-fn connect(proxy: &Proxy) -> TcpStream {
+pub fn connect(proxy: &Proxy) -> TcpStream {
     let stream = TcpStream::connect(address(proxy)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
 /// Exactly so many bytes.
-fn take(stream: &mut impl Read, count: usize) -> String {
+pub fn take(stream: &mut impl Read, count: usize) -> String {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
 /// All bytes until the other side ends.
-fn rest(stream: &mut impl Read) -> String {
+pub fn rest(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     drop(stream.read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
@@ -117,7 +117,7 @@ fn generations(proxy: &Proxy) -> Vec<u64> {
     all.iter().map(|each| each["generation"].as_u64().unwrap()).collect()
 }
 
-fn until_metric(proxy: &Proxy, line: &str) {
+pub fn until_metric(proxy: &Proxy, line: &str) {
     eventually(&format!("{line} is counted"), || {
         proxy.metrics().lines().any(|counted| counted == line)
     });

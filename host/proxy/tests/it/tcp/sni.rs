@@ -171,6 +171,7 @@ fn terminated_tls_is_bytes_for_filters_and_upstream() {
     let mut listener = (*snapshot.listeners[0]).clone();
     listener.tls = Some(Arc::new(tls));
     snapshot.listeners = vec![Arc::new(listener)];
+    snapshot.tcp_routes = vec![route("default/tls", &["*.example.com"], 0)];
     let proxy = start(snapshot);
     runtime().block_on(async {
         let mut stream = dial(address(&proxy), &authority, "db.example.com").await.unwrap();
