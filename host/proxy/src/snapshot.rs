@@ -431,7 +431,22 @@ pub enum Isolation {
     /// One instance for each worker.
     Shared,
     /// One instance for each exchange in flight.
-    Exclusive,
+    Exclusive(InstanceLimits),
+}
+
+/// How many exchanges have an instance of their own, and what becomes of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceLimits {
+    /// The most instances that a worker has, at least 1.
+    pub instances: usize,
+    /// How long an exchange waits for one to come free; then the `failStrategy` answers.
+    pub wait: Duration,
+}
+
+impl Default for InstanceLimits {
+    fn default() -> InstanceLimits {
+        InstanceLimits { instances: 64, wait: Duration::from_secs(1) }
+    }
 }
 
 /// Upstream names a filter may call.

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_proxy::snapshot::{
-    AllowCalls, FailStrategy, Filter, FilterIndex, Isolation, Listener, ListenerDirection,
+    AllowCalls, FailStrategy, Filter, FilterIndex, Listener, ListenerDirection,
 };
-use portcullis_vm::{Limits, LoadError, LogLevel, Module, PluginSpec};
+use portcullis_vm::{LoadError, LogLevel, Module, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::{ModuleError, ModuleRequest, attach, beside, words};
+use super::{ModuleError, ModuleRequest, attach, beside, limits, words};
 use crate::diagnose::{Code, Problem};
+use crate::spec::filter::WasmFilterSpec;
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
-use crate::spec::filter::{FilterLimits, WasmFilterSpec};
 use crate::spec::route::ParentRef;
 use crate::spec::{Document, Object};
 
@@ -109,11 +109,6 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
         let problem = document.problem(Code::P0111, "spec.attach", title);
         desk.problems.push(problem.hint("use LISTENER, or type: HTTP"));
     }
-    if spec.isolation == written::Isolation::Exclusive {
-        let title = "an instance for each exchange is not supported yet";
-        let problem = document.problem(Code::P0110, "spec.isolation", title);
-        desk.problems.push(problem.hint("use SHARED, or leave it out"));
-    }
     let sha256 = spec.sha256.as_deref().filter(|text| !text.is_empty()).map(words::digest);
     let sha256 = match sha256.transpose() {
         Ok(digest) => digest,
@@ -123,7 +118,8 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
             None
         }
     };
-    let limits = limits(document, &spec.limits, desk);
+    let limits = limits::of_plugin(document, &spec.limits, desk);
+    let isolation = limits::isolation(document, spec, desk);
     let environment = environment(document, &spec.vm_config.env, desk);
     let request = ModuleRequest { url: &spec.url, source: &document.file, sha256 };
     let module = module(document, request, desk)?;
@@ -148,10 +144,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
             written::FailStrategy::Open => FailStrategy::Open,
             written::FailStrategy::Close | written::FailStrategy::Reload => FailStrategy::Close,
         },
-        isolation: match spec.isolation {
-            written::Isolation::Shared => Isolation::Shared,
-            written::Isolation::Exclusive => Isolation::Exclusive,
-        },
+        isolation: isolation?,
         allow_calls: match &spec.allow.calls {
             None => AllowCalls::Everything,
             Some(names) => AllowCalls::Only(names.iter().cloned().collect()),
@@ -177,26 +170,6 @@ fn configuration(spec: &WasmFilterSpec) -> Bytes {
         Some(serde_json::Value::String(text)) => text.clone().into(),
         Some(value) => value.to_string().into(),
     }
-}
-
-fn limits(document: &Document, given: &FilterLimits, desk: &mut Desk<'_>) -> Option<Limits> {
-    let standard = Limits::default();
-    let times = [("callback", given.callback), ("start", given.start)];
-    let mut right = true;
-    for (name, time) in times {
-        if time.is_some_and(|time| time.nonzero().is_none()) {
-            let field = format!("spec.limits.{name}");
-            let problem = document.problem(Code::P0111, &field, "a filter needs some time to run");
-            desk.problems.push(problem.hint("leave it out for the default"));
-            right = false;
-        }
-    }
-    right.then_some(Limits {
-        callback: given.callback.map_or(standard.callback, |time| time.get()),
-        start: given.start.map_or(standard.start, |time| time.get()),
-        memory: given.memory.map_or(standard.memory, |size| size.get()),
-        body: given.body.map_or(standard.body, |size| size.get()),
-    })
 }
 
 fn environment(

@@ -247,12 +247,17 @@ pub struct Selector {
 
 /// `limits` of a filter
 #[derive(Clone, Debug, Default, Deserialize)]
-#[expect(missing_docs, reason = "documented where they end up, in portcullis_vm::Limits")]
+#[expect(
+    missing_docs,
+    reason = "documented where they end up: vm's Limits, proxy's InstanceLimits"
+)]
 pub struct FilterLimits {
     pub callback: Option<Duration>,
     pub start: Option<Duration>,
     pub memory: Option<Size>,
     pub body: Option<Size>,
+    pub instances: Option<u32>,
+    pub wait: Option<Duration>,
 }
 
 /// `allow`

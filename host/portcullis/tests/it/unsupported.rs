@@ -57,7 +57,6 @@ fn what_our_own_kinds_cannot_do_yet_refuses_the_object() {
         ("WasmFilter", "{url: \"oci://127.0.0.1:5000/a\"}", "spec.url"),
         ("WasmFilter", "{url: \"https://127.0.0.1/a.wasm\"}", "spec.url"),
         ("WasmFilter", "{url: \"configmap:///a/b\"}", "spec.url"),
-        ("WasmFilter", "{url: \"file://a.wasm\", isolation: EXCLUSIVE}", "spec.isolation"),
     ] {
         check(kind, spec, Severity::Error, field);
     }

@@ -77,10 +77,7 @@ impl Link {
 
     /// Whether its guest wants to be called in this phase. A dead instance does, so that its failure is noticed.
     pub fn sees(&self, phase: Phase) -> bool {
-        !self.bypassed
-            && self
-                .seat
-                .is_some_and(|seat| !self.slot.is_alive(seat.instance) || self.slot.handles(phase))
+        !self.bypassed && self.seat.is_some_and(|seat| self.slot.handles(seat.instance, phase))
     }
 
     /// Gives the exchange a context, at the first phase. A filter that never saw the request sees no response.
@@ -94,8 +91,8 @@ impl Link {
         if direction == Direction::Response {
             return Entry::Skip;
         }
-        match self.slot.availability() {
-            Availability::Replacing => Entry::Wait,
+        match self.slot.claim(key) {
+            Availability::Awaited => Entry::Wait,
             Availability::Suspended => Entry::Failed,
             Availability::Ready(number) => match self.slot.seat(number, key) {
                 Ok(seat) => {
@@ -119,8 +116,12 @@ impl Link {
     }
 
     /// The guest logs, and its context is deleted.
-    pub fn finish(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
+    pub fn finish(&mut self, key: StreamKey) {
+        let Some(seat) = self.seat.take() else {
+            return if self.waits() {
+                self.slot.leave(key)
+            };
+        };
         if self
             .slot
             .call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context))
@@ -128,6 +129,7 @@ impl Link {
         {
             tracing::debug!(filter = %self.slot.filter.name, "no log phase: the instance is gone");
         }
+        self.slot.give_back(seat.instance);
     }
 
     /// Whether a callout that its guest made for the exchange is on the way.
@@ -145,7 +147,7 @@ impl Chain {
     pub(super) fn run(&mut self, index: usize, phase: Phase, end: bool) -> Option<Action> {
         let link = &mut self.links[index];
         let seat = link.seat?;
-        if link.slot.is_alive(seat.instance) && !link.slot.handles(phase) {
+        if !link.slot.handles(seat.instance, phase) {
             return Some(Action::Continue);
         }
         let answer = link

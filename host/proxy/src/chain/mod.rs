@@ -7,10 +7,13 @@
 
 mod builder;
 mod callouts;
+mod exclusive;
 mod flow;
+mod instance;
 mod links;
 mod local;
 mod pass;
+mod pool;
 mod slot;
 
 use std::rc::Rc;
@@ -290,7 +293,7 @@ impl Chain {
 
     /// The end of the exchange: each guest logs, and its context is deleted.
     pub fn finish(&mut self) {
-        self.links.iter_mut().for_each(Link::finish);
+        self.links.iter_mut().for_each(|link| link.finish(self.key));
     }
 
     fn index(&self, direction: Direction, position: usize) -> usize {

@@ -10,21 +10,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{CallId, ContextId, Effect, Phase, Plugin, StreamKey, Streams, Trap};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::{AbortHandle, yield_now};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::chain::builder::Builder;
 use crate::chain::callouts::Callouts;
+use crate::chain::instance::{Live, Timer};
 use crate::chain::local::{Local, Signal};
-use crate::observe::Gauge;
+use crate::chain::pool::Pool;
 use crate::services::{Replacing, Upstreams, World};
-use crate::snapshot::Filter;
+use crate::snapshot::{Filter, Isolation};
 
 /// How long a retired root context may put off its end.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest wait before an instance that died is built again after its successor failed to start.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
+pub const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest period of a guest's timer: whatever a tick costs, a worker has at least this long for other work between two.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
@@ -37,8 +38,8 @@ pub struct SlotId(pub u64);
 pub enum Availability {
     /// By the instance with this number.
     Ready(u64),
-    /// Not now: its instance is being replaced.
-    Replacing,
+    /// Not now: its instance is being replaced, or all its instances serve other exchanges.
+    Awaited,
     /// It trapped too often; its `failStrategy` answers.
     Suspended,
 }
@@ -62,33 +63,19 @@ pub struct Slot {
     pub id: SlotId,
     /// What it runs.
     pub filter: Arc<Filter>,
-    live: RefCell<Option<Live>>,
+    /// Serves all exchanges; with `isolation: EXCLUSIVE` none, but timer and queues.
+    pub(super) shared: RefCell<Option<Live>>,
+    /// With `isolation: EXCLUSIVE`: serve one exchange each.
+    pub(super) pool: Option<RefCell<Pool>>,
+    pub(super) keeping: Cell<bool>,
+    pub(super) replacing: Cell<bool>,
     instances: Cell<u64>,
     generations: Cell<usize>,
     pub(super) callouts: Callouts,
-    world: World,
+    pub(super) world: World,
     pub(super) local: Rc<Local>,
     builder: Builder,
-    tick: RefCell<Option<AbortHandle>>,
-    queue_watch: RefCell<Option<AbortHandle>>,
-    done: Notify,
-}
-
-struct Live {
-    plugin: Plugin,
-    number: u64,
-    memory: i64,
-}
-
-impl Live {
-    /// Keeps the gauge at the sum of all instances.
-    fn note_memory(&mut self, gauge: &Gauge) {
-        let now = i64::try_from(self.plugin.memory_bytes()).unwrap_or(i64::MAX);
-        if now != self.memory {
-            gauge.add(now - self.memory);
-            self.memory = now;
-        }
-    }
+    queue_watch: RefCell<Option<Timer>>,
 }
 
 impl Slot {
@@ -101,56 +88,55 @@ impl Slot {
         local: Rc<Local>,
         builder: Builder,
     ) -> Rc<Slot> {
+        let pool = match world.running.filter.isolation {
+            Isolation::Shared => None,
+            Isolation::Exclusive(limits) => Some(RefCell::new(Pool::new(limits, &world.running))),
+        };
         let slot = Rc::new(Slot {
             id,
             filter: world.running.filter.clone(),
-            live: RefCell::new(None),
+            shared: RefCell::new(None),
+            pool,
+            keeping: Cell::new(false),
+            replacing: Cell::new(false),
             instances: Cell::new(0),
             generations: Cell::new(0),
             callouts: Callouts::new(upstreams),
             world,
             local,
             builder,
-            tick: RefCell::new(None),
             queue_watch: RefCell::new(None),
-            done: Notify::new(),
         });
-        slot.install(plugin);
+        match slot.pool {
+            Some(_) => slot.open_pool(plugin),
+            None => slot.install(plugin),
+        }
         slot.watch_queues();
         slot
     }
 
-    /// Whether a new exchange may enter.
-    pub fn availability(&self) -> Availability {
-        if self.world.running.health.is_suspended(Instant::now()) {
-            return Availability::Suspended;
-        }
-        match self.live.borrow().as_ref() {
-            Some(live) => Availability::Ready(live.number),
-            None => Availability::Replacing,
+    /// Has an exchange enter. If it has to wait, it is told by [`Signal::Ready`] or [`Signal::Unready`].
+    pub fn claim(self: &Rc<Slot>, stream: StreamKey) -> Availability {
+        match self.pool {
+            Some(_) => self.claim_own(stream),
+            None => self.availability(),
         }
     }
 
-    /// Whether the instance with this number is alive.
-    pub fn is_alive(&self, number: u64) -> bool {
-        self.live.borrow().as_ref().is_some_and(|live| live.number == number)
-    }
-
-    /// Whether the guest wants to be called in this phase.
-    pub fn handles(&self, phase: Phase) -> bool {
-        self.live.borrow().as_ref().is_some_and(|live| live.plugin.handles(phase))
+    /// Whether the guest in the instance with this number wants to be called in this phase. A dead one does, so that its
+    /// failure is noticed.
+    pub fn handles(&self, number: u64, phase: Phase) -> bool {
+        self.look(number, |live| live.plugin.handles(phase)).unwrap_or(true)
     }
 
     /// Whether a callout that the instance with this number made for an exchange is on the way.
     pub fn awaits_call(&self, number: u64, stream: StreamKey) -> bool {
-        let live = self.live.borrow();
-        live.as_ref().is_some_and(|live| live.number == number && live.plugin.awaits_call(stream))
+        self.look(number, |live| live.plugin.awaits_call(stream)).unwrap_or(false)
     }
 
     /// The exchange that a callout of the instance with this number was made for, while both live.
     pub(super) fn made_for(&self, number: u64, call: CallId) -> Option<StreamKey> {
-        let live = self.live.borrow();
-        live.as_ref().filter(|live| live.number == number)?.plugin.made_for(call)
+        self.look(number, |live| live.plugin.made_for(call)).flatten()
     }
 
     /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
@@ -175,21 +161,20 @@ impl Slot {
         number: u64,
         run: impl FnOnce(&mut Plugin, &mut Streams) -> Result<T, Trap>,
     ) -> Result<T, Gone> {
-        let mut guard = self.live.borrow_mut();
-        let live = guard.as_mut().filter(|live| live.number == number).ok_or(Gone)?;
-        let result = self.local.with_streams(|streams| run(&mut live.plugin, streams));
-        while let Some(effect) = live.plugin.next_effect() {
-            self.carry_out(effect, number);
-        }
-        match result {
+        let called = self.with(number, |live| {
+            let result = self.local.with_streams(|streams| run(&mut live.plugin, streams));
+            while let Some(effect) = live.plugin.next_effect() {
+                self.carry_out(effect, live);
+            }
+            live.note_memory();
+            result
+        });
+        match called.ok_or(Gone)? {
             Ok(value) => {
-                live.note_memory(&self.world.running.memory);
+                self.settle(number);
                 Ok(value)
             }
             Err(trap) => {
-                let dead = guard.take();
-                drop(guard);
-                self.unload(dead);
                 self.trapped(&trap, number);
                 Err(Gone)
             }
@@ -212,48 +197,88 @@ impl Slot {
         self.generations.set(self.generations.get() + 1);
     }
 
-    /// One generation fewer uses the filter; after the last one the plugin ends.
+    /// One generation fewer uses the filter; after the last one its plugins end.
     pub fn release(self: Rc<Slot>) {
         self.generations.set(self.generations.get().saturating_sub(1));
-        if self.generations.get() == 0 {
-            let local = self.local.clone();
-            local.spawn(self.retire());
+        if self.generations.get() > 0 {
+            return;
+        }
+        let own = self.pool(Pool::close).unwrap_or_default();
+        for number in self.shared_number().into_iter().chain(own) {
+            self.local.spawn(self.clone().end(number));
         }
     }
 
-    async fn retire(self: Rc<Slot>) {
-        let Some(number) = self.live.borrow().as_ref().map(|live| live.number) else { return };
+    /// The end of the plugin in the instance with this number, which it may put off.
+    pub(super) async fn end(self: Rc<Slot>, number: u64) {
+        let Some(done) = self.look(number, |live| live.done.clone()) else { return };
         let ended = self.call(number, |plugin, streams| plugin.done(streams));
-        if matches!(ended, Ok(false))
-            && timeout(RETIRE_TIMEOUT, self.done.notified()).await.is_err()
-        {
+        if matches!(ended, Ok(false)) && timeout(RETIRE_TIMEOUT, done.notified()).await.is_err() {
             tracing::warn!(filter = %self.filter.name, "the filter put off its end for too long and is dropped");
         }
         if self.call(number, |plugin, streams| plugin.fail_calls(streams)).is_err() {
             tracing::debug!(filter = %self.filter.name, "the filter ended before its callouts");
         }
-        self.stop_tick();
-        let live = self.live.borrow_mut().take();
-        if let Some(Live { plugin, memory, .. }) = live {
-            self.world.running.memory.add(-memory);
-            self.world.running.instances.add(-1);
-            self.local.with_streams(|streams| plugin.delete(streams));
+        let live = match self.shared_number() == Some(number) {
+            true => self.shared.borrow_mut().take(),
+            false => self.pool(|pool| pool.remove(number)).flatten().map(|(live, _)| live),
+        };
+        if let Some(live) = live {
+            self.local.with_streams(|streams| live.delete(streams));
         }
+        self.grow();
     }
 
-    fn install(self: &Rc<Slot>, mut plugin: Plugin) {
-        let number = self.instances.get() + 1;
-        self.instances.set(number);
-        let mut effects = Vec::new();
-        while let Some(effect) = plugin.next_effect() {
-            effects.push(effect);
+    /// Whether no generation uses the filter any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.generations.get() == 0
+    }
+
+    /// The number of the instance that exchanges share, or that has timer and queues.
+    pub(super) fn shared_number(&self) -> Option<u64> {
+        self.shared.borrow().as_ref().map(|live| live.number)
+    }
+
+    /// Counts a new instance.
+    pub(super) fn number(&self, plugin: Plugin) -> Live {
+        self.instances.set(self.instances.get() + 1);
+        Live::new(plugin, self.instances.get(), &self.world.running)
+    }
+
+    /// Has the instance serve all exchanges or, with `isolation: EXCLUSIVE`, timer and queues.
+    pub(super) fn install(self: &Rc<Slot>, plugin: Plugin) {
+        let mut live = self.number(plugin);
+        self.replacing.set(false);
+        while let Some(effect) = live.plugin.next_effect() {
+            self.carry_out(effect, &mut live);
         }
-        let mut live = Live { plugin, number, memory: 0 };
-        live.note_memory(&self.world.running.memory);
-        self.world.running.instances.add(1);
-        *self.live.borrow_mut() = Some(live);
-        effects.into_iter().for_each(|effect| self.carry_out(effect, number));
-        self.local.post_all(|| Signal::Ready(self.id));
+        *self.shared.borrow_mut() = Some(live);
+        if self.pool.is_none() {
+            self.local.post_all(|| Signal::Ready(self.id));
+        }
+        // Elements that have come while nobody was there.
+        self.world.inbox.arrived.notify_one();
+    }
+
+    fn availability(&self) -> Availability {
+        if self.world.running.health.is_suspended(Instant::now()) {
+            return Availability::Suspended;
+        }
+        self.shared_number().map_or(Availability::Awaited, Availability::Ready)
+    }
+
+    fn look<T>(&self, number: u64, read: impl FnOnce(&Live) -> T) -> Option<T> {
+        if let Some(live) = self.shared.borrow().as_ref().filter(|live| live.number == number) {
+            return Some(read(live));
+        }
+        self.pool.as_ref()?.borrow().get(number).map(read)
+    }
+
+    fn with<T>(&self, number: u64, run: impl FnOnce(&mut Live) -> T) -> Option<T> {
+        if let Some(live) = self.shared.borrow_mut().as_mut().filter(|live| live.number == number) {
+            return Some(run(live));
+        }
+        self.pool.as_ref()?.borrow_mut().get_mut(number).map(run)
     }
 
     fn trapped(self: &Rc<Slot>, trap: &Trap, number: u64) {
@@ -263,69 +288,88 @@ impl Slot {
             backtrace = %trap.backtrace.join(" < "),
             "filter trapped: {trap}"
         );
-        self.stop_tick();
+        if self.pool.is_some() {
+            return self.own_trapped(trap, number);
+        }
+        drop(self.shared.borrow_mut().take());
         self.local.post_all(|| Signal::Trapped(self.id, number));
         let pause = self.world.running.health.record_trap(trap, Instant::now(), SystemTime::now());
-        let replacing = Replacing::begin(&self.world.running);
-        self.replace(pause.unwrap_or_default(), replacing);
-    }
-
-    fn unload(&self, dead: Option<Live>) {
-        if let Some(live) = dead {
-            self.world.running.memory.add(-live.memory);
-            self.world.running.instances.add(-1);
-        }
+        self.replace(pause.unwrap_or_default());
     }
 
     /// Has a new instance built after a pause, and takes it into service.
-    fn replace(self: &Rc<Slot>, pause: Duration, replacing: Replacing) {
+    pub(super) fn replace(self: &Rc<Slot>, pause: Duration) {
+        self.replacing.set(true);
+        self.rebuild(pause, Replacing::begin(&self.world.running));
+    }
+
+    fn rebuild(self: &Rc<Slot>, pause: Duration, replacing: Replacing) {
+        self.build(pause, move |slot, built| match built {
+            Ok(plugin) => {
+                drop(replacing);
+                slot.install(plugin);
+            }
+            Err(trap) => {
+                let pause = slot.failed_start(&trap);
+                if slot.pool.is_none() {
+                    slot.local.post_all(|| Signal::Unready(slot.id));
+                }
+                slot.rebuild(pause, replacing);
+            }
+        });
+    }
+
+    /// Has an instance built after a pause. The filter may be gone by then.
+    pub(super) fn build(
+        self: &Rc<Slot>,
+        pause: Duration,
+        then: impl FnOnce(Rc<Slot>, Result<Plugin, Trap>) + 'static,
+    ) {
         let weak = Rc::downgrade(self);
         let (filter, world, builder) =
             (self.filter.clone(), self.world.clone(), self.builder.clone());
         self.local.spawn(async move {
-            sleep(pause).await;
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
             if weak.strong_count() == 0 {
                 return;
             }
             let (sender, receiver) = oneshot::channel();
             builder.build(filter, world.services(), move |built| drop(sender.send(built)));
-            let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) else { return };
-            match built {
-                Ok(plugin) => {
-                    drop(replacing);
-                    slot.install(plugin);
-                }
-                Err(trap) => {
-                    tracing::error!(filter = %slot.filter.name, "filter could not be started again: {trap}");
-                    let health = &slot.world.running.health;
-                    let pause = health.record_trap(&trap, Instant::now(), SystemTime::now());
-                    slot.local.post_all(|| Signal::Unready(slot.id));
-                    slot.replace(pause.unwrap_or_default().max(RESTART_PAUSE), replacing);
-                }
+            if let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) {
+                then(slot, built);
             }
         });
     }
 
-    fn carry_out(self: &Rc<Slot>, effect: Effect, number: u64) {
+    /// An instance could not be started. How long to wait before the next attempt.
+    pub(super) fn failed_start(&self, trap: &Trap) -> Duration {
+        tracing::error!(filter = %self.filter.name, "filter could not be started again: {trap}");
+        let health = &self.world.running.health;
+        let pause = health.record_trap(trap, Instant::now(), SystemTime::now());
+        pause.unwrap_or_default().max(RESTART_PAUSE)
+    }
+
+    pub(super) fn carry_out(self: &Rc<Slot>, effect: Effect, live: &mut Live) {
         match effect {
             Effect::Continue(key, direction) => {
                 self.local.post(key, Signal::Continue(self.id, direction))
             }
             Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
             Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
-            Effect::HttpCall(call) => self.start_call(call, number),
-            Effect::TickPeriod(period) => self.set_tick(period, number),
-            Effect::Done => self.done.notify_one(),
+            Effect::HttpCall(call) => self.start_call(call, live.number),
+            Effect::TickPeriod(period) => live.timer = self.timer(period, live.number),
+            Effect::Done => live.done.notify_one(),
             other => {
                 tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}")
             }
         }
     }
 
-    fn set_tick(self: &Rc<Slot>, period: Duration, number: u64) {
-        self.stop_tick();
+    fn timer(self: &Rc<Slot>, period: Duration, number: u64) -> Option<Timer> {
         if period.is_zero() {
-            return;
+            return None;
         }
         let period = period.max(SHORTEST_TICK);
         let weak = Rc::downgrade(self);
@@ -338,13 +382,7 @@ impl Slot {
                 }
             }
         });
-        *self.tick.borrow_mut() = task;
-    }
-
-    fn stop_tick(&self) {
-        if let Some(task) = self.tick.borrow_mut().take() {
-            task.abort();
-        }
+        task.map(Timer)
     }
 
     fn watch_queues(self: &Rc<Slot>) {
@@ -353,18 +391,26 @@ impl Slot {
         let task = self.local.spawn(async move {
             loop {
                 inbox.arrived.notified().await;
-                while let Some(queue) = inbox.next() {
-                    let Some(slot) = weak.upgrade() else { return };
-                    let number = slot.instances.get();
-                    if slot.call(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_err() {
-                        tracing::debug!(filter = %slot.filter.name, "a queue element arrived without an instance");
-                    }
+                while let Some(slot) = weak.upgrade()
+                    && slot.tell_of_queue()
+                {
+                    drop(slot);
                     // A guest may put back more than it takes.
                     yield_now().await;
                 }
             }
         });
-        *self.queue_watch.borrow_mut() = task;
+        *self.queue_watch.borrow_mut() = task.map(Timer);
+    }
+
+    /// Tells the guest of one element in its queues, if there is one. Without an instance it waits for one.
+    fn tell_of_queue(self: &Rc<Slot>) -> bool {
+        let Some(number) = self.shared_number() else {
+            self.share_queues();
+            return false;
+        };
+        let Some(queue) = self.world.inbox.next() else { return false };
+        self.call(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_ok()
     }
 }
 
@@ -374,16 +420,5 @@ impl fmt::Debug for Slot {
             .field("id", &self.id)
             .field("filter", &self.filter.name)
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.stop_tick();
-        if let Some(task) = self.queue_watch.get_mut().take() {
-            task.abort();
-        }
-        let dead = self.live.get_mut().take();
-        self.unload(dead);
     }
 }

@@ -153,6 +153,27 @@ pub const FILTER_MEMORY: Family<Gauge, 2> = Family::new(
     ["filter", "generation"],
 );
 
+/// Instances that serve one exchange at a time and have none.
+pub const FILTER_IDLE: Family<Gauge, 2> = Family::new(
+    "portcullis_filter_instances_idle",
+    "Live instances of a filter with isolation EXCLUSIVE that no exchange has.",
+    ["filter", "generation"],
+);
+
+/// Exchanges that wait for an instance of their own.
+pub const FILTER_WAITING: Family<Gauge, 2> = Family::new(
+    "portcullis_filter_waiting",
+    "Exchanges that wait for an instance of a filter with isolation EXCLUSIVE.",
+    ["filter", "generation"],
+);
+
+/// Exchanges that had to wait for an instance of their own. `outcome`: `served` or `expired`.
+pub const FILTER_WAITS: Family<Counter, 2> = Family::new(
+    "portcullis_filter_waits_total",
+    "Exchanges that had to wait for an instance of their own, by what came of it.",
+    ["filter", "outcome"],
+);
+
 /// Host calls made in a phase in which they mean nothing.
 pub const PHASE_VIOLATIONS: Family<Counter, 3> = Family::new(
     "portcullis_filter_phase_violations_total",

@@ -21,6 +21,6 @@ pub use metrics::{Counter, Family, Gauge, Histogram, Registry};
 pub use sink::{Capacity, Entry, Sink, Target};
 pub use status::{
     FilterHealth, FilterState, FilterStatus, FilterView, GenerationStatus, LastTrap,
-    ListenerStatus, Status,
+    ListenerStatus, PoolStatus, SharedUse, Status,
 };
 pub use time::rfc3339;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::Trap;
@@ -86,6 +86,14 @@ pub struct FilterStatus {
     pub since: String,
     /// Whether it runs.
     pub state: FilterState,
+    /// `SHARED` or `EXCLUSIVE`.
+    pub isolation: &'static str,
+    /// With `EXCLUSIVE`: the instances that exchanges have for themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolStatus>,
+    /// With `EXCLUSIVE`: why one more instance is there, that no exchange has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared_instance: Vec<SharedUse>,
     /// Live instances on all workers.
     pub instances: usize,
     /// Their linear memory.
@@ -100,6 +108,30 @@ pub struct FilterStatus {
     /// When it is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended_until: Option<String>,
+}
+
+/// Instances that serve one exchange at a time.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// `limits.instances`: the most that a worker has.
+    pub bound_per_worker: usize,
+    /// Those that no exchange has, on all workers.
+    pub idle: usize,
+    /// Exchanges that wait for one.
+    pub waiting: usize,
+    /// Exchanges that have waited in vain.
+    pub expired: u64,
+}
+
+/// What an instance is kept for that no exchange has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SharedUse {
+    /// The timer that the module set while it started.
+    Ticks,
+    /// The queues that it has registered.
+    Queues,
 }
 
 /// How an instance died.
@@ -172,9 +204,26 @@ impl FilterHealth {
         until != 0 && self.microseconds(now) < until
     }
 
+    /// Counts the end of an instance that is held against nobody.
+    pub fn count_trap(&self, trap: &Trap, wall: SystemTime) {
+        drop(self.note(trap, wall));
+    }
+
     /// Counts the end of an instance. Answers for how long the filter is suspended from now on, if this trap was one
     /// too many. A trap of an instance that was still running when the suspension began changes nothing.
     pub fn record_trap(&self, trap: &Trap, now: Instant, wall: SystemTime) -> Option<Duration> {
+        let mut history = self.note(trap, wall);
+        if self.is_suspended(now) {
+            return None;
+        }
+        let pause = history.count(now)?;
+        history.quiet_since = Some(now + pause);
+        self.suspended_until.store(self.microseconds(now + pause), Ordering::Relaxed);
+        self.suspended.set(1);
+        Some(pause)
+    }
+
+    fn note(&self, trap: &Trap, wall: SystemTime) -> MutexGuard<'_, History> {
         let reason = trap.reason.as_str();
         self.registry.series(&FILTER_TRAPS, [&self.filter, reason]).increment();
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,14 +234,7 @@ impl FilterHealth {
             message: trap.message.clone(),
             backtrace: trap.backtrace.clone(),
         });
-        if self.is_suspended(now) {
-            return None;
-        }
-        let pause = history.count(now)?;
-        history.quiet_since = Some(now + pause);
-        self.suspended_until.store(self.microseconds(now + pause), Ordering::Relaxed);
-        self.suspended.set(1);
-        Some(pause)
+        history
     }
 
     /// Puts the gauge right; call before the metrics are read.
@@ -217,6 +259,9 @@ impl FilterHealth {
             digest: filter.module.digest().to_string(),
             since: rfc3339(view.since),
             state,
+            isolation: if view.pool.is_some() { "EXCLUSIVE" } else { "SHARED" },
+            pool: view.pool,
+            shared_instance: view.shared_instance,
             instances: view.instances,
             memory_bytes: view.memory_bytes,
             exchanges: self.exchanges.get(),
@@ -233,7 +278,7 @@ impl FilterHealth {
 }
 
 /// What the workers know of a filter, for [`FilterHealth::status`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FilterView {
     /// Wall clock at the moment of the report.
     pub wall: SystemTime,
@@ -245,6 +290,10 @@ pub struct FilterView {
     pub memory_bytes: usize,
     /// Workers that wait for a new instance.
     pub replacing: usize,
+    /// With `isolation: EXCLUSIVE`.
+    pub pool: Option<PoolStatus>,
+    /// With `isolation: EXCLUSIVE`: why an instance is kept that no exchange has.
+    pub shared_instance: Vec<SharedUse>,
 }
 
 impl History {

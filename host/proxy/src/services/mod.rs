@@ -2,6 +2,7 @@
 //! call. Nothing here blocks.
 
 mod shared;
+mod tenancy;
 mod upstreams;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{ClockId, clock_gettime};
 
 pub use shared::{Inbox, Shared};
+pub use tenancy::{Tenancies, Tenancy};
 pub use upstreams::{Upstreams, upstream_names};
 
 use upstreams::backend_name;
@@ -61,6 +63,8 @@ pub struct Running {
     pub instances: Gauge,
     /// Their linear memory, in bytes.
     pub memory: Gauge,
+    /// With `isolation: EXCLUSIVE`.
+    pub tenancies: Option<Tenancies>,
     /// Workers that wait for a new instance.
     replacing: AtomicUsize,
     since: SystemTime,
@@ -75,6 +79,7 @@ impl Running {
             health: FilterHealth::new(filter.name.clone(), registry.clone(), Instant::now()),
             instances: registry.series(&FILTER_INSTANCES, [&filter.name, &label]),
             memory: registry.series(&FILTER_MEMORY, [&filter.name, &label]),
+            tenancies: Tenancies::of(&filter, &label, registry),
             replacing: AtomicUsize::new(0),
             since: SystemTime::now(),
             registry: registry.clone(),
@@ -96,6 +101,8 @@ impl Running {
             instances: usize::try_from(self.instances.get()).unwrap_or(0),
             memory_bytes: usize::try_from(self.memory.get()).unwrap_or(0),
             replacing: self.replacing.load(Ordering::Relaxed),
+            pool: self.tenancies.as_ref().map(Tenancies::status),
+            shared_instance: self.tenancies.as_ref().map(Tenancies::shared).unwrap_or_default(),
         }
     }
 }

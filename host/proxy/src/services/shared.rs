@@ -96,6 +96,12 @@ impl Inbox {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// Whether the plugin has registered a queue while it started; to be asked before it goes into service.
+    pub fn has_queues(&self) -> bool {
+        let registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        registered.as_ref().is_some_and(|registered| !registered.is_empty())
+    }
+
     /// Whether `queue` waits for the plugin to go into service.
     fn postpones(&self, queue: QueueId) -> bool {
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);

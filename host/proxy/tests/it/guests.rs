@@ -120,6 +120,15 @@ pub fn calling(timeout: u32, then: &str) -> Filter {
     calling_at("auth", timeout, then)
 }
 
+/// Has a function `$ask` that calls the upstream `auth` and needs no answer.
+pub fn calling_from(body: &str) -> Filter {
+    let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
+    let ask = r#"(func $ask (result i32)
+        (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+          (i32.const 60000) (i32.const 8)))"#;
+    filter("reporting", &[("u", "auth"), ("p", &pairs)], &format!("{ask} {body}"))
+}
+
 fn calling_at(upstream: &str, timeout: u32, then: &str) -> Filter {
     let pairs = pairs(&[(":method", "GET"), (":path", "/check"), (":authority", "auth")]);
     filter(

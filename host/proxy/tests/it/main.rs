@@ -8,6 +8,7 @@
 
 mod access_log;
 mod edge;
+mod exclusive;
 mod filters;
 mod guests;
 mod harness;
