@@ -101,3 +101,42 @@ pub fn passing() -> Vec<u8> {
              (drop (call $replace (i32.const 2) $name$ $value$)) (i32.const 0))"#,
     )
 }
+
+/// Marks an exchange with `alone`, or `crowd` when the instance has another one: `x-guest` on the request, and once more
+/// behind the response's body. Traps where the first letter of a request's `x-bad` says: at the end of the request
+/// (`r`), at the end of the response (`b`), or when it is over (`l`).
+pub fn alone() -> Vec<u8> {
+    module(
+        &[
+            ("bad", "x-bad"),
+            ("name", "x-guest"),
+            ("length", "content-length"),
+            ("alone", "alone"),
+            ("crowd", "crowd"),
+        ],
+        r#"(func $trap (param $letter i32)
+             (if (i32.eqz (call $get (i32.const 0) $bad$ (i32.const 0) (i32.const 4))) (then
+               (if (i32.eq (i32.load8_u (i32.load (i32.const 0))) (local.get $letter))
+                 (then (unreachable))))))
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (global.set $waiting (i32.add (global.get $waiting) (i32.const 1)))
+             (if (i32.eq (global.get $waiting) (i32.const 1))
+               (then (drop (call $replace (i32.const 0) $name$ $alone$)))
+               (else (drop (call $replace (i32.const 0) $name$ $crowd$))))
+             (i32.const 0))
+           (func (export "proxy_on_request_body") (param i32 i32 i32) (result i32)
+             (if (local.get 2) (then (call $trap (i32.const 114)))) (i32.const 0))
+           (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+             (drop (call $remove (i32.const 2) $length$)) (i32.const 0))
+           (func (export "proxy_on_response_body") (param i32 i32 i32) (result i32)
+             (if (i32.eqz (local.get 2)) (then (return (i32.const 0))))
+             (call $trap (i32.const 98))
+             (if (i32.eq (global.get $waiting) (i32.const 1))
+               (then (drop (call $set_body (i32.const 1) (local.get 1) (i32.const 0) $alone$)))
+               (else (drop (call $set_body (i32.const 1) (local.get 1) (i32.const 0) $crowd$))))
+             (i32.const 0))
+           (func (export "proxy_on_log") (param i32)
+             (call $trap (i32.const 108))
+             (global.set $waiting (i32.sub (global.get $waiting) (i32.const 1))))"#,
+    )
+}

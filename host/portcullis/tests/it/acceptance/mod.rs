@@ -8,6 +8,7 @@ mod clients;
 mod containment;
 mod documents;
 mod guests;
+mod isolation;
 mod load;
 mod one_of_ten;
 mod origin;
