@@ -117,11 +117,10 @@ impl Link {
 
     /// The guest logs, and its context is deleted.
     pub fn finish(&mut self, key: StreamKey) {
-        let Some(seat) = self.seat.take() else {
-            return if self.waits() {
-                self.slot.leave(key)
-            };
-        };
+        if self.waits() {
+            self.slot.leave(key);
+        }
+        let Some(seat) = self.seat.take() else { return };
         if self
             .slot
             .call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context))
