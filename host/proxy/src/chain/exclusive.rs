@@ -121,10 +121,7 @@ impl Slot {
             }
             Err(trap) => {
                 let pause = slot.failed_start(&trap);
-                let stranded = |pool: &mut Pool| {
-                    pool.is_empty().then(|| pool.expired(None)).unwrap_or_default()
-                };
-                slot.disappoint(slot.pool(stranded).unwrap_or_default());
+                slot.disappoint(slot.pool(Pool::stranded).unwrap_or_default());
                 let running = &slot.world.running;
                 slot.raise(pause, Some(replacing.unwrap_or_else(|| Replacing::begin(running))));
             }
@@ -163,7 +160,7 @@ impl Slot {
     }
 
     fn sweep(self: &Rc<Slot>, now: Instant) {
-        self.disappoint(self.pool(|pool| pool.expired(Some(now))).unwrap_or_default());
+        self.disappoint(self.pool(|pool| pool.expired(now)).unwrap_or_default());
         for number in self.pool(|pool| pool.surplus(now)).unwrap_or_default() {
             self.local.spawn(self.clone().end(number));
         }

@@ -83,11 +83,6 @@ impl Pool {
         self.members.get_mut(&number).map(|member| &mut member.live)
     }
 
-    /// Whether there is no instance at all.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// An instance for an exchange: what it was granted while it waited, or a free one.
     pub fn claim(&mut self, key: StreamKey) -> Option<u64> {
         if let Some(number) = self.take_grant(key) {
@@ -168,12 +163,16 @@ impl Pool {
         Some((live, owner))
     }
 
-    /// Who has waited for too long, or, when nothing is there to wait for, everybody. They wait no longer.
-    pub fn expired(&mut self, now: Option<Instant>) -> Vec<StreamKey> {
-        let late = |waiter: &Waiter| now.is_none_or(|now| waiter.until <= now);
-        let count = self.waiting.iter().take_while(|waiter| late(waiter)).count();
-        self.tenancy.expired(count);
-        self.waiting.drain(..count).map(|waiter| waiter.key).collect()
+    /// Who has waited for too long, and does not any more.
+    pub fn expired(&mut self, now: Instant) -> Vec<StreamKey> {
+        let late = self.waiting.iter().take_while(|waiter| waiter.until <= now).count();
+        self.dismiss(late)
+    }
+
+    /// A start has failed: everybody who waits, if there is no instance left to wait for, and does not any more.
+    pub fn stranded(&mut self) -> Vec<StreamKey> {
+        let all = if self.members.is_empty() { self.waiting.len() } else { 0 };
+        self.dismiss(all)
     }
 
     /// What is to be ended: instances that have been free for long, and those whose callouts are not answered.
@@ -226,6 +225,11 @@ impl Pool {
         self.set(number, State::Busy(key));
         self.granted.push((key, number));
         Some(key)
+    }
+
+    fn dismiss(&mut self, count: usize) -> Vec<StreamKey> {
+        self.tenancy.expired(count);
+        self.waiting.drain(..count).map(|waiter| waiter.key).collect()
     }
 
     fn take_grant(&mut self, key: StreamKey) -> Option<u64> {
