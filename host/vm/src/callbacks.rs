@@ -36,6 +36,8 @@ type NewConnection = TypedFunc<u32, u32>;
 type Closed = TypedFunc<(u32, u32), ()>;
 /// Root context, callout, headers, bytes of body, trailers.
 type CallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+/// Root context, callout, bytes of the message, entries of the metadata, or status.
+type GrpcNews = TypedFunc<(u32, u32, u32), ()>;
 
 /// Typed handles to the exports.
 pub(crate) struct Callbacks {
@@ -45,6 +47,10 @@ pub(crate) struct Callbacks {
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
     pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) http_call_response: Option<CallResponse>,
+    pub(crate) grpc_initial_metadata: Option<GrpcNews>,
+    pub(crate) grpc_receive: Option<GrpcNews>,
+    pub(crate) grpc_trailing_metadata: Option<GrpcNews>,
+    pub(crate) grpc_close: Option<GrpcNews>,
     pub(crate) log: Option<TypedFunc<u32, ()>>,
     pub(crate) done: Option<TypedFunc<u32, u32>>,
     pub(crate) delete: Option<TypedFunc<u32, ()>>,
@@ -70,6 +76,16 @@ impl Callbacks {
             tick: find(instance, store, "proxy_on_tick"),
             queue_ready: find(instance, store, "proxy_on_queue_ready"),
             http_call_response: find(instance, store, "proxy_on_http_call_response"),
+            grpc_initial_metadata: find(instance, store, "proxy_on_grpc_receive_initial_metadata"),
+            grpc_receive: find(instance, store, "proxy_on_grpc_receive"),
+            // Some SDKs use the second name.
+            grpc_trailing_metadata: find(
+                instance,
+                store,
+                "proxy_on_grpc_receive_trailing_metadata",
+            )
+            .or_else(|| find(instance, store, "proxy_on_grpc_trailing_metadata")),
+            grpc_close: find(instance, store, "proxy_on_grpc_close"),
             log: find(instance, store, "proxy_on_log"),
             done: find(instance, store, "proxy_on_done"),
             delete: find(instance, store, "proxy_on_delete"),

@@ -13,7 +13,7 @@ use crate::state::{RequestHead, StreamKey};
 pub struct ContextId(pub u32);
 
 /// Identifies a callout within the instance that made it; never that of another outstanding callout. The two low bits tell
-/// its kind (0: HTTP), the others count up.
+/// its kind (0: HTTP, 1: unary gRPC, 2: gRPC stream), the others count up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u32);
 
@@ -31,6 +31,15 @@ pub enum Effect {
     Reply(StreamKey, LocalReply),
     /// `proxy_http_call`: to be answered by exactly one [`Plugin::http_call_response`](crate::Plugin::http_call_response).
     HttpCall(HttpCall),
+    /// `proxy_grpc_call`, `proxy_grpc_stream`: what comes back is reported by
+    /// [`Plugin::grpc_event`](crate::Plugin::grpc_event), up to exactly one completion.
+    GrpcCall(GrpcCall),
+    /// `proxy_grpc_send`: one message more on a stream.
+    GrpcSend(CallId, Bytes),
+    /// The guest sends no more on a stream; it goes on receiving.
+    GrpcClose(CallId),
+    /// `proxy_grpc_cancel`: the guest is to hear no more of a call or stream, and the other side that it is over.
+    GrpcCancel(CallId),
     /// `proxy_set_tick_period_milliseconds`: zero cancels the timer.
     TickPeriod(Duration),
     /// `proxy_done` after `proxy_on_done` of the root context had answered "not yet".
@@ -66,5 +75,24 @@ pub struct HttpCall {
     /// May be empty.
     pub trailers: HeaderMap,
     /// `None`: the guest set none (0); the embedder imposes its maximum.
+    pub timeout: Option<Duration>,
+}
+
+/// A gRPC call that a guest wants made.
+#[derive(Debug)]
+pub struct GrpcCall {
+    /// Names what comes back.
+    pub id: CallId,
+    /// Name of the upstream; known to [`Services::knows_upstream`](crate::Services::knows_upstream).
+    pub upstream: String,
+    /// As the guest wants to name the server; may be empty.
+    pub authority: String,
+    /// `/package.Service/Method`
+    pub path: String,
+    /// To be sent with the head; without framing and pseudo headers.
+    pub metadata: HeaderMap,
+    /// `Some`: a unary call with this message; `None`: a stream.
+    pub message: Option<Bytes>,
+    /// `None`: the guest set none, or it is a stream.
     pub timeout: Option<Duration>,
 }

@@ -32,7 +32,7 @@ mod error;
 pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes};
 pub use buffer::Buffer;
 pub use cache::Cache;
-pub use effects::{CallId, ContextId, Effect, HttpCall, LocalReply};
+pub use effects::{CallId, ContextId, Effect, GrpcCall, HttpCall, LocalReply};
 pub use engine::Engine;
 pub use error::{LoadError, Trap, TrapReason};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};
@@ -42,7 +42,7 @@ pub use inspect::{
 pub use limits::Limits;
 pub use module::{Digest, Module};
 pub use phase::{Action, Direction, Peer, Phase};
-pub use plugin::{CallOutcome, Plugin};
+pub use plugin::{CallOutcome, GrpcEvent, Plugin};
 pub use services::{
     CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Violation,
 };

@@ -16,7 +16,7 @@ use crate::services::{QueueId, Services};
 use crate::spec::PluginSpec;
 use crate::state::{StreamKey, Streams};
 
-pub use callouts::CallOutcome;
+pub use callouts::{CallOutcome, GrpcEvent};
 
 /// A module with its configuration, alive.
 ///

@@ -101,7 +101,7 @@ impl Slot {
             replacing: Cell::new(false),
             instances: Cell::new(0),
             generations: Cell::new(0),
-            callouts: Callouts::new(upstreams),
+            callouts: Callouts::new(upstreams, world.running.filter.plugin.limits.memory),
             world,
             local,
             builder,
@@ -219,6 +219,7 @@ impl Slot {
         if self.call(number, |plugin, streams| plugin.fail_calls(streams)).is_err() {
             tracing::debug!(filter = %self.filter.name, "the filter ended before its callouts");
         }
+        self.callouts.abandon(number);
         let live = match self.shared_number() == Some(number) {
             true => self.shared.borrow_mut().take(),
             false => self.pool(|pool| pool.remove(number)).flatten().map(|(live, _)| live),
@@ -288,6 +289,7 @@ impl Slot {
             backtrace = %trap.backtrace.join(" < "),
             "filter trapped: {trap}"
         );
+        self.callouts.abandon(number);
         if self.pool.is_some() {
             return self.own_trapped(trap, number);
         }
@@ -359,6 +361,10 @@ impl Slot {
             Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
             Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
             Effect::HttpCall(call) => self.start_call(call, live.number),
+            Effect::GrpcCall(call) => self.start_grpc(call, live.number),
+            Effect::GrpcSend(call, message) => self.callouts.send(live.number, call, message),
+            Effect::GrpcClose(call) => self.callouts.close(live.number, call),
+            Effect::GrpcCancel(call) => self.callouts.cancel(live.number, call),
             Effect::TickPeriod(period) => live.timer = self.timer(period, live.number),
             Effect::Done => live.done.notify_one(),
             other => {

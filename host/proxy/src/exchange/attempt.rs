@@ -51,7 +51,7 @@ impl Exchange {
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
-        let options = SendOptions { upgrade: upgrade.clone(), fresh: false };
+        let options = SendOptions { upgrade: upgrade.clone(), ..SendOptions::default() };
         let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
         self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
         let mut response = answer.response;

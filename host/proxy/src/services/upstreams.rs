@@ -6,9 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use portcullis_vm::{CallOutcome, HttpCall};
+use portcullis_vm::{CallOutcome, GrpcCall, GrpcEvent, HttpCall};
 
+use crate::body::Body;
 use crate::snapshot::Backend;
+use crate::upstream::grpc::{self, GrpcStatus};
 use crate::upstream::{Cluster, call};
 
 /// Bytes of body that an answer to a guest's call may have.
@@ -54,10 +56,52 @@ impl Upstreams {
         })
     }
 
+    /// Makes a guest's unary gRPC call; what it comes to is a message or a close. Cancel safe, as [`call`](Self::call).
+    pub async fn grpc_call(&self, call: &GrpcCall) -> GrpcEvent {
+        let message = call.message.as_deref().unwrap_or_default();
+        let answer = match self.cluster(&call.upstream) {
+            Some(cluster) => grpc::unary(cluster, call, message).await,
+            None => Err(missing()),
+        };
+        answer.map_or_else(|status| close(call, status), GrpcEvent::Message)
+    }
+
+    /// Runs a guest's gRPC stream: tells of what comes back, and gives the close. Cancel safe, as [`call`](Self::call).
+    pub async fn grpc_stream(
+        &self,
+        call: &GrpcCall,
+        body: Body,
+        tell: &mut dyn FnMut(GrpcEvent),
+    ) -> GrpcEvent {
+        match self.cluster(&call.upstream) {
+            Some(cluster) => close(call, grpc::stream(cluster, call, body, tell).await),
+            None => close(call, missing()),
+        }
+    }
+
     /// The backend of this name.
     pub fn cluster(&self, name: &str) -> Option<&Rc<Cluster>> {
         self.clusters.get(&*backend_name(name))
     }
+}
+
+/// The upstream has gone between the guest's call and its being made.
+fn missing() -> GrpcStatus {
+    GrpcStatus::unavailable("there is no such upstream")
+}
+
+fn close(call: &GrpcCall, status: GrpcStatus) -> GrpcEvent {
+    let GrpcCall { upstream, path, .. } = call;
+    if status.code != 0 {
+        tracing::info!(
+            upstream,
+            path,
+            status = status.code,
+            "a filter's gRPC call failed: {}",
+            status.message
+        );
+    }
+    status.into()
 }
 
 /// Every name by which guests can call these backends.

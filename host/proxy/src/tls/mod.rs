@@ -154,6 +154,11 @@ impl ClientTls {
         Ok(ClientTls { config: Arc::new(config), name, hostname, own, material })
     }
 
+    /// What the server has to prove.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
     /// Whether both were made of the same texts and names.
     pub fn same_material(&self, other: &ClientTls) -> bool {
         self.material == other.material

@@ -38,7 +38,7 @@ pub async fn call(
     limit_time: Option<Duration>,
     limit: usize,
 ) -> Result<CallOutcome, String> {
-    let limit_time = limit_time.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT);
+    let limit_time = self::limit(limit_time);
     let mut head = head.clone();
     strip(&mut head.headers);
     head.headers.remove(CONTENT_LENGTH);
@@ -54,6 +54,11 @@ pub async fn call(
         Ok(outcome) => outcome,
         Err(_) => Err(format!("no answer within {limit_time:?}")),
     }
+}
+
+/// How long a call may take for which the guest set `limit`.
+pub(super) fn limit(limit: Option<Duration>) -> Duration {
+    limit.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT)
 }
 
 async fn collect(
@@ -78,7 +83,7 @@ async fn collect(
     Ok(CallOutcome::Answered { head, body: body.freeze(), trailers })
 }
 
-fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }

@@ -6,6 +6,7 @@ mod call;
 mod dial;
 mod endpoints;
 mod error;
+pub mod grpc;
 mod pool;
 mod request;
 mod wire;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, Version};
 use portcullis_vm::{ConnectionAttributes, RequestHead};
 
 use crate::body::Body;
@@ -23,7 +24,7 @@ use crate::observe::families::{
     UPSTREAM_CONNECT_FAILURES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_ACTIVE,
 };
 use crate::observe::{Counter, Gauge, Registry};
-use crate::snapshot::{Backend, BackendProtocol};
+use crate::snapshot::{Backend, BackendProtocol, EndpointAddress};
 
 pub use body::ResponseBody;
 pub use call::call;
@@ -57,6 +58,8 @@ pub struct SendOptions {
     pub upgrade: Option<HeaderValue>,
     /// By no HTTP/1 connection that has served before.
     pub fresh: bool,
+    /// By HTTP/2 or not at all.
+    pub http2: bool,
 }
 
 /// The head of an upstream's answer, with its body still to come.
@@ -147,6 +150,18 @@ impl Cluster {
         }
     }
 
+    /// How to name the server where nobody has: by its TLS name, else by that of its first endpoint; empty if that is an
+    /// address, which is then named as it is connected to.
+    fn authority(&self) -> String {
+        if let Some(tls) = &self.backend.tls {
+            return tls.hostname().to_owned();
+        }
+        match self.backend.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(EndpointAddress::Dns(host, port)) => format!("{host}:{port}"),
+            _ => String::new(),
+        }
+    }
+
     /// Sends one request to the endpoint whose turn it is and waits for the head of the answer.
     ///
     /// The headers are sent as they are: hop-by-hop fields have to be gone, `content-length` has to be true or absent, and
@@ -212,6 +227,10 @@ impl Cluster {
         body: Body,
     ) -> Result<Upstreamed, SendError> {
         let mut lease = match self.pool.acquire(&self.dialer, address, wanted).await {
+            Ok(lease) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
+                lease.release();
+                return Err(SendError::before(Stage::Request, self.http1_only(), body));
+            }
             Ok(lease) => lease,
             Err(refused) => {
                 let mut error = SendError::before(refused.stage, refused.reason, body);
@@ -241,6 +260,7 @@ impl Cluster {
     fn wanted(&self, options: &SendOptions) -> Result<Wanted, String> {
         let upgrade = options.upgrade.is_some();
         let http1_only = match self.backend.protocol {
+            BackendProtocol::Http if options.http2 => return Err(self.http1_only()),
             BackendProtocol::Http => true,
             BackendProtocol::Https => upgrade,
             BackendProtocol::H2c | BackendProtocol::H2 if upgrade => {
@@ -252,6 +272,10 @@ impl Cluster {
                 return Err(format!("backend {} speaks no HTTP", self.backend.name));
             }
         };
-        Ok(Wanted { http1_only, fresh: options.fresh })
+        Ok(Wanted { http1_only, http2_only: options.http2, fresh: options.fresh })
+    }
+
+    fn http1_only(&self) -> String {
+        format!("backend {} speaks HTTP/1.1, and this needs HTTP/2", self.backend.name)
     }
 }

@@ -28,6 +28,8 @@ const GIVE_BACK: Duration = Duration::from_secs(1);
 pub(super) struct Wanted {
     /// HTTP/2 will not do.
     pub(super) http1_only: bool,
+    /// HTTP/1 will not do.
+    pub(super) http2_only: bool,
     /// One that has not served yet.
     pub(super) fresh: bool,
 }

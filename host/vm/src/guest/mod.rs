@@ -51,12 +51,17 @@ pub(crate) enum Moment {
     Finish,
 }
 
-/// The result of a callout, for the time of its completion callback.
-#[derive(Default)]
-pub(crate) struct Completion {
-    pub(crate) head: Option<ResponseHead>,
-    pub(crate) body: Bytes,
-    pub(crate) trailers: HeaderMap,
+/// What has come back of a callout, for the time of the callback that tells of it.
+pub(crate) enum Completion {
+    /// `None`: the call has failed.
+    Http {
+        head: Option<ResponseHead>,
+        body: Bytes,
+        trailers: HeaderMap,
+    },
+    InitialMetadata(ResponseHead),
+    GrpcMessage(Bytes),
+    TrailingMetadata(HeaderMap),
 }
 
 /// Metrics by kind, in the order in which the guest defined them.

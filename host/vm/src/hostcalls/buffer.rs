@@ -8,7 +8,7 @@ use wasmtime::Linker;
 use super::{Call, Done, Span, hostcall};
 use crate::abi::numbers::{BufferType, Status};
 use crate::buffer::Buffer;
-use crate::guest::{Guest, Moment};
+use crate::guest::{Completion, Guest, Moment};
 use crate::phase::{Direction, Phase};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -77,11 +77,15 @@ fn source(guest: &Guest, buffer: BufferType) -> Result<Source<'_>, Status> {
             Ok(body(guest.tcp().and_then(|stream| stream.downstream.as_ref())))
         }
         BufferType::Upstream => Ok(body(guest.tcp().and_then(|stream| stream.upstream.as_ref()))),
-        BufferType::CallBody => {
-            let completion = guest.completion.as_ref().ok_or(Status::NotFound)?;
-            Ok(Source::Bytes(&completion.body))
-        }
-        BufferType::Grpc | BufferType::ForeignArguments => Err(Status::NotFound),
+        BufferType::CallBody => match &guest.completion {
+            Some(Completion::Http { body, .. }) => Ok(Source::Bytes(body)),
+            _ => Err(Status::NotFound),
+        },
+        BufferType::GrpcMessage => match &guest.completion {
+            Some(Completion::GrpcMessage(message)) => Ok(Source::Bytes(message)),
+            _ => Err(Status::NotFound),
+        },
+        BufferType::ForeignArguments => Err(Status::NotFound),
         BufferType::VmConfiguration => Ok(Source::Bytes(&guest.spec.vm_configuration)),
         BufferType::PluginConfiguration => Ok(Source::Bytes(&guest.spec.configuration)),
     }

@@ -43,7 +43,13 @@ impl<'a> Target<'a> {
         if moment == Moment::Finish {
             return Err("the exchange is over");
         }
-        if matches!(map, MapType::CallHeaders | MapType::CallTrailers | MapType::Grpc) {
+        let of_callout = [
+            MapType::InitialMetadata,
+            MapType::TrailingMetadata,
+            MapType::CallHeaders,
+            MapType::CallTrailers,
+        ];
+        if of_callout.contains(&map) {
             return Err("the map is read-only");
         }
         let stream = guest.http_mut().ok_or("there is no exchange of HTTP")?;

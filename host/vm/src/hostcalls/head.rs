@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
 use crate::abi::pairs::Pairs;
-use crate::guest::Guest;
+use crate::guest::{Completion, Guest};
 use crate::state::{RequestHead, ResponseHead};
 
 /// A map that a guest may read.
@@ -46,9 +46,24 @@ impl<'a> View<'a> {
             MapType::RequestTrailers => Some(View::Fields(stream()?.request_trailers.as_ref()?)),
             MapType::ResponseHeaders => Some(View::Response(stream()?.response.as_ref()?)),
             MapType::ResponseTrailers => Some(View::Fields(stream()?.response_trailers.as_ref()?)),
-            MapType::Grpc => None,
-            MapType::CallHeaders => Some(View::Response(guest.completion.as_ref()?.head.as_ref()?)),
-            MapType::CallTrailers => Some(View::Fields(&guest.completion.as_ref()?.trailers)),
+            MapType::InitialMetadata
+            | MapType::TrailingMetadata
+            | MapType::CallHeaders
+            | MapType::CallTrailers => View::of_callout(guest.completion.as_ref()?, map),
+        }
+    }
+
+    fn of_callout(completion: &'a Completion, map: MapType) -> Option<View<'a>> {
+        match (completion, map) {
+            (Completion::InitialMetadata(head), MapType::InitialMetadata)
+            | (Completion::Http { head: Some(head), .. }, MapType::CallHeaders) => {
+                Some(View::Response(head))
+            }
+            (Completion::TrailingMetadata(trailers), MapType::TrailingMetadata)
+            | (Completion::Http { trailers, .. }, MapType::CallTrailers) => {
+                Some(View::Fields(trailers))
+            }
+            _ => None,
         }
     }
 

@@ -1,21 +1,25 @@
-//! How callouts end: each has exactly one completion, delivered to the root context.
+//! How callouts end: what comes back of them is delivered to the root context, and each has exactly one completion.
 
 use bytes::Bytes;
 use http::HeaderMap;
+use wasmtime::Store;
 
 use super::Plugin;
 use crate::abi::numbers::ROOT_CONTEXT;
+use crate::callbacks::Callbacks;
 use crate::effects::CallId;
 use crate::error::Trap;
-use crate::guest::Completion;
+use crate::guest::{CallKind, Completion, Guest};
 use crate::hostcalls::View;
 use crate::instance::Entry;
 use crate::state::{ResponseHead, StreamKey, Streams};
 
 /// What `proxy_get_status` says of an HTTP call that failed.
 const RESET: (u32, &str) = (11, "reset");
+/// gRPC's UNAVAILABLE.
+const ABANDONED: (u32, &str) = (14, "abandoned");
 
-/// How a callout ended.
+/// How an HTTP callout ended.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "an outcome is moved once, into the plugin")]
 pub enum CallOutcome {
@@ -32,8 +36,28 @@ pub enum CallOutcome {
     Failed,
 }
 
+/// What comes back of a gRPC call. A unary one is complete with its first message or with its close; a stream with its
+/// close.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "an event is moved once, into the plugin")]
+pub enum GrpcEvent {
+    /// Of a stream, before everything else; `None`: the answer has only trailing metadata. Nothing for a unary call.
+    InitialMetadata(Option<ResponseHead>),
+    /// One message, without its prefix; of a unary call, the answer.
+    Message(Bytes),
+    /// Of a stream, before the close; may be empty. Nothing for a unary call.
+    TrailingMetadata(HeaderMap),
+    /// The other side sends no more.
+    Closed {
+        /// gRPC's status.
+        status: u32,
+        /// May be empty.
+        message: String,
+    },
+}
+
 impl Plugin {
-    /// Delivers the one completion of a callout. An id that is not outstanding is ignored.
+    /// Delivers the one completion of an HTTP callout. An id that is not outstanding is ignored.
     ///
     /// # Errors
     /// The guest trapped.
@@ -43,31 +67,82 @@ impl Plugin {
         call: CallId,
         outcome: CallOutcome,
     ) -> Result<(), Trap> {
-        let guest = self.instance.guest_mut();
-        if !guest.calls.end(call) {
-            return self.trap().map_or(Ok(()), |trap| Err(trap.clone()));
+        if !self.instance.guest_mut().calls.end(call) {
+            return self.nobody_waits();
         }
-        let completion = match outcome {
-            CallOutcome::Answered { head, body, trailers } => {
-                Completion { head: Some(head), body, trailers }
-            }
+        let (head, body, trailers) = match outcome {
+            CallOutcome::Answered { head, body, trailers } => (Some(head), body, trailers),
             CallOutcome::Failed => {
-                guest.status = (RESET.0, RESET.1.to_owned());
-                Completion::default()
+                self.instance.guest_mut().status = (RESET.0, RESET.1.to_owned());
+                (None, Bytes::new(), HeaderMap::new())
             }
         };
-        let headers = completion.head.as_ref().map_or(0, |head| View::Response(head).len()) as u32;
-        let sizes = (completion.body.len() as u32, completion.trailers.len() as u32);
-        guest.completion = Some(completion);
-        let entry = Entry::root("proxy_on_http_call_response");
-        let delivered = self.instance.call(streams, entry, |callbacks, store| {
+        let headers = entries(head.as_ref());
+        let sizes = (body.len() as u32, trailers.len() as u32);
+        let completion = Completion::Http { head, body, trailers };
+        let callback = "proxy_on_http_call_response";
+        self.deliver(streams, callback, Some(completion), |callbacks, store| {
             let Some(response) = &callbacks.http_call_response else { return Ok(()) };
             response.call(store, (ROOT_CONTEXT, call.0, headers, sizes.0, sizes.1))
-        });
-        let guest = self.instance.guest_mut();
-        guest.completion = None;
-        guest.status = (0, String::new());
-        delivered
+        })
+    }
+
+    /// Delivers what has come back of a gRPC call. An id that is not outstanding is ignored.
+    ///
+    /// # Errors
+    /// The guest trapped.
+    pub fn grpc_event(
+        &mut self,
+        streams: &mut Streams,
+        call: CallId,
+        event: GrpcEvent,
+    ) -> Result<(), Trap> {
+        let calls = &mut self.instance.guest_mut().calls;
+        let unary = CallKind::of(call) == CallKind::Grpc;
+        let known = match event {
+            GrpcEvent::Closed { .. } => calls.end(call),
+            GrpcEvent::Message(_) if unary => calls.end(call),
+            GrpcEvent::Message(_) => calls.contains(call),
+            GrpcEvent::InitialMetadata(_) | GrpcEvent::TrailingMetadata(_) => {
+                !unary && calls.contains(call)
+            }
+        };
+        match event {
+            _ if !known => self.nobody_waits(),
+            GrpcEvent::InitialMetadata(head) => {
+                let size = entries(head.as_ref());
+                let completion = head.map(Completion::InitialMetadata);
+                let callback = "proxy_on_grpc_receive_initial_metadata";
+                self.deliver(streams, callback, completion, |callbacks, store| {
+                    let Some(receive) = &callbacks.grpc_initial_metadata else { return Ok(()) };
+                    receive.call(store, (ROOT_CONTEXT, call.0, size))
+                })
+            }
+            GrpcEvent::Message(message) => {
+                let size = message.len() as u32;
+                let completion = Some(Completion::GrpcMessage(message));
+                self.deliver(streams, "proxy_on_grpc_receive", completion, |callbacks, store| {
+                    let Some(receive) = &callbacks.grpc_receive else { return Ok(()) };
+                    receive.call(store, (ROOT_CONTEXT, call.0, size))
+                })
+            }
+            GrpcEvent::TrailingMetadata(trailers) => {
+                let size = trailers.len() as u32;
+                let completion = Some(Completion::TrailingMetadata(trailers));
+                let callback = "proxy_on_grpc_receive_trailing_metadata";
+                self.deliver(streams, callback, completion, |callbacks, store| {
+                    let Some(receive) = &callbacks.grpc_trailing_metadata else { return Ok(()) };
+                    receive.call(store, (ROOT_CONTEXT, call.0, size))
+                })
+            }
+            GrpcEvent::Closed { status, message } => {
+                self.instance.guest_mut().status = (status, message);
+                self.deliver(streams, "proxy_on_grpc_close", None, |callbacks, store| {
+                    let Some(close) = &callbacks.grpc_close else { return Ok(()) };
+                    close.call(store, (ROOT_CONTEXT, call.0, status))
+                })
+            }
+        }
     }
 
     /// Completes every callout that is on the way as failed: nothing will come of them any more.
@@ -76,7 +151,13 @@ impl Plugin {
     /// The guest trapped.
     pub fn fail_calls(&mut self, streams: &mut Streams) -> Result<(), Trap> {
         for call in self.instance.guest().calls.ids() {
-            self.http_call_response(streams, call, CallOutcome::Failed)?;
+            match CallKind::of(call) {
+                CallKind::Grpc | CallKind::GrpcStream => {
+                    let (status, message) = (ABANDONED.0, ABANDONED.1.to_owned());
+                    self.grpc_event(streams, call, GrpcEvent::Closed { status, message })?;
+                }
+                CallKind::Http => self.http_call_response(streams, call, CallOutcome::Failed)?,
+            }
         }
         Ok(())
     }
@@ -96,4 +177,28 @@ impl Plugin {
     pub fn made_for(&self, call: CallId) -> Option<StreamKey> {
         self.instance.guest().calls.made_for(call)
     }
+
+    fn nobody_waits(&self) -> Result<(), Trap> {
+        self.trap().map_or(Ok(()), |trap| Err(trap.clone()))
+    }
+
+    /// Runs a callback for whose time the guest may read `completion` and the status.
+    fn deliver(
+        &mut self,
+        streams: &mut Streams,
+        callback: &'static str,
+        completion: Option<Completion>,
+        run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<(), Trap> {
+        self.instance.guest_mut().completion = completion;
+        let delivered = self.instance.call(streams, Entry::root(callback), run);
+        let guest = self.instance.guest_mut();
+        guest.completion = None;
+        guest.status = (0, String::new());
+        delivered
+    }
+}
+
+fn entries(head: Option<&ResponseHead>) -> u32 {
+    head.map_or(0, |head| View::Response(head).len()) as u32
 }

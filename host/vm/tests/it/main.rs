@@ -12,6 +12,7 @@ mod bodies;
 mod budgets;
 mod caching;
 mod calls;
+mod grpc;
 mod headers;
 mod layers;
 mod lifecycle;

@@ -4,6 +4,7 @@ mod attempts;
 mod drain;
 mod framing;
 mod grpc;
+mod grpc_calls;
 mod hold;
 mod publish;
 mod routing;
