@@ -104,6 +104,17 @@ impl Link {
         }
     }
 
+    /// A filter that the exchange has not reached gets a context for its end, if it has something to log and can at once.
+    pub fn enter_late(&mut self, key: StreamKey) {
+        if self.bypassed || self.seat.is_some() || self.waits() {
+            return;
+        }
+        let Some(instance) = self.slot.claim_late(key) else { return };
+        let created =
+            self.slot.call(instance, |plugin, streams| plugin.create_context(streams, key));
+        self.seat = created.ok().map(|context| Seat { instance, context });
+    }
+
     /// Tells the guest that a connection has ended.
     ///
     /// # Errors

@@ -76,6 +76,10 @@ impl Mailbox {
         *self.lender.borrow_mut() = Some(lender);
     }
 
+    fn lender(&self) -> Option<Rc<dyn Lender>> {
+        self.lender.borrow().as_ref()?.upgrade()
+    }
+
     /// Takes the oldest signal.
     pub fn take(&self) -> Option<Signal> {
         self.signals.borrow_mut().pop_front()
@@ -178,14 +182,21 @@ impl Local {
         mailboxes.iter().for_each(|mailbox| mailbox.post(signal()));
     }
 
-    /// Runs a callback of a root context that concerns an exchange: the guest reaches the body that it holds of it.
+    /// Runs a callback of a root context: the guest reaches the body that it holds of this exchange, or of any if the
+    /// callback concerns none.
     pub fn with_held<T>(&self, key: Option<StreamKey>, slot: SlotId, run: impl FnOnce() -> T) -> T {
-        let mailbox = key.and_then(|key| self.mailbox(key));
-        let lender = mailbox.and_then(|mailbox| mailbox.lender.borrow().as_ref()?.upgrade());
-        let Some(lender) = lender else { return run() };
-        lender.swap_held(slot);
+        let lenders: Vec<_> = match key {
+            Some(key) => {
+                self.mailbox(key).and_then(|mailbox| mailbox.lender()).into_iter().collect()
+            }
+            None => {
+                let mailboxes = self.mailboxes.borrow();
+                mailboxes.iter().flatten().filter_map(|mailbox| mailbox.lender()).collect()
+            }
+        };
+        lenders.iter().for_each(|lender| lender.swap_held(slot));
         let result = run();
-        lender.swap_held(slot);
+        lenders.iter().for_each(|lender| lender.swap_held(slot));
         result
     }
 

@@ -291,9 +291,14 @@ impl Chain {
         }
     }
 
-    /// The end of the exchange: each guest logs, and its context is deleted.
+    /// The end of the exchange: each guest logs, also one that has not seen it, and its context is deleted.
     pub fn finish(&mut self) {
-        self.links.iter_mut().for_each(|link| link.finish(self.key));
+        for link in &mut self.links {
+            if matches!(self.kind, Kind::Http) {
+                link.enter_late(self.key);
+            }
+            link.finish(self.key);
+        }
     }
 
     fn index(&self, direction: Direction, position: usize) -> usize {

@@ -29,6 +29,14 @@ pub const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest period of a guest's timer: whatever a tick costs, a worker has at least this long for other work between two.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
+/// Callbacks of a guest that may hold a body, or the bytes of a connection.
+const HOLDING: [&str; 4] = [
+    "proxy_on_request_body",
+    "proxy_on_response_body",
+    "proxy_on_downstream_data",
+    "proxy_on_upstream_data",
+];
+
 /// Names a slot within its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SlotId(pub u64);
@@ -139,6 +147,18 @@ impl Slot {
         self.look(number, |live| live.plugin.made_for(call)).flatten()
     }
 
+    /// An instance for the log phase of an exchange that the filter has not seen, if one is at hand.
+    pub fn claim_late(&self, stream: StreamKey) -> Option<u64> {
+        if !self.exports(&["proxy_on_log"]) {
+            return None;
+        }
+        match (&self.pool, self.availability()) {
+            (Some(_), _) => self.claim_free(stream),
+            (None, Availability::Ready(number)) => Some(number),
+            (None, _) => None,
+        }
+    }
+
     /// An exchange met the filter while it could not run. `outcome`: `skipped` or `failed`.
     pub fn note_unavailable(&self, outcome: &str) {
         self.world.running.note_unavailable(outcome);
@@ -178,6 +198,18 @@ impl Slot {
                 self.trapped(&trap, number);
                 Err(Gone)
             }
+        }
+    }
+
+    /// Runs a callback of the root context, which may turn to any exchange that waits, and to what it holds of it.
+    fn call_root(
+        self: &Rc<Slot>,
+        number: u64,
+        run: impl FnOnce(&mut Plugin, &mut Streams) -> Result<(), Trap>,
+    ) -> Result<(), Gone> {
+        match self.exports(&HOLDING) {
+            true => self.local.with_held(None, self.id, || self.call(number, run)),
+            false => self.call(number, run),
         }
     }
 
@@ -259,6 +291,12 @@ impl Slot {
         }
         // Elements that have come while nobody was there.
         self.world.inbox.arrived.notify_one();
+    }
+
+    /// Whether the module has one of these callbacks.
+    fn exports(&self, callbacks: &[&str]) -> bool {
+        let exports = &self.filter.module.inspection().exports;
+        callbacks.iter().any(|callback| exports.iter().any(|export| export.name == *callback))
     }
 
     fn availability(&self) -> Availability {
@@ -383,7 +421,7 @@ impl Slot {
             loop {
                 sleep(period).await;
                 let Some(slot) = weak.upgrade() else { return };
-                if slot.call(number, |plugin, streams| plugin.tick(streams)).is_err() {
+                if slot.call_root(number, |plugin, streams| plugin.tick(streams)).is_err() {
                     return;
                 }
             }
@@ -416,7 +454,7 @@ impl Slot {
             return false;
         };
         let Some(queue) = self.world.inbox.next() else { return false };
-        self.call(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_ok()
+        self.call_root(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_ok()
     }
 }
 

@@ -11,7 +11,7 @@ use portcullis_proxy::snapshot::*;
 
 use crate::guests::{
     asking, asking_at, breeding, delaying, denier, judging, marker, misbehaving, queueing,
-    rewriter, starting_once,
+    recalling, replacing_in_time, rewriter, starting_once,
 };
 use crate::harness::{
     Client, Upstream, address, backend, listener, raw, request, runtime, simple, start,
@@ -198,6 +198,45 @@ fn a_paused_request_goes_on_when_a_timer_lets_it() {
     runtime().block_on(async {
         assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 200);
     });
+}
+
+#[test]
+fn a_timer_replaces_the_bodies_that_the_filter_holds() {
+    let upstream = Upstream::echo();
+    let proxy = start(with(vec![replacing_in_time(), marker("one", "1")], &upstream));
+    runtime().block_on(async {
+        let answers: Vec<_> = (0..3)
+            .map(|_| async {
+                let mut client = Client::http1(address(&proxy)).await;
+                client.send(request("POST", "/").body(Full::from("sent")).unwrap()).await
+            })
+            .collect();
+        for answer in answers {
+            let answer = answer.await;
+            assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"by the timer"[..]));
+        }
+    });
+}
+
+#[test]
+fn a_filter_that_an_exchange_has_not_reached_logs_it_and_does_nothing_else() {
+    let upstream = Upstream::echo();
+    let proxy = start(with(vec![denier(), recalling()], &upstream));
+    runtime().block_on(async {
+        let mut client = Client::http1(address(&proxy)).await;
+        assert!(marks(&client.get("/").await.headers).is_empty());
+        let denied =
+            client.send(request("GET", "/").header("x-deny", "1").body(Full::default()).unwrap());
+        let denied = denied.await;
+        assert_eq!(denied.status, 403);
+        assert!(marks(&denied.headers).is_empty());
+        assert_eq!(marks(&client.get("/").await.headers), ["denied"]);
+    });
+    let status = serde_json::to_value(proxy.status()).unwrap();
+    assert_eq!(
+        (&status["filters"][1]["exchanges"], &status["filters"][1]["instances"]),
+        (&2.into(), &1.into())
+    );
 }
 
 #[test]

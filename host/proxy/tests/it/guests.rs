@@ -210,6 +210,38 @@ pub fn breeding() -> Filter {
     )
 }
 
+/// Holds each request's body, and has a timer replace it and let it go.
+pub fn replacing_in_time() -> Filter {
+    filter(
+        "replacing",
+        &[("b", "by the timer")],
+        r#"(func (export "proxy_on_configure") (param i32 i32) (result i32)
+             (drop (call $tick_period (i32.const 10))) (i32.const 1))
+           (func (export "proxy_on_request_body") (param $id i32) (param i32 i32) (result i32)
+             (if (i32.eqz (local.get 2)) (then (return (i32.const 1))))
+             (global.set $waiting (local.get $id)) (i32.const 1))
+           (func (export "proxy_on_tick") (param i32)
+             (if (i32.eqz (global.get $waiting)) (then (return)))
+             (drop (call $effective (global.get $waiting)))
+             (drop (call $set_body (i32.const 0) (i32.const 0) (i32.const 0x7fffffff) $b$))
+             (drop (call $continue (i32.const 0)))
+             (global.set $waiting (i32.const 0)))"#,
+    )
+}
+
+/// Remembers in its log phase that a request had `x-deny`, and marks responses from then on.
+pub fn recalling() -> Filter {
+    filter(
+        "recalling",
+        &[("k", "x-mark"), ("d", "x-deny"), ("v", "denied")],
+        r#"(func (export "proxy_on_log") (param i32)
+             (if (call $has $d$) (then (global.set $waiting (i32.const 1)))))
+           (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+             (if (global.get $waiting) (then (drop (call $add (i32.const 2) $k$ $v$))))
+             (i32.const 0))"#,
+    )
+}
+
 /// Pauses each request until a timer lets it go.
 pub fn delaying() -> Filter {
     filter(
