@@ -11,7 +11,7 @@ use portcullis_conformance::differences::Differences;
 use portcullis_conformance::guests::Compiled;
 use portcullis_conformance::host::{Envoy, Found, Host, Portcullis};
 use portcullis_conformance::suite::{self, Report};
-use portcullis_conformance::{guests, hostile, place};
+use portcullis_conformance::{guests, h2spec, hostile, place};
 
 /// Holds Portcullis beside a real Envoy.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Verb {
     Run(RunArgs),
     /// Runs the hostile guests on Portcullis; also a part of `run`
     Hostile(HostileArgs),
+    /// Runs h2spec against our listeners
+    H2spec(H2specArgs),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +60,13 @@ struct HostileArgs {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+struct H2specArgs {
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum HostArg {
     Portcullis,
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run(args) => run(&args),
         Verb::Hostile(args) => hostile(&args),
+        Verb::H2spec(args) => http2(args),
     };
     match done {
         Ok(code) => code,
@@ -102,6 +112,43 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
         reports.extend(hostile::run(&hostile::load()?, portcullis, &done)?);
     }
     finish(args.output, &reports)
+}
+
+fn http2(args: H2specArgs) -> Result<ExitCode> {
+    let program = match h2spec::install()? {
+        h2spec::Found::Here(program) => program,
+        h2spec::Found::Missing(why) if std::env::var_os("CI").is_some() => {
+            bail!("no h2spec: {why}")
+        }
+        h2spec::Found::Missing(why) => {
+            say(&format!("h2spec: skipped, {why}"));
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let portcullis =
+        args.portcullis.map_or_else(Portcullis::build, |path| Ok(Portcullis::at(path)))?;
+    let tested = h2spec::run(&program, &portcullis)?;
+    let differences = Differences::load()?;
+    let mut failed = 0;
+    for test in &tested {
+        let Some(failure) = &test.failure else { continue };
+        let verdict = match differences.of_cell(&format!("h2spec/{}", test.id)) {
+            Some(entry) => format!("explained by {entry}"),
+            None => {
+                failed += 1;
+                "FAILED".to_owned()
+            }
+        };
+        say(&format!(
+            "{}: {}: {verdict}\n    {}",
+            test.id,
+            test.about,
+            failure.replace('\n', "\n    ")
+        ));
+    }
+    let passed = tested.iter().filter(|test| test.failure.is_none()).count();
+    say(&format!("h2spec: {passed} passed, {failed} failed"));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Leaves out cases whose guests no compiler here can make; in CI there are none.

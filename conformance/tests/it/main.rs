@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use portcullis_conformance::case::{self, Case, HostName};
 use portcullis_conformance::differences::Differences;
-use portcullis_conformance::{guests, hostile, place, suite};
+use portcullis_conformance::{guests, h2spec, hostile, place, suite};
 
 #[path = "../../../host/layers.rs"]
 mod layers;
@@ -74,4 +74,20 @@ fn a_difference_explains_the_cells_that_fit_its_patterns() {
     assert_eq!(differences.of_cell("matrix/tick/get:response"), None);
     assert_eq!(differences.idle(&BTreeSet::from(["trap"])), ["idle"]);
     assert!(Differences::parse(&text.replace("idle", "trap")).is_err());
+}
+
+#[test]
+fn failures_of_h2spec_are_read_with_their_ids() {
+    let report = r#"<testsuites><testsuite package="http2/3.5">
+        <testcase package="http2/3.5" classname="Sends one" time="0.1"></testcase>
+        <testcase package="http2/3.5" classname="Sends two" time="0.1">
+          <error>Connection closed
+Timeout</error>
+        </testcase></testsuite><testsuite>
+        <testcase package="hpack/4" classname="Sends three" time="0.1"></testcase></testsuite></testsuites>"#;
+    let tested = h2spec::read("tls", report).unwrap();
+    let ids: Vec<&str> = tested.iter().map(|test| test.id.as_str()).collect();
+    assert_eq!(ids, ["tls/http2/3.5/1", "tls/http2/3.5/2", "tls/hpack/4/1"]);
+    let failures: Vec<Option<&str>> = tested.iter().map(|test| test.failure.as_deref()).collect();
+    assert_eq!(failures, [None, Some("Connection closed\nTimeout"), None]);
 }

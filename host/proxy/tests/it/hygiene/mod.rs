@@ -4,6 +4,7 @@
 
 mod http1;
 mod http2;
+mod upstream2;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
