@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use portcullis_vm::{LogLevel, Module, PluginSpec};
+use portcullis_vm::{LogLevel, Module, PluginSpec, UpstreamHost};
 use regex::Regex;
 
 use crate::tls::{ClientTls, ServerTls};
@@ -384,6 +384,17 @@ pub struct Endpoint {
     pub address: EndpointAddress,
     /// Relative share, at least 1.
     pub weight: u32,
+}
+
+impl Endpoint {
+    /// As guests see it.
+    pub fn host(&self) -> UpstreamHost {
+        let address = match &self.address {
+            EndpointAddress::Ip(address) => address.to_string(),
+            EndpointAddress::Dns(name, port) => format!("{name}:{port}"),
+        };
+        UpstreamHost { address: address.into(), weight: self.weight }
+    }
 }
 
 /// Where an endpoint is.

@@ -63,6 +63,15 @@ pub struct ConnectionAttributes {
     pub tls: Option<TlsAttributes>,
 }
 
+/// An endpoint of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHost {
+    /// `ADDRESS:PORT` or `NAME:PORT`, as guests choose it.
+    pub address: Arc<str>,
+    /// Share of the requests that it gets otherwise.
+    pub weight: u32,
+}
+
 /// What the embedder knows of an exchange at the moment of a callback. Absent values are NotFound for the guest.
 #[derive(Clone, Debug)]
 pub struct Attributes {
@@ -90,6 +99,8 @@ pub struct Attributes {
     pub route_name: Option<Arc<str>>,
     /// `cluster_name`, `xds.cluster_name`: the backend.
     pub cluster_name: Option<Arc<str>>,
+    /// Where the route may send the request, backend by backend: `proxy_get_upstream_hosts`.
+    pub upstream_hosts: Vec<Arc<[UpstreamHost]>>,
     /// `upstream.*`, once connected.
     pub upstream: Option<Arc<ConnectionAttributes>>,
     /// `upstream.request_attempt_count`

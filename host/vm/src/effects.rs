@@ -29,6 +29,9 @@ pub enum Effect {
     /// `proxy_send_local_response`: answer the client. Beats whatever action the callback returned; a second reply for
     /// the same stream is dropped here and logged.
     Reply(StreamKey, LocalReply),
+    /// `proxy_inject_encoded_data_to_filter_chain`: bytes of a response's body for whoever comes after the filter on the
+    /// way to the client; true: they are the last.
+    Inject(StreamKey, Bytes, bool),
     /// `proxy_http_call`: to be answered by exactly one [`Plugin::http_call_response`](crate::Plugin::http_call_response).
     HttpCall(HttpCall),
     /// `proxy_grpc_call`, `proxy_grpc_stream`: what comes back is reported by

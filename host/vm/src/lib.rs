@@ -22,6 +22,7 @@ mod spec;
 mod inspect;
 mod engine;
 mod phase;
+mod expression;
 mod abi;
 mod attributes;
 mod filter_state;
@@ -29,7 +30,7 @@ mod buffer;
 mod limits;
 mod error;
 
-pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes};
+pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes, UpstreamHost};
 pub use buffer::Buffer;
 pub use cache::Cache;
 pub use effects::{CallId, ContextId, Effect, GrpcCall, HttpCall, LocalReply};

@@ -4,6 +4,8 @@
 //! the time of a callback. So a guest reaches every exchange it holds a context in, also after
 //! `proxy_set_effective_context`, and nothing needs a lock or a reference count.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use slab::Slab;
@@ -59,6 +61,10 @@ pub struct HttpStream {
     pub response_trailers: Option<HeaderMap>,
     /// A guest may have changed the request head.
     pub request_edited: bool,
+    /// A guest wants the route selected again. The embedder takes this back when it has done so.
+    pub route_cleared: bool,
+    /// The host that a guest wants the request sent to, one of [`Attributes::upstream_hosts`].
+    pub upstream_override: Option<Arc<str>>,
     /// The request head has left for the upstream: guests may read it, and writes are ignored and counted.
     pub request_sent: bool,
     /// The response head has left for the client: guests may read it, and writes are ignored and counted.
@@ -80,6 +86,8 @@ impl HttpStream {
             response_body: Buffer::default(),
             response_trailers: None,
             request_edited: false,
+            route_cleared: false,
+            upstream_override: None,
             request_sent: false,
             response_sent: false,
             attributes,

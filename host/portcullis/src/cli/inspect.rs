@@ -254,6 +254,9 @@ impl Report<'_> {
         for import in self.module.imports.iter().filter(|import| !import.supported) {
             let problem = match self.expected(import) {
                 Some(expected) => format!("wrong type {}, expected {expected}", import.signature),
+                None if import.stand_in => {
+                    format!("unknown, as {}: answers that it is not implemented", import.signature)
+                }
                 None => format!("unknown, as {}", import.signature),
             };
             rows.push(vec![clean(&format!("{}.{}", import.module, import.name)), problem]);
@@ -296,6 +299,7 @@ impl Report<'_> {
             let problem = match (import.supported, expected) {
                 (true, _) => None,
                 (false, Some(_)) => Some("wrong type"),
+                (false, None) if import.stand_in => Some("not implemented"),
                 (false, None) => Some("unknown"),
             };
             json!({
@@ -332,6 +336,7 @@ fn version(abi: Abi) -> &'static str {
         Abi::V0_1_0 => "0.1.0",
         Abi::V0_2_0 => "0.2.0",
         Abi::V0_2_1 => "0.2.1",
+        Abi::V0_2_100 => "0.2.100",
     }
 }
 

@@ -62,6 +62,7 @@ codes! {
     P0207 "a filter does not compile",
     P0208 "no toolchain for WebAssembly",
     P0209 "a filter is missing at the first start",
+    P0210 "a module imports functions that do nothing here",
     P0401 "a file cannot be read",
     P0402 "a file is too large",
     P0501 "an address cannot be listened on",

@@ -123,6 +123,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
     let environment = environment(document, &spec.vm_config.env, desk);
     let request = ModuleRequest { url: &spec.url, source: &document.file, sha256 };
     let module = module(document, request, desk)?;
+    warn_of_stand_ins(document, &module, desk);
     let name: Arc<str> = document.key().into();
     let vm_id = spec.vm_config.vm_id.clone().unwrap_or_else(|| name.to_string());
     let plugin = PluginSpec {
@@ -232,6 +233,18 @@ fn module(
             desk.refuse(module_problem(document, &shown, error))
         }
     }
+}
+
+/// Functions that the module may call and that do nothing.
+fn warn_of_stand_ins(document: &Document, module: &Module, desk: &mut Desk<'_>) {
+    let names = module.inspection().stand_ins();
+    if names.is_empty() {
+        return;
+    }
+    let title = format!("the module imports {}, which this host does not have", names.join(", "));
+    let problem = document.problem(Code::P0210, "spec.url", title).warning();
+    let cause = "each of them answers that it is not implemented";
+    desk.problems.push(problem.because(cause).hint("build the filter without what needs them"));
 }
 
 fn module_problem(document: &Document, path: &str, error: ModuleError) -> Problem {

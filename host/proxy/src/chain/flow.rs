@@ -63,7 +63,8 @@ pub struct Held {
     pub drop_rest: bool,
     /// How much of `body` is lent to a callback of the root context.
     pub lent: Option<usize>,
-    /// The guest let data of a held connection pass while its callout was on the way: it goes when that is answered.
+    /// The guest let data of a held connection pass, or took the last of a body, while its callout was on the way: what is
+    /// held goes when that is answered.
     pub lets_go: bool,
 }
 
@@ -137,6 +138,13 @@ impl Held {
         !matches!(self.head, Head::Before | Head::Passed)
             || self.paused.is_some()
             || self.trailers.is_some()
+    }
+
+    /// Whether the end of the stream has come this far and no further.
+    pub fn holds_end(&self) -> bool {
+        let head =
+            matches!(self.head, Head::AwaitsInstance { end: true } | Head::HeldAll { end: true });
+        head || self.end || self.trailers.is_some()
     }
 
     /// Keeps a part of the body for later.

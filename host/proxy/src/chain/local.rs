@@ -7,10 +7,14 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
+use bytes::Bytes;
 use portcullis_vm::{Direction, HttpStream, LocalReply, Stream, StreamKey, Streams, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::chain::slot::SlotId;
+
+/// Most bytes that wait in a mailbox to be put into a body.
+const MAX_INJECTED: usize = 4 << 20;
 
 /// The streams of one worker. Borrowed for the time of a callback, never across an await.
 #[derive(Debug, Default)]
@@ -29,6 +33,8 @@ pub enum Signal {
     Reply(SlotId, LocalReply),
     /// A guest resets the exchange.
     Close(SlotId),
+    /// A guest puts bytes into the response's body behind its own filter; true: they are the last.
+    Inject(SlotId, Bytes, bool),
     /// A callout that a guest made for the exchange was answered, and the guest has been told.
     Answered(SlotId),
     /// A plugin has an instance again.
@@ -109,18 +115,52 @@ impl Mailbox {
         woken.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Going on twice is going on once: an exchange that does not move collects no signals.
+    /// Takes what the guest of a filter has injected first.
+    pub fn take_injected(&self, slot: SlotId) -> Option<(Bytes, bool)> {
+        let mut signals = self.signals.borrow_mut();
+        let at = signals
+            .iter()
+            .position(|signal| matches!(signal, Signal::Inject(from, ..) if *from == slot))?;
+        match signals.remove(at)? {
+            Signal::Inject(_, data, end) => Some((data, end)),
+            _ => None,
+        }
+    }
+
+    /// Going on twice is going on once: an exchange that does not move collects no signals, and only so many bytes.
     fn post(&self, signal: Signal) {
         let mut signals = self.signals.borrow_mut();
-        let again = matches!((signals.back(), &signal),
-            (Some(Signal::Continue(slot, way)), Signal::Continue(same, same_way))
-                if slot == same && way == same_way);
+        let signal = match signal {
+            Signal::Inject(slot, data, _) if injected(&signals) + data.len() > MAX_INJECTED => {
+                tracing::warn!(
+                    "a filter injects more than the client takes; the exchange is reset"
+                );
+                Signal::Close(slot)
+            }
+            signal => signal,
+        };
+        let again = match (signals.back(), &signal) {
+            (Some(Signal::Continue(slot, way)), Signal::Continue(same, same_way)) => {
+                slot == same && way == same_way
+            }
+            (Some(Signal::Close(slot)), Signal::Close(same)) => slot == same,
+            _ => false,
+        };
         if !again {
             signals.push_back(signal);
         }
         drop(signals);
         self.wake();
     }
+}
+
+/// Injected bytes that wait.
+fn injected(signals: &VecDeque<Signal>) -> usize {
+    let bytes = |signal: &Signal| match signal {
+        Signal::Inject(_, data, _) => data.len(),
+        _ => 0,
+    };
+    signals.iter().map(bytes).sum()
 }
 
 impl Local {

@@ -9,6 +9,7 @@ mod builder;
 mod callouts;
 mod exclusive;
 mod flow;
+mod inject;
 mod instance;
 mod links;
 mod local;
@@ -142,6 +143,11 @@ impl Chain {
         self.links.is_empty()
     }
 
+    /// Whether this filter is among them.
+    pub fn runs(&self, slot: SlotId) -> bool {
+        self.links.iter().any(|link| link.slot.id == slot)
+    }
+
     /// Adds filters behind the last one and sends what has already passed in the request direction through them.
     pub fn extend(&mut self, slots: &[Rc<Slot>]) {
         let first = self.links.len();
@@ -200,6 +206,7 @@ impl Chain {
                     self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
                 }
                 Signal::Close(slot) => self.end_by(slot, Terminal::Close),
+                Signal::Inject(slot, data, end) => self.inject(slot, data, end),
                 Signal::Answered(slot) => self.call_answered(slot),
                 Signal::Ready(slot) => self.instance_ready(slot),
                 Signal::Unready(slot) => self.instance_unready(slot),

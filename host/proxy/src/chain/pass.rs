@@ -114,7 +114,8 @@ impl Chain {
         let held = self.links[index].held(direction);
         let (end, before) = (held.end, held.body.len());
         let action = self.run_with_body(index, direction, end);
-        if self.terminal.is_some() {
+        self.pass_injected(index, direction, position);
+        if self.terminal.is_some() || self.links[index].held(direction).drop_rest {
             return None;
         }
         let added = self.take_added_trailers(index, direction);
@@ -142,7 +143,13 @@ impl Chain {
                     // The end waits for the head.
                     return None;
                 }
-                let end = std::mem::take(&mut held.end);
+                if held.end && self.links[index].awaits_call(self.key) {
+                    let held = self.links[index].held(direction);
+                    held.paused = Some(Full::Waits);
+                    held.lets_go = true;
+                    return None;
+                }
+                let end = std::mem::take(&mut self.links[index].held(direction).end);
                 end.then(|| (Buffer::default(), true))
             }
             _ if self.defers(index, direction) => None,
@@ -194,7 +201,8 @@ impl Chain {
                 return;
             }
             let (action, shown) = self.run_with_trailers(index, direction, map);
-            if self.terminal.is_some() {
+            self.pass_injected(index, direction, position);
+            if self.terminal.is_some() || self.links[index].held(direction).drop_rest {
                 return;
             }
             map = shown;

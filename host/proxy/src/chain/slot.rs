@@ -398,6 +398,9 @@ impl Slot {
             }
             Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
             Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
+            Effect::Inject(key, data, end) => {
+                self.local.post(key, Signal::Inject(self.id, data, end))
+            }
             Effect::HttpCall(call) => self.start_call(call, live.number),
             Effect::GrpcCall(call) => self.start_grpc(call, live.number),
             Effect::GrpcSend(call, message) => self.callouts.send(live.number, call, message),

@@ -26,6 +26,9 @@ use crate::upstream::{Cluster, SendError, SendOptions, Upstreamed};
 /// A retry never waits longer than this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
+/// A backend, how the rule refers to it, and the endpoint that a filter has chosen.
+type Chosen<'a> = (Rc<Cluster>, &'a WeightedBackend, Option<usize>);
+
 /// How one attempt ended.
 enum Attempt {
     Answered(Upstreamed),
@@ -43,7 +46,7 @@ impl Exchange {
         on_upgrade: OnUpgrade,
     ) -> Result<Response<Inlet>, Interruption> {
         let rule = &selected.rule;
-        let (cluster, reference) = self.choose(rule)?;
+        let (cluster, reference, endpoint) = self.choose(rule)?;
         let mut head = self.upstream_head(selected, reference, hop)?;
         if bodyless && hop.upgrade.is_none() {
             head.headers.remove(TRAILER);
@@ -51,7 +54,7 @@ impl Exchange {
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
-        let options = SendOptions { upgrade: upgrade.clone(), ..SendOptions::default() };
+        let options = SendOptions { upgrade: upgrade.clone(), endpoint, ..SendOptions::default() };
         let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
         self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
         let mut response = answer.response;
@@ -77,25 +80,41 @@ impl Exchange {
         Ok(response.map(Inlet::Upstream))
     }
 
-    fn choose<'a>(
-        &self,
-        rule: &'a Rule,
-    ) -> Result<(Rc<Cluster>, &'a WeightedBackend), Interruption> {
+    /// The backend of one request, and its endpoint if a filter has chosen one.
+    fn choose<'a>(&self, rule: &'a Rule) -> Result<Chosen<'a>, Interruption> {
         let broken = |reason: String| Err(Interruption::Failure(Failure::BrokenRule(reason)));
-        match route::pick(rule, fastrand::u64(..)) {
+        let overridden = self.overridden(rule);
+        let endpoint = overridden.map(|(_, endpoint)| endpoint);
+        match overridden.map_or_else(|| route::pick(rule, fastrand::u64(..)), |(pick, _)| pick) {
             Pick::Backend(index, reference) => {
                 let cluster = self.generation.clusters[index].clone();
                 let mut facts = self.facts.borrow_mut();
                 facts.backend = Some(cluster.backend().clone());
                 let name = Some(cluster.backend().name.clone());
                 self.local.with(self.key, |stream| stream.attributes.cluster_name = name);
-                Ok((cluster, reference))
+                Ok((cluster, reference, endpoint))
             }
             Pick::Invalid(reference) => {
                 broken(format!("backend {} does not exist", reference.reference))
             }
             Pick::Nothing => broken(format!("rule {} has no backend", rule.name)),
         }
+    }
+
+    /// What a filter has chosen, if the rule leads there.
+    fn overridden<'a>(&self, rule: &'a Rule) -> Option<(Pick<'a>, usize)> {
+        let chosen = self.local.with(self.key, |stream| stream.upstream_override.clone())??;
+        let found =
+            rule.backends.iter().filter(|reference| reference.weight > 0).find_map(|reference| {
+                let index = reference.backend?;
+                let hosts = self.generation.clusters.get(index)?.hosts();
+                let endpoint = hosts.iter().position(|host| host.address == chosen)?;
+                Some((Pick::Backend(index, reference), endpoint))
+            });
+        if found.is_none() {
+            tracing::debug!(rule = %rule.name, host = %chosen, "the host that a filter has chosen is none of the rule's");
+        }
+        found
     }
 
     /// The request's head as the route's own filters make it.

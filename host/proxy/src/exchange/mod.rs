@@ -141,6 +141,7 @@ pub async fn serve(
         response_flags: 0,
         route_name: None,
         cluster_name: None,
+        upstream_hosts: Vec::new(),
         upstream: None,
         attempts: 0,
         upstream_failure: None,

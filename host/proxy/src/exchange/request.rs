@@ -1,16 +1,17 @@
 //! From the client's head to the route: the filters of the listener, the selection, the filters of the route.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Response;
-use portcullis_vm::{Direction, HttpStream, RequestHead};
+use portcullis_vm::{Direction, HttpStream, RequestHead, UpstreamHost};
 
 use super::body::Inlet;
 use super::{Exchange, Interruption};
 use crate::chain::Slot;
 use crate::reply::{self, Failure};
 use crate::route::{self, Selected};
-use crate::snapshot::RouteFilter;
+use crate::snapshot::{RouteFilter, Rule};
 
 /// What stands after the request's filters.
 pub enum Ready {
@@ -31,19 +32,17 @@ impl Exchange {
         let bodyless = self.request_body.borrow().is_end();
         self.chain.borrow_mut().feed_head(Direction::Request, bodyless);
         self.wait_head(Direction::Request).await?;
-        let selected = if self.is_steered() { self.select() } else { provisional };
-        self.note_route(selected.as_ref());
-        let Some(selected) = selected else {
-            return Err(Interruption::Failure(Failure::NoRoute));
+        let mut selected = if self.is_steered() { self.select() } else { provisional };
+        let selected = loop {
+            let taken = self.take_route(selected)?;
+            self.wait_release(Direction::Request).await?;
+            if !self.is_cleared() {
+                break taken;
+            }
+            // The filters of the rule before have seen the request and stay with it.
+            selected = self.select();
         };
-        if let Some(reason) = &selected.rule.broken {
-            return Err(Interruption::Failure(Failure::BrokenRule(reason.clone())));
-        }
-        let slots = self.route_slots(&selected);
-        if !slots.is_empty() {
-            self.chain.borrow_mut().extend(&slots);
-        }
-        let end = self.take_head(Direction::Request).await?;
+        let end = self.release_head(Direction::Request);
         let redirect = selected.rule.filters.iter().find_map(|filter| match filter {
             RouteFilter::Redirect(redirect) => Some(redirect),
             _ => None,
@@ -59,6 +58,32 @@ impl Exchange {
             }
             None => Ok(Ready::Upstream(selected, end)),
         }
+    }
+
+    /// Whether a filter has cleared the route since the last selection.
+    fn is_cleared(&self) -> bool {
+        let cleared = |stream: &mut HttpStream| std::mem::take(&mut stream.route_cleared);
+        self.local.with(self.key, cleared).unwrap_or(false)
+    }
+
+    /// Makes a selection the exchange's own: the filters of its rule join the chain, and what has passed the others
+    /// passes them.
+    fn take_route(&self, selected: Option<Selected>) -> Result<Selected, Interruption> {
+        self.note_route(selected.as_ref());
+        let Some(selected) = selected else {
+            return Err(Interruption::Failure(Failure::NoRoute));
+        };
+        if let Some(reason) = &selected.rule.broken {
+            return Err(Interruption::Failure(Failure::BrokenRule(reason.clone())));
+        }
+        let mut slots = self.route_slots(&selected);
+        let mut chain = self.chain.borrow_mut();
+        slots.retain(|slot| !chain.runs(slot.id));
+        if !slots.is_empty() {
+            chain.extend(&slots);
+        }
+        drop(chain);
+        Ok(selected)
     }
 
     /// The Wasm filters that the rule names; one that it names twice runs once.
@@ -81,19 +106,40 @@ impl Exchange {
         self.local.with(self.key, select).flatten()
     }
 
-    /// Whether filters may have changed which rule serves the request.
+    /// Whether filters may have changed which rule serves the request. Higress's modules keep the first one in spite of
+    /// their edits by a property.
     fn is_steered(&self) -> bool {
         let by_properties = self.generation.routes(self.listener).reads_properties();
         let steered = |stream: &mut HttpStream| {
-            stream.request_edited || (by_properties && !stream.filter_state.is_empty())
+            let state = &stream.filter_state;
+            let kept =
+                state.property(b"clear_route_cache").is_some_and(|kept| kept.value() == b"off");
+            let steered = stream.request_edited || by_properties && !state.is_empty();
+            std::mem::take(&mut stream.route_cleared) || steered && !kept
         };
         self.local.with(self.key, steered).unwrap_or(false)
     }
 
     pub(super) fn note_route(&self, selected: Option<&Selected>) {
         let name = selected.map(|selected| selected.route.name.clone());
-        self.local.with(self.key, |stream| stream.attributes.route_name = name);
+        let hosts = match selected {
+            Some(selected) if !self.generation.snapshot.filters.is_empty() => {
+                self.hosts(&selected.rule)
+            }
+            _ => Vec::new(),
+        };
+        self.local.with(self.key, |stream| {
+            stream.attributes.route_name = name;
+            stream.attributes.upstream_hosts = hosts;
+        });
         self.facts.borrow_mut().rule = selected.map(|selected| selected.rule.clone());
+    }
+
+    /// The endpoints of the backends that a rule sends requests to.
+    fn hosts(&self, rule: &Rule) -> Vec<Arc<[UpstreamHost]>> {
+        let served = rule.backends.iter().filter(|backend| backend.weight > 0);
+        let clusters = served.filter_map(|backend| self.generation.clusters.get(backend.backend?));
+        clusters.map(|cluster| cluster.hosts().clone()).collect()
     }
 
     pub(super) fn with_request<T>(&self, read: impl FnOnce(&RequestHead) -> T) -> Option<T> {

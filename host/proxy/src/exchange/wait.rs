@@ -20,9 +20,15 @@ impl Exchange {
         .await
     }
 
-    /// Takes the head once it may go: one that declares a length waits for the first piece of a body that a filter sees,
-    /// since the filter may change it.
+    /// Takes the head once it may go; true when nothing follows.
     pub(super) async fn take_head(&self, direction: Direction) -> Result<bool, Interruption> {
+        self.wait_release(direction).await?;
+        Ok(self.release_head(direction))
+    }
+
+    /// Waits until the head may go: one that declares a length waits for the first piece of a body that a filter sees,
+    /// since the filter may change it.
+    pub(super) async fn wait_release(&self, direction: Direction) -> Result<(), Interruption> {
         let declared = self.declared_length(direction);
         let waits = declared && self.chain.borrow().sees_body(direction);
         poll_fn(|context| {
@@ -31,14 +37,18 @@ impl Exchange {
                 _ => false,
             })
         })
-        .await?;
+        .await
+    }
+
+    /// Takes a head that may go; true when nothing follows.
+    pub(super) fn release_head(&self, direction: Direction) -> bool {
         let mut chain = self.chain.borrow_mut();
         if self.declared_length(direction) && !self.is_head_only(direction) {
             self.correct_length(&mut chain, direction);
         }
         match chain.take_passed(direction) {
-            Some(Passed::Headers { end }) => Ok(end),
-            _ => Ok(true),
+            Some(Passed::Headers { end }) => end,
+            _ => true,
         }
     }
 

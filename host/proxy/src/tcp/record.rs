@@ -84,6 +84,7 @@ pub fn attributes(
         response_flags: 0,
         route_name: route.map(|route| route.name.clone()),
         cluster_name: None,
+        upstream_hosts: Vec::new(),
         upstream: None,
         attempts: 0,
         upstream_failure: None,

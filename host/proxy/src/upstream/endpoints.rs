@@ -70,16 +70,15 @@ impl Endpoints {
         made
     }
 
-    /// The address whose turn it is. Waits only for a name's first answer.
-    pub(super) async fn next(&self) -> Result<SocketAddr, (Stage, String)> {
+    /// The address whose turn it is, or one of `chosen`. Waits only for a name's first answer.
+    pub(super) async fn next(&self, chosen: Option<usize>) -> Result<SocketAddr, (Stage, String)> {
+        if let Some(place) = chosen.and_then(|chosen| self.places.get(chosen)) {
+            return place.address().await.map_err(|reason| (Stage::Resolve, reason));
+        }
         let mut problem = (Stage::Endpoint, "the backend has no endpoint".to_owned());
         for _ in 0..self.places.len() {
-            let found = match self.turn() {
-                None => break,
-                Some(Place::Ip(address)) => Ok(*address),
-                Some(Place::Name(name)) => name.next().await,
-            };
-            match found {
+            let Some(place) = self.turn() else { break };
+            match place.address().await {
                 Ok(address) => return Ok(address),
                 Err(reason) => problem = (Stage::Resolve, reason),
             }
@@ -101,6 +100,15 @@ impl Endpoints {
             *credit -= self.weights.iter().sum::<i64>();
         }
         self.places.get(best)
+    }
+}
+
+impl Place {
+    async fn address(&self) -> Result<SocketAddr, String> {
+        match self {
+            Place::Ip(address) => Ok(*address),
+            Place::Name(name) => name.next().await,
+        }
     }
 }
 

@@ -17,14 +17,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderValue, Response, Version};
-use portcullis_vm::{ConnectionAttributes, RequestHead};
+use portcullis_vm::{ConnectionAttributes, RequestHead, UpstreamHost};
 
 use crate::body::Body;
 use crate::observe::families::{
     UPSTREAM_CONNECT_FAILURES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_ACTIVE,
 };
 use crate::observe::{Counter, Gauge, Registry};
-use crate::snapshot::{Backend, BackendProtocol, EndpointAddress};
+use crate::snapshot::{Backend, BackendProtocol, Endpoint, EndpointAddress};
 
 pub use body::ResponseBody;
 pub use call::call;
@@ -46,6 +46,7 @@ const TRIES: usize = 2;
 pub struct Cluster {
     backend: Arc<Backend>,
     endpoints: Endpoints,
+    hosts: Arc<[UpstreamHost]>,
     dialer: Dialer,
     pool: Rc<Pool>,
     counters: Rc<Counters>,
@@ -60,6 +61,8 @@ pub struct SendOptions {
     pub fresh: bool,
     /// By HTTP/2 or not at all.
     pub http2: bool,
+    /// To this endpoint, by its place among [`Cluster::hosts`], and to no other.
+    pub endpoint: Option<usize>,
 }
 
 /// The head of an upstream's answer, with its body still to come.
@@ -128,6 +131,7 @@ impl Cluster {
         let counters = Rc::new(Counters { exported, ..Counters::default() });
         Rc::new(Cluster {
             endpoints: Endpoints::new(&backend.endpoints),
+            hosts: backend.endpoints.iter().map(Endpoint::host).collect(),
             dialer: Dialer::new(&backend, counters.clone()),
             pool: Rc::new(Pool::new(backend.idle_timeout, counters.clone())),
             counters,
@@ -138,6 +142,11 @@ impl Cluster {
     /// What it was made of.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
+    }
+
+    /// Its endpoints as guests see them, in the order of the backend.
+    pub fn hosts(&self) -> &Arc<[UpstreamHost]> {
+        &self.hosts
     }
 
     /// Figures for status and metrics.
@@ -186,7 +195,7 @@ impl Cluster {
             Ok(wanted) => wanted,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
         };
-        let address = match self.endpoints.next().await {
+        let address = match self.endpoints.next(options.endpoint).await {
             Ok(address) => address,
             Err((stage, reason)) => return Err(SendError::before(stage, reason, body)),
         };
@@ -211,7 +220,7 @@ impl Cluster {
     /// # Errors
     /// No connection; see [`SendError`].
     pub async fn connect(&self) -> Result<Bytes, SendError> {
-        let next = self.endpoints.next().await;
+        let next = self.endpoints.next(None).await;
         let address = next.map_err(|(stage, reason)| SendError::connecting(stage, reason, None))?;
         let dialled = self.dialer.dial_bytes(address).await;
         dialled.map_err(|Refused { stage, reason }| {

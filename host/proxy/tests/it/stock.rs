@@ -12,16 +12,17 @@ use portcullis_vm::{Limits, LogLevel, Module, PluginSpec};
 
 use crate::harness::{Client, Upstream, address, engine, request, runtime, simple, start};
 
-fn stock(target: Target, configuration: &'static str) -> Filter {
+/// A guest of `conformance/guests`, with this configuration.
+fn stock(guest: &str, target: Target, configuration: &'static str) -> Filter {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut options = Options::new(root.join("conformance/guests/stock"));
+    let mut options = Options::new(root.join("conformance/guests").join(guest));
     options.target = target;
     options.target_dir = Some(root.join("target/wasm"));
     let built = build(&options, &mut |step| println!("{step}")).unwrap();
     let bytes = std::fs::read(built.path).unwrap();
-    let name: Arc<str> = "default/stock".into();
+    let name: Arc<str> = format!("default/{guest}").into();
     Filter {
-        url: "file://stock.wasm".to_owned(),
+        url: format!("file://{guest}.wasm"),
         module: Arc::new(Module::load(&engine(), &bytes, None).unwrap()),
         plugin: Arc::new(PluginSpec {
             name: name.clone(),
@@ -46,7 +47,7 @@ fn a_module_on_the_stock_sdk_runs_unchanged() {
     for target in [Target::Wasip1, Target::Unknown] {
         let upstream = Upstream::echo();
         let mut snapshot = simple(BackendProtocol::Http, &upstream);
-        snapshot.filters = vec![Arc::new(stock(target, "hello"))];
+        snapshot.filters = vec![Arc::new(stock("stock", target, "hello"))];
         Arc::make_mut(&mut snapshot.listeners[0]).filters = vec![0];
         let proxy = start(snapshot);
         runtime().block_on(async {
@@ -70,7 +71,7 @@ fn a_module_on_the_stock_sdk_runs_unchanged() {
 fn a_network_filter_on_the_stock_sdk_runs_unchanged() {
     let upstream = crate::tcp::echo();
     for target in [Target::Wasip1, Target::Unknown] {
-        let proxy = start(crate::tcp::snapshot(upstream, vec![stock(target, "bytes")]));
+        let proxy = start(crate::tcp::snapshot(upstream, vec![stock("stock", target, "bytes")]));
         let mut client = crate::tcp::connect(&proxy);
         for part in ["Quiet ", "Line\n"] {
             client.write_all(part.as_bytes()).unwrap();
@@ -85,4 +86,37 @@ fn a_network_filter_on_the_stock_sdk_runs_unchanged() {
             "{metrics}"
         );
     }
+}
+
+#[test]
+fn a_module_on_the_stock_sdk_calls_foreign_functions() {
+    let expression = "request.headers['x-who'] + ' asked ' + request.method";
+    let upstream = Upstream::echo();
+    let mut snapshot = simple(BackendProtocol::Http, &upstream);
+    snapshot.filters = vec![Arc::new(stock("foreign", Target::Wasip1, expression))];
+    Arc::make_mut(&mut snapshot.listeners[0]).filters = vec![0];
+    let proxy = start(snapshot);
+    runtime().block_on(async {
+        let mut client = Client::http1(address(&proxy)).await;
+        let get = request("GET", "/").header("x-who", "somebody").body(Full::default()).unwrap();
+        let answer = client.send(get).await;
+        let cases = [
+            ("x-evaluated", "somebody asked GET"),
+            ("x-compressed", "true"),
+            ("x-corrupt", "SerializationFailure"),
+            ("x-syntax", "BadArgument"),
+            ("x-token", "NotFound"),
+            ("x-key", "BadArgument"),
+            ("x-failure", "BadArgument"),
+            ("x-unknown", "NotFound"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(answer.headers[name], expected, "{name}");
+        }
+        // The second request meets an instance that is still alive and still has the expression.
+        let answer = client.get("/").await;
+        assert_eq!(answer.headers["x-evaluated"], "InternalFailure");
+    });
+    let seen = upstream.next().head.headers;
+    assert_eq!((&seen["x-state"], &seen["x-clear"]), (&"".parse().unwrap(), &"".parse().unwrap()));
 }

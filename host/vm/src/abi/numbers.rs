@@ -1,7 +1,7 @@
 //! Numbers that cross the border to the guest.
 //!
 //! Source: proxy-wasm/spec `abi-versions/v0.2.1`. The `Status` of the stock Rust SDK has no variant for 5, 6, 9, 11
-//! and 12, so 6 is only ever sent to other guests and the rest to none.
+//! and 12, so 6 and 12 are only ever sent to other guests and the rest to none.
 
 /// What a host call answers (`proxy_status_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,11 +10,13 @@ pub(crate) enum Status {
     Ok = 0,
     NotFound = 1,
     BadArgument = 2,
+    SerializationFailure = 3,
     ParseFailure = 4,
     InvalidMemoryAccess = 6,
     Empty = 7,
     CasMismatch = 8,
     InternalFailure = 10,
+    Unimplemented = 12,
 }
 
 /// `proxy_header_map_type_t`

@@ -1,4 +1,4 @@
-//! The type of every function that a module may import from this host, and of every export that this host calls.
+//! The type of every function that a module may import from this host, and of every export that hosts call.
 //!
 //! Sources: proxy-wasm/spec v0.1.0, v0.2.0, v0.2.1; proxy-wasm-cpp-host `exports.h` for WASI and for the 0.1.0 functions
 //! that real modules import with a result although the specification gives them none. A type is written as its
@@ -13,8 +13,12 @@ pub(crate) const ENV: &str = "env";
 pub(crate) const WASI: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
 /// Marker exports, lowest version first.
-pub(crate) const MARKERS: [&str; 3] =
-    ["proxy_abi_version_0_1_0", "proxy_abi_version_0_2_0", "proxy_abi_version_0_2_1"];
+pub(crate) const MARKERS: [&str; 4] = [
+    "proxy_abi_version_0_1_0",
+    "proxy_abi_version_0_2_0",
+    "proxy_abi_version_0_2_1",
+    "proxy_abi_version_0_2_100",
+];
 
 const ENV_FUNCTIONS: &[Row] = &[
     ("proxy_log", &["iii>i"]),
@@ -60,6 +64,9 @@ const ENV_FUNCTIONS: &[Row] = &[
     ("proxy_get_property", &["iiii>i"]),
     ("proxy_set_property", &["iiii>i"]),
     ("proxy_call_foreign_function", &["iiiiii>i"]),
+    ("proxy_get_upstream_hosts", &["ii>i"]),
+    ("proxy_set_upstream_override_host", &["ii>i"]),
+    ("proxy_inject_encoded_data_to_filter_chain", &["iii>i"]),
     ("pthread_equal", &["ii>i"]),
     ("emscripten_notify_memory_growth", &["i>"]),
     ("abort", &["iiii>"]),
@@ -145,6 +152,13 @@ const CALLBACKS: &[Row] = &[
     ("proxy_on_log", &["i>"]),
     ("proxy_on_done", &["i>i"]),
     ("proxy_on_delete", &["i>"]),
+    // What some module may export and this host never calls.
+    ("proxy_on_foreign_function", &["iii>"]),
+    ("proxy_validate_configuration", &["ii>i"]),
+    ("proxy_on_request_metadata", &["ii>i"]),
+    ("proxy_on_response_metadata", &["ii>i"]),
+    ("envoy_on_resolve_dns", &["iii>"]),
+    ("envoy_on_stats_update", &["ii>"]),
 ];
 
 /// The types that the import `module.name` may have; `None` if this host does not provide it.
@@ -157,7 +171,7 @@ pub(crate) fn import(module: &str, name: &str) -> Option<&'static [&'static str]
     find(rows, name)
 }
 
-/// The types that an export may have which this host calls.
+/// The types that an export may have which hosts call.
 pub(crate) fn callback(name: &str) -> Option<&'static [&'static str]> {
     find(CALLBACKS, name)
 }

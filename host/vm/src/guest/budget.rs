@@ -31,7 +31,7 @@ impl Budget {
         *self = Budget::new(limit);
     }
 
-    /// Called at each tick of a running callback.
+    /// Called at each tick of a running callback, and between the parts of a long host call.
     pub(crate) fn check(&mut self, services: &dyn Services) -> Result<(), Fault> {
         let now = Times { cpu: services.thread_cpu_time(), wall: services.monotonic() };
         let Some(start) = self.baseline else {

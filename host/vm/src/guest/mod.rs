@@ -5,6 +5,7 @@
 mod budget;
 mod calls;
 mod contexts;
+mod expressions;
 mod notes;
 mod quota;
 
@@ -26,6 +27,7 @@ use crate::state::{HttpStream, ResponseHead, Stream, StreamKey, Streams, TcpStre
 pub(crate) use budget::Budget;
 pub(crate) use calls::{CallKind, Calls};
 pub(crate) use contexts::Contexts;
+pub(crate) use expressions::Expressions;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
 
@@ -79,10 +81,6 @@ pub(crate) struct Declared(BTreeMap<Box<[u8]>, Declaration>);
 
 impl Declared {
     /// Notes a declaration; false if there is one already, or no room for it.
-    #[expect(
-        dead_code,
-        reason = "the foreign function that declares properties is about to use it"
-    )]
     pub(crate) fn declare(&mut self, path: &[u8], declaration: Declaration) -> bool {
         if self.0.len() >= MAX_DECLARED || self.0.contains_key(path) {
             return false;
@@ -119,6 +117,8 @@ pub(crate) struct Guest {
     pub(crate) status: (u32, String),
     pub(crate) metrics: Metrics,
     pub(crate) declared: Declared,
+    /// What `expr_create` has compiled.
+    pub(crate) expressions: Expressions,
     pub(crate) tick_period: Option<Duration>,
     /// `proxy_on_done` of the root context is running, or has answered "not yet"; `proxy_done` has not come yet.
     pub(crate) awaiting_done: bool,
@@ -149,6 +149,7 @@ impl Guest {
             status: (0, String::new()),
             metrics: Metrics::default(),
             declared: Declared::default(),
+            expressions: Expressions::default(),
             tick_period: None,
             awaiting_done: false,
             notes: Notes::default(),
@@ -197,6 +198,11 @@ impl Guest {
         let phase = self.callback.strip_prefix("proxy_on_").unwrap_or(self.callback);
         self.services.phase_violation(Violation { call, phase });
         self.forward(LogLevel::Warn, &format!("{call} ignored: {why}"));
+    }
+
+    /// Says why a call of the guest failed, in its log but not as its words.
+    pub(crate) fn tell(&self, level: LogLevel, message: &str) {
+        self.forward(level, message);
     }
 
     fn forward(&self, level: LogLevel, message: &str) {

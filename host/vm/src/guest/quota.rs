@@ -35,6 +35,11 @@ impl Quota {
         self.held <= self.limit
     }
 
+    /// Bytes that may still be kept.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.held)
+    }
+
     fn allows(&mut self, memory: usize, tables: usize) -> bool {
         let fits = memory.saturating_add(tables) <= self.limit;
         self.denied |= !fits;

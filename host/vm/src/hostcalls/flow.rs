@@ -29,11 +29,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 type Legacy = fn(&mut Call<'_>) -> Done;
 
-/// The 0.1.0 functions. The route is selected after the request headers, so there is no route cache to clear.
+/// The 0.1.0 functions.
 const LEGACY: [(&str, Legacy); 3] = [
     ("proxy_continue_request", |call| resume(call, Kind::Http, Direction::Request)),
     ("proxy_continue_response", |call| resume(call, Kind::Http, Direction::Response)),
-    ("proxy_clear_route_cache", |_| Ok(())),
+    ("proxy_clear_route_cache", |call| call.clear_route()),
 ];
 
 /// Adds the 0.1.0 functions that `module` imports, in the types it asks for.
@@ -63,6 +63,21 @@ pub(super) fn link_as_imported(
 enum Kind {
     Http,
     Tcp,
+}
+
+impl Call<'_> {
+    /// Has the route selected again, by the head as the guest has made it.
+    pub(super) fn clear_route(&mut self) -> Done {
+        let over = self.guest().moment == Moment::Finish;
+        match self.guest_mut().http_mut().filter(|_| !over) {
+            Some(stream) if stream.request_sent => self.ignored("the request has left"),
+            Some(stream) => {
+                stream.route_cleared = true;
+                Ok(())
+            }
+            None => self.ignored("there is no exchange"),
+        }
+    }
 }
 
 fn resume(call: &mut Call<'_>, kind: Kind, direction: Direction) -> Done {

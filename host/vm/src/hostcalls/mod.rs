@@ -21,6 +21,8 @@ mod metric;
 mod context;
 mod timer;
 mod foreign;
+mod upstream;
+mod stand_in;
 mod toolchain;
 mod wasi;
 
@@ -187,6 +189,7 @@ pub(crate) fn linker(
         context::link,
         timer::link,
         foreign::link,
+        upstream::link,
         toolchain::link,
         wasi::link,
     ];
@@ -194,5 +197,6 @@ pub(crate) fn linker(
         family(&mut linker)?;
     }
     flow::link_as_imported(&mut linker, module)?;
+    stand_in::link(&mut linker, module)?;
     Ok(linker)
 }

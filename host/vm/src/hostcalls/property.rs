@@ -13,7 +13,8 @@ use super::{Call, Done, Span, hostcall, slice};
 use crate::abi::numbers::Status;
 use crate::abi::pairs::{self, Pairs};
 use crate::attributes::Attribute;
-use crate::filter_state::StateError;
+use crate::expression::Operand;
+use crate::filter_state::{State, StateError, StateKind};
 use crate::guest::Guest;
 
 /// More segments than any attribute has.
@@ -31,6 +32,22 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// An attribute by the segments of its path, not encoded.
+pub(super) fn operand(guest: &Guest, path: &[&str]) -> Option<Operand> {
+    match lookup::attribute(guest, path) {
+        Some(lookup::Found::Raw(bytes)) => return Some(Operand::Text(bytes)),
+        Some(lookup::Found::Value(value)) => return Some(Operand::Attribute(value)),
+        None => {}
+    }
+    match stored(guest, path.join("\0").as_bytes(), path) {
+        Some(state) if state.declaration().kind == StateKind::String => {
+            Some(Operand::Text(Bytes::copy_from_slice(state.value())))
+        }
+        Some(state) => Some(Operand::Attribute(Attribute::Bytes(state.value().to_vec()))),
+        None => guest.services.attribute(guest.stream(), path).map(Operand::Attribute),
+    }
+}
+
 fn find(guest: &Guest, raw: &[u8]) -> Option<Bytes> {
     let raw = raw.strip_suffix(b"\0").unwrap_or(raw);
     let mut segments = [""; MAX_DEPTH];
@@ -46,17 +63,17 @@ fn find(guest: &Guest, raw: &[u8]) -> Option<Bytes> {
             lookup::Found::Value(value) => encode(value),
         });
     }
-    stored(guest, raw, path).or_else(|| guest.services.attribute(guest.stream(), path).map(encode))
+    let stored = stored(guest, raw, path).map(|state| Bytes::copy_from_slice(state.value()));
+    stored.or_else(|| guest.services.attribute(guest.stream(), path).map(encode))
 }
 
 /// What guests stored: under its own path, or as `filter_state` by its whole name.
-fn stored(guest: &Guest, raw: &[u8], path: &[&str]) -> Option<Bytes> {
+fn stored<'a>(guest: &'a Guest, raw: &[u8], path: &[&str]) -> Option<&'a State> {
     let known = guest.stream()?.filter_state();
-    let state = match path {
-        ["filter_state", name] => known.get(name.as_bytes())?,
-        _ => known.property(raw)?,
-    };
-    Some(Bytes::copy_from_slice(state.value()))
+    match path {
+        ["filter_state", name] => known.get(name.as_bytes()),
+        _ => known.property(raw),
+    }
 }
 
 fn set(call: &mut Call<'_>, path: Span, value: Span) -> Done {

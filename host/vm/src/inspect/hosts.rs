@@ -199,8 +199,13 @@ const HOSTS: [Facts; 5] = [
 impl Inspection {
     /// On which hosts the module loads, this one first.
     pub fn hosts(&self) -> Vec<Suitability> {
-        let ours =
+        let mut ours =
             Suitability { host: "Portcullis", obstacles: self.obstacles(), notes: Vec::new() };
+        let stand_ins = self.stand_ins();
+        if !stand_ins.is_empty() {
+            let means = "these answer that they are not implemented";
+            ours.notes.push(format!("{means}: {}", stand_ins.join(", ")));
+        }
         [ours].into_iter().chain(HOSTS.iter().map(|facts| facts.judge(self))).collect()
     }
 

@@ -26,6 +26,8 @@ pub enum Abi {
     V0_2_0,
     /// `proxy_abi_version_0_2_1`
     V0_2_1,
+    /// `proxy_abi_version_0_2_100`: Higress's name for 0.2.1 with functions of its own, which every module may import here.
+    V0_2_100,
 }
 
 /// One import.
@@ -39,6 +41,8 @@ pub struct Import {
     pub signature: String,
     /// Whether this host provides it with the type that the module asks for.
     pub supported: bool,
+    /// This host does not know the function and stands in for it: it answers that it is not implemented.
+    pub stand_in: bool,
 }
 
 /// One exported function.
@@ -105,11 +109,17 @@ impl Inspection {
         }
     }
 
+    /// Names of imports that this host stands in for; they are no obstacle, and do nothing.
+    pub fn stand_ins(&self) -> Vec<String> {
+        let stand_ins = self.imports.iter().filter(|import| import.stand_in);
+        stand_ins.map(|import| format!("{}.{}", import.module, import.name)).collect()
+    }
+
     /// Imports whose name this host does not know.
     fn unknown_imports(&self) -> Vec<String> {
         self.imports
             .iter()
-            .filter(|import| !import.supported)
+            .filter(|import| !import.supported && !import.stand_in)
             .map(|import| format!("{}.{}", import.module, import.name))
             .filter(|name| self.wrong_types.iter().all(|wrong| wrong.name != *name))
             .collect()
@@ -203,15 +213,17 @@ impl Inspection {
         if let (Some(offered), false) = (offered, supported) {
             self.wrong(format!("{module}.{name}"), signature.clone(), offered);
         }
+        let status = asked.as_deref().is_some_and(|asked| asked.ends_with(">i"));
+        let stand_in = module == signatures::ENV && offered.is_none() && status;
         let (module, name) = (module.to_owned(), name.to_owned());
-        self.imports.push(Import { module, name, signature, supported });
+        self.imports.push(Import { module, name, signature, supported, stand_in });
     }
 
     fn export(&mut self, types: &Types, export: &RawExport<'_>) {
         if export.kind != ExternalKind::Func {
             return;
         }
-        let versions = [Abi::V0_1_0, Abi::V0_2_0, Abi::V0_2_1];
+        let versions = [Abi::V0_1_0, Abi::V0_2_0, Abi::V0_2_1, Abi::V0_2_100];
         for (marker, version) in signatures::MARKERS.into_iter().zip(versions) {
             if export.name == marker {
                 self.abi = self.abi.max(Some(version));

@@ -19,6 +19,8 @@ const RESERVED: law::Reserved = &[
             "error",
         ],
     ),
+    ("cel::", &["expression"]),
+    ("use ring", &["hostcalls"]),
     ("unsafe ", &["cache"]),
     ("async ", &[]),
     ("std::net", &["state", "attributes"]),

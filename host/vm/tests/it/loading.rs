@@ -45,6 +45,7 @@ fn what_is_no_module_or_has_no_marker_is_refused() {
 fn unknown_imports_are_all_named() {
     let body = format!(
         r#"(import "env" "proxy_fly" (func))
+           (import "env" "proxy_swim" (func (param i64) (result i32)))
            (import "env" "proxy_log" (func (param i32 i32 i32) (result i32)))
            (import "wasi_snapshot_preview1" "fd_fly" (func))
            (import "other" "memory" (memory 1)) {MARKER}"#
@@ -55,7 +56,54 @@ fn unknown_imports_are_all_named() {
     );
     let inspection = inspect(&::wat::parse_str(format!("(module {body})")).unwrap()).unwrap();
     let supported: Vec<_> = inspection.imports.iter().map(|import| import.supported).collect();
-    assert_eq!(supported, [false, true, false, false]);
+    assert_eq!(supported, [false, false, true, false, false]);
+}
+
+#[test]
+fn unknown_functions_with_a_status_answer_that_they_are_not_implemented() {
+    let guest = |marks: &str| {
+        let code = callback(
+            r#"(call $say32 (call $swim (i64.const 1) (f32.const 2)))
+               (call $say32 (call $dns (i32.const 0) (i32.const 0) (i32.const 0)))"#,
+        );
+        bare(&format!(
+            r#"(import "env" "proxy_log" (func $proxy_log (param i32 i32 i32) (result i32)))
+               (import "env" "proxy_swim" (func $swim (param i64 f32) (result i32)))
+               (import "env" "envoy_resolve_dns" (func $dns (param i32 i32 i32) (result i32)))
+               (memory (export "memory") 1) {MARKER} {marks}
+               (func $say32 (param $status i32)
+                 (i32.store8 (i32.const 8) (i32.add (i32.const 48) (local.get $status)))
+                 (drop (call $proxy_log (i32.const 2) (i32.const 8) (i32.const 1)))) {code}"#
+        ))
+    };
+    for (marks, status) in [("", "<"), (r#"(@producers (language "Rust" ""))"#, ":")] {
+        let mut host = Host::start(&guest(marks), spec()).unwrap();
+        host.run(Phase::RequestHeaders).unwrap();
+        let said = host.said();
+        let ignored = |name: &str| format!("unknown_import ignored: env.{name} is not implemented");
+        let expected = [&ignored("proxy_swim"), status, &ignored("envoy_resolve_dns"), status];
+        assert_eq!(said, expected);
+        assert_eq!(host.record.violations(), ["unknown_import", "unknown_import"]);
+    }
+    let bytes = ::wat::parse_str(guest("")).unwrap();
+    let named = ["env.proxy_swim", "env.envoy_resolve_dns"];
+    assert_eq!(inspect(&bytes).unwrap().stand_ins(), named);
+}
+
+#[test]
+fn callbacks_that_are_never_called_have_their_types() {
+    for (name, kind) in [
+        ("proxy_on_foreign_function", "(param i32 i32 i32)"),
+        ("proxy_validate_configuration", "(param i32 i32) (result i32) (i32.const 1)"),
+        ("proxy_on_request_metadata", "(param i32 i32) (result i32) (i32.const 0)"),
+        ("proxy_on_response_metadata", "(param i32 i32) (result i32) (i32.const 0)"),
+        ("envoy_on_resolve_dns", "(param i32 i32 i32)"),
+        ("envoy_on_stats_update", "(param i32 i32)"),
+    ] {
+        load(&format!(r#"(func (export "{name}") {kind}) {MARKER}"#)).unwrap();
+        let wrong = format!(r#"(func (export "{name}") (param i64)) {MARKER}"#);
+        assert!(refused(&wrong).contains("(i64)"), "{name}");
+    }
 }
 
 #[test]
@@ -81,6 +129,7 @@ fn the_highest_marker_counts() {
         (&["0_1_0"][..], Abi::V0_1_0),
         (&["0_2_0", "0_1_0"], Abi::V0_2_0),
         (&["0_2_1", "0_1_0", "0_2_0"], Abi::V0_2_1),
+        (&["0_2_100"], Abi::V0_2_100),
     ];
     for (markers, expected) in cases {
         let body: String = markers

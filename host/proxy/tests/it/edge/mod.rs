@@ -10,6 +10,7 @@ mod publish;
 mod routing;
 mod secure;
 mod tunnel;
+mod vendor;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -83,6 +83,7 @@ pub fn attributes() -> Attributes {
         response_flags: 0,
         route_name: Some("route-a".into()),
         cluster_name: None,
+        upstream_hosts: Vec::new(),
         upstream: None,
         attempts: 0,
         upstream_failure: None,
