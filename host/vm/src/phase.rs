@@ -52,10 +52,10 @@ pub enum Action {
     /// Headers: hold them, and do not call later phases of this direction until resumed; the body waits in the filter's
     /// buffer, and too much of it is an error. Body and trailers: hold; body callbacks go on and see all that is held.
     Pause,
-    /// As `Pause`, but too much body is back-pressure instead of an error. What every pause of TCP data is.
+    /// As `Pause`, but too much body is back-pressure instead of an error. What every pause of TCP is, a new connection
+    /// being its headers and data its body.
     PauseWatermark,
-    /// Headers with `allow_on_headers_stop_iteration`, and new connections: hold them back from later filters, go on
-    /// calling the phases of body or data.
+    /// Headers only, with `allow_on_headers_stop_iteration`: hold the headers, go on calling body phases.
     PauseHeaders,
     /// Body only: the guest has taken the chunk, drop it.
     Drop,
@@ -89,8 +89,9 @@ impl Action {
             (Phase::RequestBody | Phase::ResponseBody, 2) => Action::PauseWatermark,
             (Phase::RequestBody | Phase::ResponseBody, _) => Action::Drop,
             (Phase::RequestTrailers | Phase::ResponseTrailers, _) => Action::Pause,
-            (Phase::NewConnection, _) => Action::PauseHeaders,
-            (Phase::DownstreamData | Phase::UpstreamData, _) => Action::PauseWatermark,
+            (Phase::NewConnection | Phase::DownstreamData | Phase::UpstreamData, _) => {
+                Action::PauseWatermark
+            }
         }
     }
 }

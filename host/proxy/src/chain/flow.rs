@@ -63,8 +63,7 @@ pub struct Held {
     pub drop_rest: bool,
     /// How much of `body` is lent to a callback of the root context.
     pub lent: Option<usize>,
-    /// The guest let data of a held connection pass, or took the last of a body, while its callout was on the way: what is
-    /// held goes when that is answered.
+    /// The guest took the last of a body while its callout was on the way: the end goes when that is answered.
     pub lets_go: bool,
 }
 

@@ -4,10 +4,10 @@
 use http::HeaderMap;
 use portcullis_vm::{Action, Buffer, Direction};
 
+use super::Chain;
 use super::flow::{Full, Head, Passed, Shown, Trailers};
 use super::links::Entry;
 use super::slot::SlotId;
-use super::{Chain, Kind};
 
 impl Chain {
     pub(super) fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
@@ -152,7 +152,6 @@ impl Chain {
                 let end = std::mem::take(&mut self.links[index].held(direction).end);
                 end.then(|| (Buffer::default(), true))
             }
-            _ if self.defers(index, direction) => None,
             _ => self.let_pass(index, position, direction, added),
         }
     }
@@ -259,20 +258,6 @@ impl Chain {
         let link = &mut self.links[index];
         let held = link.held(direction);
         (held.paused.is_some() || held.head == Head::HeldOnly) && link.awaits_call(self.key)
-    }
-
-    /// Whether a filter that holds a new connection until a callout is answered lets data pass meanwhile, as SDKs do by
-    /// default: a client could get past a verdict by sending some, so it waits for the answer.
-    fn defers(&mut self, index: usize, direction: Direction) -> bool {
-        let connection_held = matches!(self.kind, Kind::Tcp)
-            && self.links[index].held(direction).head == Head::HeldOnly;
-        if !connection_held || !self.waits_for_verdict(index, direction) {
-            return false;
-        }
-        let held = self.links[index].held(direction);
-        held.paused = Some(Full::Waits);
-        held.lets_go = true;
-        true
     }
 
     /// Passes on what the guest has already seen.

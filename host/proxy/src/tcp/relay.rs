@@ -8,13 +8,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_vm::{Direction, Peer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::Session;
-use super::side::Side;
+use super::side::{Piece, Side};
 use crate::chain::{Party, Passed, Terminal};
 use crate::upstream::{self, SendError, Wire};
 
@@ -169,12 +168,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Relay<T> {
             && !matches!(self.upstream, Upstream::Dialing(_))
             && let Poll::Ready(read) = self.client.poll_read(context)
         {
-            let bytes = read.map_err(End::ClientBroke)?;
-            self.session.note_received(bytes.len());
-            if bytes.is_empty() {
+            let piece = read.map_err(End::ClientBroke)?;
+            self.session.note_received(piece.bytes.len());
+            if piece.end && self.client.is_shut() {
+                // Of two ends the later one closes.
                 self.session.closed_by.set(Peer::Remote);
             }
-            self.feed(Direction::Request, bytes)?;
+            self.feed(Direction::Request, piece)?;
             moved = true;
         }
         let Upstream::Open(open) = &mut self.upstream else { return Ok(moved) };
@@ -197,10 +197,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Relay<T> {
             && let Upstream::Open(open) = &mut self.upstream
             && let Poll::Ready(read) = open.side.poll_read(context)
         {
-            let bytes = read.map_err(End::UpstreamBroke)?;
-            let ended = bytes.is_empty();
-            self.feed(Direction::Response, bytes)?;
-            if ended {
+            let piece = read.map_err(End::UpstreamBroke)?;
+            let end = piece.end;
+            self.feed(Direction::Response, piece)?;
+            if end {
                 self.session.upstream_closed(Peer::Remote);
                 self.heed_filters()?;
             }
@@ -213,9 +213,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Relay<T> {
         Ok(moved)
     }
 
-    /// Shows the filters what was read; nothing means that the source has ended.
-    fn feed(&self, direction: Direction, bytes: Bytes) -> Result<bool, End> {
-        let end = bytes.is_empty();
+    /// Shows the filters what was read.
+    fn feed(&self, direction: Direction, Piece { bytes, end }: Piece) -> Result<bool, End> {
         self.session.chain.borrow_mut().feed_data(direction, bytes, end);
         self.heed_filters()
     }

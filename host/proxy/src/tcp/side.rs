@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use portcullis_vm::Buffer;
@@ -15,12 +15,23 @@ const CHUNK: usize = 16 << 10;
 /// Chunks written at a time: filters put small pieces before and between large ones.
 const SLICES: usize = 16;
 
+/// What was read.
+#[derive(Debug)]
+pub struct Piece {
+    /// May be empty at the end.
+    pub bytes: Bytes,
+    /// Nothing follows.
+    pub end: bool,
+}
+
 /// A connection with what is to be written to it.
 #[derive(Debug)]
 pub struct Side<T> {
     stream: T,
     /// Read before anybody asked.
     first: Bytes,
+    /// What the next read finds.
+    broken: Option<io::Error>,
     waiting: Buffer,
     unflushed: bool,
     /// Nothing follows what is to be written.
@@ -34,6 +45,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Side<T> {
         Side {
             stream,
             first: first.into(),
+            broken: None,
             waiting: Buffer::default(),
             unflushed: false,
             last: false,
@@ -41,21 +53,38 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Side<T> {
         }
     }
 
-    /// The next bytes; none at the end.
-    pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    /// What has come, up to the end if that has.
+    pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         if !self.first.is_empty() {
-            return Poll::Ready(Ok(std::mem::take(&mut self.first)));
+            let bytes = std::mem::take(&mut self.first);
+            return Poll::Ready(Ok(Piece { bytes, end: false }));
+        }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
         }
         let mut chunk = [MaybeUninit::uninit(); CHUNK];
         let mut buffer = ReadBuf::uninit(&mut chunk);
-        match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
-            Ok(()) => Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled()))),
-            // A TLS peer that has gone without saying so; many do.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Poll::Ready(Ok(Bytes::new()))
+        let end = loop {
+            let before = buffer.filled().len();
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Pending => break false,
+                Poll::Ready(Ok(())) if buffer.filled().len() == before => break true,
+                Poll::Ready(Ok(())) if buffer.remaining() == 0 => break false,
+                Poll::Ready(Ok(())) => {}
+                // A TLS peer that has gone without saying so; many do.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    break true;
+                }
+                Poll::Ready(Err(error)) if before == 0 => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    // What came before counts first, and the system tells of an error only once.
+                    self.broken = Some(error);
+                    break false;
+                }
             }
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        };
+        Poll::Ready(Ok(Piece { bytes: Bytes::copy_from_slice(buffer.filled()), end }))
     }
 
     /// Has these bytes written; `last`: nothing follows.

@@ -66,7 +66,7 @@ fn a_guest_hears_of_a_connection_its_bytes_and_its_ends() {
         data("downstream", log, 0),
         data("upstream", log, 1),
     ));
-    assert_eq!(tcp.run(Phase::NewConnection, false).unwrap(), Action::PauseHeaders);
+    assert_eq!(tcp.run(Phase::NewConnection, false).unwrap(), Action::PauseWatermark);
     tcp.lend(Direction::Request, "hello");
     assert_eq!(tcp.run(Phase::DownstreamData, false).unwrap(), Action::Continue);
     tcp.lend(Direction::Response, "hi");

@@ -7,7 +7,7 @@ use std::thread;
 
 use portcullis_proxy::snapshot::*;
 
-use super::{Log, ask, connect, echo, named, rest, snapshot, take, until_metric};
+use super::{Log, ask, connect, echo, named, rest, server, snapshot, take, until_metric};
 use crate::guests::{filter, pairs};
 use crate::harness::{Upstream, backend, start};
 
@@ -144,7 +144,15 @@ fn a_filter_closes_a_connection_after_what_the_client_is_still_to_get() {
 #[test]
 fn a_filter_hears_who_has_closed() {
     let proxy = start(snapshot(echo(), vec![counting()]));
+    // The client has ended, the server ends, and so we close.
     assert_eq!(ask(&proxy, "x"), "x");
+    until_metric(&proxy, r#"wasmcustom_client_local{filter="default/counting"} 1"#);
+    until_metric(&proxy, r#"wasmcustom_upstream_remote{filter="default/counting"} 1"#);
+    // The server has ended, and the client closes.
+    let proxy = start(snapshot(server(drop), vec![counting()]));
+    let mut client = connect(&proxy);
+    assert_eq!(rest(&mut client), "");
+    drop(client);
     until_metric(&proxy, r#"wasmcustom_client_remote{filter="default/counting"} 1"#);
     until_metric(&proxy, r#"wasmcustom_upstream_remote{filter="default/counting"} 1"#);
 }
@@ -178,7 +186,7 @@ fn growing() -> Filter {
              (drop (call $set_body (i32.const 2) (i32.const 0) (i32.const 0) $t$)) (i32.const 1))"#,
     );
     let mut plugin = (*filter.plugin).clone();
-    plugin.limits.body = 64 << 10;
+    plugin.limits.body = 32 << 10;
     filter.plugin = Arc::new(plugin);
     filter
 }
@@ -191,9 +199,6 @@ fn a_filter_that_adds_to_what_it_holds_cannot_hold_more_than_its_limit() {
     let mut client = connect(&proxy);
     assert_eq!(take(&mut client, 2), "hi");
     client.write_all(b"a").unwrap();
-    // Once is allowed; the second time is one too many.
-    client.write_all(b"b").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(rest(&mut client), "");
     assert_eq!(log.lines(&proxy)[0]["response_code_details"], "filter_failed");
 }
@@ -201,16 +206,66 @@ fn a_filter_that_adds_to_what_it_holds_cannot_hold_more_than_its_limit() {
 #[test]
 fn no_data_gets_past_a_new_connection_that_waits_for_a_verdict() {
     let auth = Upstream::echo();
-    for (then, expected) in [
-        ("(drop (call $continue (i32.const 2)))", "x"),
-        ("(drop (call $close (i32.const 2)))", ""),
-        // Data let it go before; that counts from the answer on.
-        ("", "x"),
-    ] {
+    for (then, expected) in
+        [("(drop (call $continue (i32.const 2)))", "x"), ("(drop (call $close (i32.const 2)))", "")]
+    {
         let mut snapshot = snapshot(echo(), vec![asking(then)]);
         snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.address));
         let proxy = start(snapshot);
         assert_eq!(ask(&proxy, "x"), expected, "{then}");
         assert_eq!(auth.next().head.uri.path(), "/check");
+    }
+}
+
+#[test]
+fn a_guest_may_die_in_any_callback_of_a_connection() {
+    let callbacks = [
+        ("proxy_on_new_connection", "(param i32) (result i32)"),
+        ("proxy_on_downstream_data", "(param i32 i32 i32) (result i32)"),
+        ("proxy_on_upstream_data", "(param i32 i32 i32) (result i32)"),
+        ("proxy_on_downstream_connection_close", "(param i32 i32)"),
+        ("proxy_on_upstream_connection_close", "(param i32 i32)"),
+        ("proxy_on_done", "(param i32) (result i32)"),
+        ("proxy_on_log", "(param i32)"),
+        ("proxy_on_delete", "(param i32)"),
+    ];
+    for (callback, types) in callbacks {
+        for body in ["(unreachable)", "(loop $for_ever (br $for_ever))"] {
+            let end = if types.ends_with("(result i32)") { "(i32.const 1)" } else { "" };
+            let text = format!(r#"(func (export "{callback}") {types} {body} {end})"#);
+            let mut dying = filter("dying", &[], &text);
+            dying.fail = FailStrategy::Open;
+            let proxy = start(snapshot(echo(), vec![tagging("t"), dying]));
+            // The instance dies with the first connection, and no other notices.
+            for _ in 0..2 {
+                assert_eq!(ask(&proxy, "x"), "ttx", "{callback} {body}");
+            }
+            drop(proxy);
+        }
+    }
+}
+
+/// Has connections go to the backend `second`.
+fn choosing() -> Filter {
+    let (name, backend) = ("envoy.tcp_proxy.cluster", "second");
+    let state = format!("\n{}{name}\u{12}{}{backend}", '\u{17}', '\u{6}');
+    filter(
+        "choosing",
+        &[("f", "set_envoy_filter_state"), ("s", &state)],
+        r#"(func (export "proxy_on_new_connection") (param i32) (result i32)
+             (drop (call $foreign $f$ $s$ (i32.const 0) (i32.const 4))) (i32.const 0))"#,
+    )
+}
+
+#[test]
+fn a_filter_chooses_the_backend_by_filter_state_as_for_envoy() {
+    for (filters, expected) in [(vec![choosing()], "second"), (Vec::new(), "first!")] {
+        let mut snapshot = snapshot(named("first!"), filters);
+        snapshot.backends.push(backend("default/second", BackendProtocol::Tcp, named("second")));
+        let log = Log::new(&mut snapshot);
+        let proxy = start(snapshot);
+        assert_eq!(take(&mut connect(&proxy), 6), expected);
+        let backend = if expected == "second" { "default/second" } else { "default/app" };
+        assert_eq!(log.lines(&proxy)[0]["upstream_cluster"], backend);
     }
 }
