@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -35,6 +36,9 @@ pub struct Case {
     /// Sent one after the other, each on a connection of its own.
     #[serde(default, rename = "request")]
     pub requests: Vec<Exchange>,
+    /// Connections without HTTP, before the requests, one after the other.
+    #[serde(default, rename = "connection")]
+    pub connections: Vec<Connection>,
     /// Lines that have to have been logged before the host is told to end, in any order.
     #[serde(default)]
     pub await_log: Vec<String>,
@@ -90,6 +94,9 @@ pub struct Filter {
     pub guest: String,
     /// Default: the last part of the guest's name.
     pub name: Option<String>,
+    /// What it filters. Filters of one case are of one type.
+    #[serde(default, rename = "type")]
+    pub kind: FilterType,
     /// A string as its bytes, a table as JSON.
     pub config: Option<toml::Value>,
     /// `root_id`
@@ -137,6 +144,17 @@ impl Filter {
     }
 }
 
+/// `type`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum FilterType {
+    /// Requests.
+    #[default]
+    Http,
+    /// Connections.
+    Network,
+}
+
 /// `failStrategy`
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -175,6 +193,9 @@ pub enum Protocol {
     /// HTTP/2 in plain text, with prior knowledge.
     #[serde(rename = "HTTP/2")]
     Http2,
+    /// No HTTP: it sends its answer's body, then what it gets. Of clients: `connection` in place of `request`.
+    #[serde(rename = "TCP")]
+    Tcp,
 }
 
 /// What a server answers.
@@ -218,6 +239,19 @@ pub enum Piece {
         /// How often.
         count: usize,
     },
+}
+
+/// A connection through network filters, and what becomes of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Connection {
+    /// The client's address; default 127.0.0.1.
+    pub from: Option<Ipv4Addr>,
+    /// What it sends before it closes its side.
+    #[serde(default)]
+    pub send: Vec<Piece>,
+    /// All that it gets.
+    pub client: Option<String>,
 }
 
 /// A request, and what becomes of it.
@@ -343,6 +377,8 @@ impl Case {
         let case: Case = toml::from_str(text).with_context(|| format!("cases/{name}.toml"))?;
         let case = Case { name: name.to_owned(), ..case };
         ensure!(!case.filters.is_empty(), "cases/{name}.toml has no filter");
+        let http = case.requests.iter().all(|request| request.protocol != Protocol::Tcp);
+        ensure!(http, "cases/{name}.toml has a request without HTTP: write a connection");
         for differs in &case.differs {
             let asks = differs.client.is_some() || differs.upstream.is_some();
             match differs.request {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use crate::case::{Case, Filter};
 use crate::guests::Modules;
 use crate::host::{Host, Line, Listener, Plugin, Running, Server, Setup};
-use crate::net::{Received, Recorded, Servers, Waiter, send};
+use crate::net::{Received, Recorded, Servers, Waiter, connect, send};
 
 /// How long a line of a guest may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ pub struct Played {
     pub refused: Option<String>,
     /// For each request what its client got, and what the origin was sent meanwhile.
     pub exchanges: Vec<(Received, Vec<Recorded>)>,
+    /// For each connection all that its client got.
+    pub connections: Vec<Vec<u8>>,
     /// Of all guests, in order.
     pub log: Vec<Line>,
     /// Of all guests, after the last request.
@@ -57,6 +59,10 @@ async fn played(case: &Case, host: &Host, modules: &Modules) -> Result<Played> {
     servers.set_waiter(&waiter);
     let mut played = Played::default();
     let script = &backends[ORIGIN].answer;
+    for (at, connection) in case.connections.iter().enumerate() {
+        let received = connect(running.address(LISTENER)?, connection).await;
+        played.connections.push(received.with_context(|| format!("connection {}", at + 1))?);
+    }
     for (at, exchange) in case.requests.iter().enumerate() {
         servers.set_answer(ORIGIN, exchange.answer.as_ref().unwrap_or(script));
         let address = running.address(LISTENER)?;
@@ -100,6 +106,7 @@ pub fn plugin(filter: &Filter, modules: &Modules) -> Result<Plugin> {
     let name = filter.name();
     Ok(Plugin {
         module: modules.get(&filter.guest).with_context(|| filter.guest.clone())?.clone(),
+        kind: filter.kind,
         configuration: filter.configuration()?,
         root_id: filter.plugin_name.clone(),
         vm_id: filter.vm_id.clone().unwrap_or_else(|| format!("default/{name}")),

@@ -26,6 +26,13 @@ pub fn problems(case: &Case, played: &Played) -> Vec<String> {
         }
         found.extend(here.into_iter().map(|problem| format!("request {}: {problem}", at + 1)));
     }
+    for (at, (expected, received)) in case.connections.iter().zip(&played.connections).enumerate() {
+        let received = String::from_utf8_lossy(received);
+        if expected.client.as_ref().is_some_and(|expected| *expected != received) {
+            let (at, expected) = (at + 1, &expected.client);
+            found.push(format!("connection {at}: the client gets {received:?}, not {expected:?}"));
+        }
+    }
     if let Some(expected) = &case.log {
         log(expected, &lines(case, &played.log), &mut found);
     }

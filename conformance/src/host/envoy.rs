@@ -113,8 +113,29 @@ fn typed(name: &str, mut value: Value) -> Value {
 }
 
 fn listener(listener: &Listener) -> Value {
-    let http = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-    let mut filters: Vec<Value> = listener.plugins.iter().map(filter).collect();
+    let filters = if listener.is_network() { network(listener) } else { vec![http(listener)] };
+    json!({
+        "name": listener.name,
+        "address": loopback(),
+        "filter_chains": [{"filters": filters}],
+    })
+}
+
+fn network(listener: &Listener) -> Vec<Value> {
+    let wasm = "envoy.extensions.filters.network.wasm.v3.Wasm";
+    let mut filters: Vec<Value> =
+        listener.plugins.iter().map(|plugin| filter(plugin, wasm)).collect();
+    let proxy = json!({"stat_prefix": listener.name, "cluster": "origin"});
+    let proxy = typed("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", proxy);
+    filters.push(json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}));
+    filters
+}
+
+fn http(listener: &Listener) -> Value {
+    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let wasm = "envoy.extensions.filters.http.wasm.v3.Wasm";
+    let mut filters: Vec<Value> =
+        listener.plugins.iter().map(|plugin| filter(plugin, wasm)).collect();
     let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
     filters.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
     let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "origin", "timeout": "0s"}});
@@ -129,16 +150,10 @@ fn listener(listener: &Listener) -> Value {
         ]},
         "http_filters": filters,
     });
-    json!({
-        "name": listener.name,
-        "address": loopback(),
-        "filter_chains": [{"filters": [
-            {"name": "envoy.filters.network.http_connection_manager", "typed_config": typed(http, manager)},
-        ]}],
-    })
+    json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": typed(kind, manager)})
 }
 
-fn filter(plugin: &Plugin) -> Value {
+fn filter(plugin: &Plugin, kind: &str) -> Value {
     let policy = match plugin.fail {
         FailStrategy::FailClose => "FAIL_CLOSED",
         FailStrategy::FailOpen => "FAIL_OPEN",
@@ -159,8 +174,7 @@ fn filter(plugin: &Plugin) -> Value {
             "environment_variables": {"key_values": plugin.env},
         },
     }});
-    let wasm = typed("envoy.extensions.filters.http.wasm.v3.Wasm", wasm);
-    json!({"name": plugin.name, "typed_config": wasm})
+    json!({"name": plugin.name, "typed_config": typed(kind, wasm)})
 }
 
 fn cluster(name: &str, server: &Server) -> Value {
@@ -170,7 +184,7 @@ fn cluster(name: &str, server: &Server) -> Value {
     }}}});
     let protocol = match server.protocol {
         Protocol::Http1 => json!({"http_protocol_options": {"enable_trailers": true}}),
-        Protocol::Http2 => json!({"http2_protocol_options": {}}),
+        Protocol::Http2 | Protocol::Tcp => json!({"http2_protocol_options": {}}),
     };
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     json!({

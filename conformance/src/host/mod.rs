@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::case::{FailStrategy, HostName, Protocol};
+use crate::case::{FailStrategy, FilterType, HostName, Protocol};
 
 mod envoy;
 mod portcullis;
@@ -44,6 +44,13 @@ pub struct Listener {
     pub plugins: Vec<Plugin>,
 }
 
+impl Listener {
+    /// Whether it is for connections without HTTP.
+    fn is_network(&self) -> bool {
+        self.plugins.iter().any(|plugin| plugin.kind == FilterType::Network)
+    }
+}
+
 /// A server behind the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
@@ -59,6 +66,7 @@ pub struct Server {
 pub struct Plugin {
     pub name: String,
     pub module: PathBuf,
+    pub kind: FilterType,
     pub configuration: String,
     pub root_id: String,
     pub vm_id: String,

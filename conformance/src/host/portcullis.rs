@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::process::{Line, Process};
 use super::{Listener, Plugin, Running, Server, Setup};
-use crate::case::{FailStrategy, HostName, Protocol};
+use crate::case::{FailStrategy, FilterType, HostName, Protocol};
 use crate::{net, place};
 
 const API: &str = "portcullis.dev/v1alpha1";
@@ -98,6 +98,7 @@ fn module_file(plugin: &Plugin) -> String {
 fn documents(setup: &Setup) -> String {
     let mut all = vec![proxy(setup), route()];
     all.extend(setup.backends.iter().map(|(name, server)| backend(name, server)));
+    all.extend(setup.listeners.iter().filter(|listener| listener.is_network()).map(tcp_route));
     for listener in &setup.listeners {
         let count = listener.plugins.len();
         let filters = listener.plugins.iter().enumerate();
@@ -114,7 +115,7 @@ fn document(kind: &str, name: &str, spec: Value) -> Value {
 }
 
 fn proxy(setup: &Setup) -> Value {
-    let listener = |listener: &Listener| json!({"name": listener.name, "address": "127.0.0.1:0", "protocol": "HTTP"});
+    let listener = |listener: &Listener| json!({"name": listener.name, "address": "127.0.0.1:0", "protocol": protocol(listener)});
     let spec = json!({
         "workers": setup.workers,
         "admin": {"address": "127.0.0.1:0"},
@@ -122,6 +123,21 @@ fn proxy(setup: &Setup) -> Value {
         "listeners": setup.listeners.iter().map(listener).collect::<Vec<_>>(),
     });
     document("Proxy", "host", spec)
+}
+
+fn protocol(listener: &Listener) -> &'static str {
+    if listener.is_network() { "TCP" } else { "HTTP" }
+}
+
+/// Connections go where requests go.
+fn tcp_route(listener: &Listener) -> Value {
+    let parent = json!({"group": "portcullis.dev", "kind": "Proxy", "name": "host", "sectionName": listener.name});
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "kind": "TCPRoute",
+        "metadata": {"name": listener.name},
+        "spec": {"parentRefs": [parent], "rules": [{"backendRefs": [{"name": "origin", "port": 80}]}]},
+    })
 }
 
 fn route() -> Value {
@@ -137,6 +153,7 @@ fn backend(name: &str, server: &Server) -> Value {
     let protocol = match server.protocol {
         Protocol::Http1 => "HTTP",
         Protocol::Http2 => "H2C",
+        Protocol::Tcp => "TCP",
     };
     let endpoints = [json!({"address": server.address.to_string()})];
     document("Backend", name, json!({"protocol": protocol, "endpoints": endpoints}))
@@ -154,6 +171,10 @@ fn filter(listener: &Listener, plugin: &Plugin, priority: usize) -> Value {
     });
     let mut spec = json!({
         "url": format!("file://{}", module_file(plugin)),
+        "type": match plugin.kind {
+            FilterType::Http => "HTTP",
+            FilterType::Network => "NETWORK",
+        },
         "priority": priority,
         "failStrategy": fail,
         "pluginName": plugin.root_id,

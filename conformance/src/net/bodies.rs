@@ -89,7 +89,8 @@ fn list(fields: &HeaderMap) -> Vec<(String, String)> {
     fields.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-fn data(piece: &Piece) -> Option<Bytes> {
+/// The bytes of a piece that is not waited for.
+pub fn data(piece: &Piece) -> Option<Bytes> {
     match piece {
         Piece::Text(text) => Some(Bytes::from(text.clone())),
         Piece::Fill { fill, count } => Some(Bytes::from(fill.to_string().repeat(*count))),

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::header::{CONTENT_LENGTH, HOST, TRAILER};
@@ -13,11 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::PATIENCE;
 use super::bodies::{Outgoing, Seen, Waiter, fields, outgoing};
 use crate::case::{Exchange, Protocol};
 
-/// How long a response may take.
-const PATIENCE: Duration = Duration::from_secs(15);
 const AUTHORITY: &str = "conformance.test";
 
 /// What a client got; without a status where there was no response.
@@ -46,7 +44,7 @@ pub async fn send(address: SocketAddr, exchange: &Exchange, waiter: &Waiter) -> 
                 connection.abort();
                 Ok::<_, hyper::Error>(received)
             }
-            Protocol::Http2 => {
+            Protocol::Http2 | Protocol::Tcp => {
                 let executor = TokioExecutor::new();
                 let (mut sender, connection) =
                     http2::handshake(executor, TokioIo::new(stream)).await?;

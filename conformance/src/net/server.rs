@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::bodies::{Outgoing, Seen, Waiter, fields, outgoing};
+use super::tcp;
 use crate::case::{Answer, Backend, Protocol};
 
 /// A request that a server was sent.
@@ -109,6 +110,11 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 async fn serve(stream: TcpStream, server: Arc<Server>) {
     let protocol = server.protocol;
+    if protocol == Protocol::Tcp {
+        let answer = locked(&server.answer).clone();
+        let _broken = tcp::serve(stream, &answer).await;
+        return;
+    }
     let service = service_fn(move |request| {
         let server = server.clone();
         async move { answer(request, &server).await }
@@ -118,9 +124,7 @@ async fn serve(stream: TcpStream, server: Arc<Server>) {
     // What breaks a connection shows at the client.
     let _broken = match protocol {
         Protocol::Http1 => http1::Builder::new().serve_connection(io, service).await,
-        Protocol::Http2 => {
-            http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
-        }
+        _ => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
     };
 }
 

@@ -1,0 +1,45 @@
+//! Connections without HTTP: a server that speaks first and then gives back what it gets, and a client that sends, closes its
+//! side and reads to the end.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::PATIENCE;
+use super::bodies::data;
+use crate::case::{Answer, Connection};
+
+/// Sends the pieces of its answer, then everything that comes, and ends when the other side has.
+pub async fn serve(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
+    for piece in answer.body.iter().filter_map(data) {
+        stream.write_all(&piece).await?;
+    }
+    let (mut incoming, mut outgoing) = stream.split();
+    copy(&mut incoming, &mut outgoing).await?;
+    outgoing.shutdown().await
+}
+
+/// Opens a case's connection; all that comes back.
+///
+/// # Errors
+/// Nobody listens, or no end in time.
+pub async fn connect(address: SocketAddr, connection: &Connection) -> Result<Vec<u8>> {
+    let socket = TcpSocket::new_v4()?;
+    let from = connection.from.unwrap_or(Ipv4Addr::LOCALHOST);
+    socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
+    let exchange = async {
+        let mut stream = socket.connect(address).await?;
+        for piece in connection.send.iter().filter_map(data) {
+            stream.write_all(&piece).await?;
+        }
+        stream.shutdown().await?;
+        let mut received = Vec::new();
+        // What breaks off is compared as far as it came.
+        let _broken = stream.read_to_end(&mut received).await;
+        Ok(received)
+    };
+    timeout(PATIENCE, exchange).await.context("no end of the connection in time")?
+}
