@@ -57,6 +57,9 @@ const IMPORTS: &str = r#"
   (import "env" "proxy_grpc_send" (func $grpc_send (param i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_grpc_cancel" (func $grpc_cancel (param i32) (result i32)))
   (import "env" "proxy_grpc_close" (func $grpc_close (param i32) (result i32)))
+  (import "env" "proxy_redis_init"
+    (func $redis_init (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_redis_call" (func $redis_call (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_get_status" (func $status (param i32 i32 i32) (result i32)))
   (import "env" "proxy_clear_route_cache" (func $clear_route (result i32)))
   (import "env" "proxy_set_upstream_override_host" (func $choose (param i32 i32) (result i32)))

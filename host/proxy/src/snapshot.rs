@@ -354,7 +354,7 @@ pub struct Backend {
     pub protocol: BackendProtocol,
     /// Round robin by weight.
     pub endpoints: Vec<Endpoint>,
-    /// Present for HTTPS and H2, possible for TCP.
+    /// Present for HTTPS and H2, possible for TCP and Redis.
     pub tls: Option<Arc<ClientTls>>,
     /// For TCP and TLS together.
     pub connect_timeout: Duration,
@@ -375,6 +375,8 @@ pub enum BackendProtocol {
     H2,
     /// Bytes; no HTTP, and so nothing that an HTTPRoute or a guest's call can use.
     Tcp,
+    /// Redis, for the commands of guests; nothing that an HTTPRoute can use.
+    Redis,
 }
 
 /// One address of a backend.

@@ -38,6 +38,8 @@ type Closed = TypedFunc<(u32, u32), ()>;
 type CallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 /// Root context, callout, bytes of the message, entries of the metadata, or status.
 type GrpcNews = TypedFunc<(u32, u32, u32), ()>;
+/// Root context, callout, status, bytes of the reply.
+type RedisReply = TypedFunc<(u32, u32, u32, u32), ()>;
 
 /// Typed handles to the exports.
 pub(crate) struct Callbacks {
@@ -51,6 +53,7 @@ pub(crate) struct Callbacks {
     pub(crate) grpc_receive: Option<GrpcNews>,
     pub(crate) grpc_trailing_metadata: Option<GrpcNews>,
     pub(crate) grpc_close: Option<GrpcNews>,
+    pub(crate) redis_call_response: Option<RedisReply>,
     pub(crate) log: Option<TypedFunc<u32, ()>>,
     pub(crate) done: Option<TypedFunc<u32, u32>>,
     pub(crate) delete: Option<TypedFunc<u32, ()>>,
@@ -86,6 +89,7 @@ impl Callbacks {
             )
             .or_else(|| find(instance, store, "proxy_on_grpc_trailing_metadata")),
             grpc_close: find(instance, store, "proxy_on_grpc_close"),
+            redis_call_response: find(instance, store, "proxy_on_redis_call_response"),
             log: find(instance, store, "proxy_on_log"),
             done: find(instance, store, "proxy_on_done"),
             delete: find(instance, store, "proxy_on_delete"),

@@ -1,5 +1,6 @@
 //! What a guest asked for during a callback, to be carried out by the embedder once the callback has returned.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::state::{RequestHead, StreamKey};
 pub struct ContextId(pub u32);
 
 /// Identifies a callout within the instance that made it; never that of another outstanding callout. The two low bits tell
-/// its kind (0: HTTP, 1: unary gRPC, 2: gRPC stream), the others count up.
+/// its kind (0: HTTP, 1: unary gRPC, 2: gRPC stream, 3: Redis), the others count up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallId(pub u32);
 
@@ -43,6 +44,11 @@ pub enum Effect {
     GrpcClose(CallId),
     /// `proxy_grpc_cancel`: the guest is to hear no more of a call or stream, and the other side that it is over.
     GrpcCancel(CallId),
+    /// `proxy_redis_init`: how to use the upstream of this name as a Redis.
+    RedisInit(String, RedisSettings),
+    /// `proxy_redis_call`: to be answered by exactly one
+    /// [`Plugin::redis_call_response`](crate::Plugin::redis_call_response).
+    RedisCall(RedisCall),
     /// `proxy_set_tick_period_milliseconds`: zero cancels the timer.
     TickPeriod(Duration),
     /// `proxy_done` after `proxy_on_done` of the root context had answered "not yet".
@@ -98,4 +104,38 @@ pub struct GrpcCall {
     pub message: Option<Bytes>,
     /// `None`: the guest set none, or it is a stream.
     pub timeout: Option<Duration>,
+}
+
+/// How a guest wants to use a Redis.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisSettings {
+    /// Empty: the default one.
+    pub user: Bytes,
+    /// Empty: none.
+    pub password: Bytes,
+    /// 0 is where connections begin.
+    pub database: u32,
+    /// For each command; `None`: the guest set none (0).
+    pub timeout: Option<Duration>,
+}
+
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("RedisSettings")
+            .field("database", &self.database)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A Redis command that a guest wants sent.
+#[derive(Debug)]
+pub struct RedisCall {
+    /// Names the completion.
+    pub id: CallId,
+    /// Name of the upstream; known, and named before by an [`Effect::RedisInit`].
+    pub upstream: String,
+    /// Exactly one command, as an array of bulk strings.
+    pub query: Bytes,
 }

@@ -33,7 +33,9 @@ mod error;
 pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes, UpstreamHost};
 pub use buffer::Buffer;
 pub use cache::Cache;
-pub use effects::{CallId, ContextId, Effect, GrpcCall, HttpCall, LocalReply};
+pub use effects::{
+    CallId, ContextId, Effect, GrpcCall, HttpCall, LocalReply, RedisCall, RedisSettings,
+};
 pub use engine::Engine;
 pub use error::{LoadError, Trap, TrapReason};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};

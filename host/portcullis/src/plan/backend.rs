@@ -107,30 +107,26 @@ pub(super) fn resolve(
 
 fn one(document: &Document, spec: &BackendSpec, desk: &mut Desk<'_>) -> Option<Backend> {
     let protocol = match spec.protocol {
-        own::BackendProtocol::Http => Some(BackendProtocol::Http),
-        own::BackendProtocol::H2c => Some(BackendProtocol::H2c),
-        own::BackendProtocol::Https => Some(BackendProtocol::Https),
-        own::BackendProtocol::H2 => Some(BackendProtocol::H2),
-        own::BackendProtocol::Tcp => Some(BackendProtocol::Tcp),
-        own::BackendProtocol::Redis => {
-            let title = "this protocol is not supported yet";
-            let problem = document.problem(Code::P0110, "spec.protocol", title);
-            desk.refuse(problem.hint("use HTTP, H2C, HTTPS, H2 or TCP"))
-        }
+        own::BackendProtocol::Http => BackendProtocol::Http,
+        own::BackendProtocol::H2c => BackendProtocol::H2c,
+        own::BackendProtocol::Https => BackendProtocol::Https,
+        own::BackendProtocol::H2 => BackendProtocol::H2,
+        own::BackendProtocol::Tcp => BackendProtocol::Tcp,
+        own::BackendProtocol::Redis => BackendProtocol::Redis,
     };
     let endpoints: Vec<Option<Endpoint>> =
         (0..spec.endpoints.len()).map(|index| endpoint(document, index, spec, desk)).collect();
-    let endpoints = endpoints.into_iter().collect::<Option<Vec<_>>>();
-    let (protocol, endpoints) = (protocol?, endpoints?);
+    let endpoints = endpoints.into_iter().collect::<Option<Vec<_>>>()?;
     let encrypted = matches!(protocol, BackendProtocol::Https | BackendProtocol::H2);
     let tls = match (&spec.tls, encrypted) {
-        (Some(tls), false) if protocol == BackendProtocol::Tcp => {
+        (Some(tls), false) if matches!(protocol, BackendProtocol::Tcp | BackendProtocol::Redis) => {
             Some(Arc::new(client_tls(document, tls, &endpoints, desk)?))
         }
         (Some(_), false) => {
             let title = "this protocol is not encrypted, and has no `tls`";
             let problem = document.problem(Code::P0111, "spec.tls", title);
-            return desk.refuse(problem.hint("use protocol: HTTPS, H2 or TCP, or remove it"));
+            return desk
+                .refuse(problem.hint("use protocol: HTTPS, H2, TCP or REDIS, or remove it"));
         }
         (_, false) => None,
         (tls, true) => {

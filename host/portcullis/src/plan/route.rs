@@ -225,12 +225,17 @@ impl Compiler<'_> {
 
     fn speaks_http(&self, index: usize, field: &str, desk: &mut Desk<'_>) -> bool {
         let Some(backend) = self.backends.at(index) else { return false };
-        if backend.protocol != BackendProtocol::Tcp {
-            return true;
-        }
-        let title = format!("Backend {} speaks TCP, not HTTP", backend.name);
+        let (spoken, hint) = match backend.protocol {
+            BackendProtocol::Tcp => {
+                ("TCP", "a TCPRoute or TLSRoute may name it, or give the Backend protocol: HTTP")
+            }
+            BackendProtocol::Redis => {
+                ("REDIS", "it is for the commands of filters; give the Backend protocol: HTTP")
+            }
+            _ => return true,
+        };
+        let title = format!("Backend {} speaks {spoken}, not HTTP", backend.name);
         let problem = self.document.problem(Code::P0111, &format!("{field}.name"), title);
-        let hint = "a TCPRoute or TLSRoute may name it, or give the Backend protocol: HTTP";
         desk.problems.push(problem.reference().hint(hint));
         false
     }

@@ -162,7 +162,7 @@ pub struct BackendSpec {
     pub protocol: BackendProtocol,
     /// Where it is.
     pub endpoints: Vec<EndpointSpec>,
-    /// For HTTPS and H2; with TCP, TLS is spoken if it is there.
+    /// For HTTPS and H2; with TCP and REDIS, TLS is spoken if it is there.
     pub tls: Option<BackendTls>,
 }
 

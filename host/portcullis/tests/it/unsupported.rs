@@ -53,7 +53,6 @@ fn what_our_own_kinds_cannot_do_yet_refuses_the_object() {
     for (kind, spec, field) in [
         ("Proxy", "{listeners: [], registries: []}", "spec.registries"),
         ("Proxy", "{listeners: [], verification: {}}", "spec.verification"),
-        ("Backend", r#"{protocol: REDIS, endpoints: [{address: "127.0.0.1:1"}]}"#, "spec.protocol"),
         ("WasmFilter", "{url: \"oci://127.0.0.1:5000/a\"}", "spec.url"),
         ("WasmFilter", "{url: \"https://127.0.0.1/a.wasm\"}", "spec.url"),
         ("WasmFilter", "{url: \"configmap:///a/b\"}", "spec.url"),

@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use portcullis_vm::{CallId, GrpcCall, GrpcEvent, HttpCall, Plugin, Streams, Trap};
+use portcullis_vm::{
+    CallId, GrpcCall, GrpcEvent, HttpCall, Plugin, RedisCall, RedisSettings, Streams, Trap,
+};
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -15,6 +17,7 @@ use tokio::task::AbortHandle;
 use crate::body::Body;
 use crate::chain::local::Signal;
 use crate::chain::slot::Slot;
+use crate::chain::stores::Stores;
 use crate::services::Upstreams;
 use crate::upstream::grpc::{self, Outbox, Waiting, outbox};
 
@@ -25,6 +28,7 @@ pub(super) struct Callouts {
     /// By the number of the instance.
     grpc: RefCell<HashMap<(u64, CallId), Running>>,
     waiting: Rc<Waiting>,
+    stores: Stores,
 }
 
 /// A gRPC call or stream. Dropped, it is over.
@@ -47,12 +51,18 @@ impl Callouts {
             upstreams: RefCell::new(upstreams),
             grpc: RefCell::default(),
             waiting: Waiting::new(limit),
+            stores: Stores::default(),
         }
     }
 
     /// Calls that begin from now on go to these.
     pub(super) fn set_upstreams(&self, upstreams: Rc<Upstreams>) {
         *self.upstreams.borrow_mut() = upstreams;
+    }
+
+    /// How the filter uses a Redis.
+    pub(super) fn use_store(&self, upstream: String, settings: RedisSettings) {
+        self.stores.set(upstream, settings);
     }
 
     /// The instance sends a message on a stream.
@@ -98,6 +108,28 @@ impl Slot {
             let outcome = upstreams.call(call).await;
             slot.deliver(number, id, |plugin, streams| {
                 plugin.http_call_response(streams, id, outcome)
+            });
+        });
+    }
+
+    /// Sends a Redis command that the instance with this number asked for.
+    pub(super) fn start_redis(self: &Rc<Slot>, call: RedisCall, number: u64) {
+        let slot = self.clone();
+        let upstreams = self.callouts.upstreams.borrow().clone();
+        let cluster = upstreams.cluster(&call.upstream);
+        let client =
+            cluster.and_then(|cluster| self.callouts.stores.client(&call.upstream, cluster));
+        self.local.spawn(async move {
+            let RedisCall { id, upstream, query } = call;
+            let reply = match client {
+                Some(client) => client.call(query).await,
+                None => Err("there is no such upstream".to_owned()),
+            };
+            let reply = reply.inspect_err(|reason| {
+                tracing::info!(upstream, "a filter's command failed: {reason}")
+            });
+            slot.deliver(number, id, |plugin, streams| {
+                plugin.redis_call_response(streams, id, reply.ok())
             });
         });
     }

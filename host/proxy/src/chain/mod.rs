@@ -16,6 +16,7 @@ mod local;
 mod pass;
 mod pool;
 mod slot;
+mod stores;
 
 use std::rc::Rc;
 use std::sync::Arc;

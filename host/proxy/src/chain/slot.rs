@@ -405,6 +405,8 @@ impl Slot {
             Effect::GrpcCall(call) => self.start_grpc(call, live.number),
             Effect::GrpcSend(call, message) => self.callouts.send(live.number, call, message),
             Effect::GrpcClose(call) => self.callouts.close(live.number, call),
+            Effect::RedisInit(upstream, settings) => self.callouts.use_store(upstream, settings),
+            Effect::RedisCall(call) => self.start_redis(call, live.number),
             Effect::GrpcCancel(call) => self.callouts.cancel(live.number, call),
             Effect::TickPeriod(period) => live.timer = self.timer(period, live.number),
             Effect::Done => live.done.notify_one(),

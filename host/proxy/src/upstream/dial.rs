@@ -116,7 +116,7 @@ impl Dialer {
     /// Whether the next connection is likely to carry many requests at a time, so that it pays to wait for it.
     pub(super) fn expects_http2(&self) -> bool {
         match self.protocol {
-            BackendProtocol::Http | BackendProtocol::Tcp => false,
+            BackendProtocol::Http | BackendProtocol::Tcp | BackendProtocol::Redis => false,
             BackendProtocol::H2c | BackendProtocol::H2 => true,
             BackendProtocol::Https => !self.agreed_http1.get(),
         }
@@ -201,7 +201,7 @@ impl Dialer {
     ) -> io::Result<(Wire, Option<TlsAttributes>, bool)> {
         let secure = match self.protocol {
             BackendProtocol::Https | BackendProtocol::H2 => true,
-            BackendProtocol::Tcp => self.tls.is_some(),
+            BackendProtocol::Tcp | BackendProtocol::Redis => self.tls.is_some(),
             BackendProtocol::Http | BackendProtocol::H2c => false,
         };
         let Some(tls) = self.tls.as_ref().filter(|_| secure) else {

@@ -8,6 +8,7 @@ mod endpoints;
 mod error;
 pub mod grpc;
 mod pool;
+pub mod redis;
 mod request;
 mod wire;
 
@@ -277,7 +278,7 @@ impl Cluster {
                 return Err(format!("backend {name} speaks HTTP/2, which has no upgrade"));
             }
             BackendProtocol::H2c | BackendProtocol::H2 => false,
-            BackendProtocol::Tcp => {
+            BackendProtocol::Tcp | BackendProtocol::Redis => {
                 return Err(format!("backend {} speaks no HTTP", self.backend.name));
             }
         };

@@ -4,4 +4,5 @@
 pub(crate) mod grpc_service;
 pub(crate) mod numbers;
 pub(crate) mod pairs;
+pub(crate) mod resp;
 pub(crate) mod signatures;

@@ -62,6 +62,8 @@ pub(crate) enum BufferType {
     VmConfiguration,
     PluginConfiguration,
     ForeignArguments,
+    /// Of Higress.
+    RedisReply,
 }
 
 impl BufferType {
@@ -76,6 +78,7 @@ impl BufferType {
             6 => BufferType::VmConfiguration,
             7 => BufferType::PluginConfiguration,
             8 => BufferType::ForeignArguments,
+            9 => BufferType::RedisReply,
             _ => return None,
         })
     }

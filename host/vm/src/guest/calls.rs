@@ -18,6 +18,7 @@ pub(crate) enum CallKind {
     Http,
     Grpc,
     GrpcStream,
+    Redis,
 }
 
 impl CallKind {
@@ -25,7 +26,8 @@ impl CallKind {
         match call.0 & 3 {
             0 => CallKind::Http,
             1 => CallKind::Grpc,
-            _ => CallKind::GrpcStream,
+            2 => CallKind::GrpcStream,
+            _ => CallKind::Redis,
         }
     }
 }

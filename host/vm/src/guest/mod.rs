@@ -9,7 +9,7 @@ mod expressions;
 mod notes;
 mod quota;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub(crate) enum Completion {
     InitialMetadata(ResponseHead),
     GrpcMessage(Bytes),
     TrailingMetadata(HeaderMap),
+    RedisReply(Bytes),
 }
 
 /// Metrics by kind, in the order in which the guest defined them.
@@ -112,6 +113,8 @@ pub(crate) struct Guest {
     pub(crate) contexts: Contexts,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) calls: Calls,
+    /// Upstreams that the guest uses as a Redis.
+    pub(crate) stores: BTreeSet<String>,
     pub(crate) completion: Option<Completion>,
     /// What `proxy_get_status` answers: a code and a message, of the callout whose completion callback runs.
     pub(crate) status: (u32, String),
@@ -145,6 +148,7 @@ impl Guest {
             contexts: Contexts::default(),
             effects: VecDeque::new(),
             calls: Calls::default(),
+            stores: BTreeSet::new(),
             completion: None,
             status: (0, String::new()),
             metrics: Metrics::default(),

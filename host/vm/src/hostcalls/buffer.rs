@@ -85,6 +85,10 @@ fn source(guest: &Guest, buffer: BufferType) -> Result<Source<'_>, Status> {
             Some(Completion::GrpcMessage(message)) => Ok(Source::Bytes(message)),
             _ => Err(Status::NotFound),
         },
+        BufferType::RedisReply => match &guest.completion {
+            Some(Completion::RedisReply(reply)) => Ok(Source::Bytes(reply)),
+            _ => Err(Status::NotFound),
+        },
         BufferType::ForeignArguments => Err(Status::NotFound),
         BufferType::VmConfiguration => Ok(Source::Bytes(&guest.spec.vm_configuration)),
         BufferType::PluginConfiguration => Ok(Source::Bytes(&guest.spec.configuration)),

@@ -15,6 +15,7 @@ mod local_reply;
 mod flow;
 mod http_call;
 mod grpc;
+mod redis;
 mod shared_data;
 mod queue;
 mod metric;
@@ -183,6 +184,7 @@ pub(crate) fn linker(
         flow::link,
         http_call::link,
         grpc::link,
+        redis::link,
         shared_data::link,
         queue::link,
         metric::link,

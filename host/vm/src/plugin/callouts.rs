@@ -18,6 +18,9 @@ use crate::state::{ResponseHead, StreamKey, Streams};
 const RESET: (u32, &str) = (11, "reset");
 /// gRPC's UNAVAILABLE.
 const ABANDONED: (u32, &str) = (14, "abandoned");
+/// Statuses of Redis commands: those of Higress.
+const REDIS_OK: u32 = 0;
+const REDIS_FAILED: u32 = 1;
 
 /// How an HTTP callout ended.
 #[derive(Debug)]
@@ -145,6 +148,31 @@ impl Plugin {
         }
     }
 
+    /// Delivers the reply to a Redis command, or that there is none. An id that is not outstanding is ignored.
+    ///
+    /// # Errors
+    /// The guest trapped.
+    pub fn redis_call_response(
+        &mut self,
+        streams: &mut Streams,
+        call: CallId,
+        reply: Option<Bytes>,
+    ) -> Result<(), Trap> {
+        if !self.instance.guest_mut().calls.end(call) {
+            return self.nobody_waits();
+        }
+        let (status, size) = match &reply {
+            Some(reply) => (REDIS_OK, reply.len() as u32),
+            None => (REDIS_FAILED, 0),
+        };
+        let completion = reply.map(Completion::RedisReply);
+        let callback = "proxy_on_redis_call_response";
+        self.deliver(streams, callback, completion, |callbacks, store| {
+            let Some(response) = &callbacks.redis_call_response else { return Ok(()) };
+            response.call(store, (ROOT_CONTEXT, call.0, status, size))
+        })
+    }
+
     /// Completes every callout that is on the way as failed: nothing will come of them any more.
     ///
     /// # Errors
@@ -157,6 +185,7 @@ impl Plugin {
                     self.grpc_event(streams, call, GrpcEvent::Closed { status, message })?;
                 }
                 CallKind::Http => self.http_call_response(streams, call, CallOutcome::Failed)?,
+                CallKind::Redis => self.redis_call_response(streams, call, None)?,
             }
         }
         Ok(())

@@ -69,7 +69,7 @@ fn a_body_outside_its_phase_reads_as_empty_and_cannot_be_written() {
            (call $say32 (call $proxy_set_buffer_bytes (i32.const 0) (i32.const 0) (i32.const 0) "x"S))
            (call $say32 (call $proxy_set_buffer_bytes (i32.const 7) (i32.const 0) (i32.const 0) "x"S))
            (call $say32 (call $proxy_get_buffer_bytes (i32.const 4) (i32.const 0) (i32.const 9) OUT))
-           (call $say32 (call $proxy_get_buffer_bytes (i32.const 9) (i32.const 0) (i32.const 9) OUT))"#,
+           (call $say32 (call $proxy_get_buffer_bytes (i32.const 10) (i32.const 0) (i32.const 9) OUT))"#,
     ));
     host.run(Phase::RequestHeaders).unwrap();
     let numbers: Vec<_> = host.said().into_iter().filter(|line| line.len() == 1).collect();

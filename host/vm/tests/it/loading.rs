@@ -19,7 +19,7 @@ fn a_module_with_all_imports_of_the_stock_crate_loads_and_says_what_it_is() {
     let module = module(&wat(""));
     let inspection = module.inspection();
     assert_eq!(inspection.abi, Some(Abi::V0_2_1));
-    assert_eq!(inspection.imports.len(), 39);
+    assert_eq!(inspection.imports.len(), 41);
     assert!(inspection.imports.iter().all(|import| import.supported));
     assert!(inspection.rust_sdk);
     assert_eq!(inspection.memory_bytes, 2 << 16);

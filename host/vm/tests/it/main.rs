@@ -20,6 +20,7 @@ mod lifecycle;
 mod loading;
 mod pointers;
 mod properties;
+mod redis;
 mod replies;
 mod shared;
 mod tcp;

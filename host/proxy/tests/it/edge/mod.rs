@@ -7,6 +7,7 @@ mod grpc;
 mod grpc_calls;
 mod hold;
 mod publish;
+mod redis;
 mod routing;
 mod secure;
 mod tunnel;
