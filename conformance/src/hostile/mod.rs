@@ -2,7 +2,7 @@
 //! guest does, the process lives, others get their answers, memory stays bounded, and the verdict is what the table says.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -147,12 +147,15 @@ const ORIGIN: &str = "origin";
 const APP: &str = "app";
 /// What they call and never hear of.
 const MUTE: &str = "mute";
+/// What speaks HTTP/2, as they think, and does not even read.
+const DEAF: &str = "deaf";
 
 /// The servers, on a thread of their own, and a client.
 struct Yard {
     servers: Arc<Servers>,
     addresses: Vec<(String, SocketAddr, Protocol)>,
     client: Runtime,
+    _deaf: TcpListener,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -166,9 +169,12 @@ impl Yard {
         let addresses = servers.addresses();
         let addresses =
             addresses.map(|(name, address, protocol)| (name.clone(), address, protocol));
-        let addresses = addresses.collect();
+        let deaf = TcpListener::bind("127.0.0.1:0")?;
+        let deaf_one = (DEAF.to_owned(), deaf.local_addr()?, Protocol::Http2);
+        let addresses = addresses.chain([deaf_one]).collect();
         let client = Builder::new_current_thread().enable_all().build()?;
-        Ok(Yard { servers, addresses, client, end: Some(end), thread: Some(thread) })
+        let (end, thread) = (Some(end), Some(thread));
+        Ok(Yard { servers, addresses, client, end, thread, _deaf: deaf })
     }
 
     /// Drops what was recorded so far.

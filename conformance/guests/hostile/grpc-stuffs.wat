@@ -1,0 +1,17 @@
+;; Opens a gRPC stream to an upstream that does not read, and sends 60 KB at a time without end.
+(module
+  (import "env" "proxy_grpc_stream" (func $stream (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_grpc_send" (func $send (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "deaf")
+  (data (i32.const 8) "app")
+  (data (i32.const 16) "SM")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_request_headers") (param $context i32) (param $count i32) (param $end i32) (result i32)
+    (local $n i32)
+    (drop (call $stream (i32.const 0) (i32.const 4) (i32.const 16) (i32.const 1) (i32.const 17) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 32)))
+    (loop $again
+      (drop (call $send (i32.load (i32.const 32)) (i32.const 0) (i32.const 60000) (i32.const 0)))
+      (local.set $n (i32.add (local.get $n) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $n) (i32.const 1000))))
+    (i32.const 0)))
