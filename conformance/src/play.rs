@@ -60,7 +60,7 @@ async fn played(case: &Case, host: &Host, modules: &Modules) -> Result<Played> {
     let mut played = Played::default();
     let script = &backends[ORIGIN].answer;
     for (at, connection) in case.connections.iter().enumerate() {
-        let received = connect(running.address(LISTENER)?, connection).await;
+        let received = connect(running.address(LISTENER)?, connection, &waiter).await;
         played.connections.push(received.with_context(|| format!("connection {}", at + 1))?);
     }
     for (at, exchange) in case.requests.iter().enumerate() {

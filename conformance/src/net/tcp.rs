@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::PATIENCE;
-use super::bodies::data;
-use crate::case::{Answer, Connection};
+use super::bodies::{Waiter, data};
+use crate::case::{Answer, Connection, Piece};
 
 /// Sends the pieces of its answer, then everything that comes, and ends when the other side has.
 pub async fn serve(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
@@ -26,16 +27,29 @@ pub async fn serve(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()
 ///
 /// # Errors
 /// Nobody listens, or no end in time.
-pub async fn connect(address: SocketAddr, connection: &Connection) -> Result<Vec<u8>> {
+pub async fn connect(
+    address: SocketAddr,
+    connection: &Connection,
+    waiter: &Waiter,
+) -> Result<Vec<u8>> {
     let socket = TcpSocket::new_v4()?;
     let from = connection.from.unwrap_or(Ipv4Addr::LOCALHOST);
     socket.bind(SocketAddr::new(IpAddr::V4(from), 0))?;
     let exchange = async {
         let mut stream = socket.connect(address).await?;
-        for piece in connection.send.iter().filter_map(data) {
-            stream.write_all(&piece).await?;
+        stream.set_nodelay(true)?;
+        for piece in &connection.send {
+            if let Piece::Wait { log } = piece {
+                let (waiter, log) = (waiter.clone(), log.clone());
+                // The comparison of the log tells what did not come.
+                let _came = spawn_blocking(move || waiter(&log)).await?;
+            }
+            if let Some(piece) = data(piece) {
+                stream.write_all(&piece).await?;
+            }
         }
-        stream.shutdown().await?;
+        // Who has been closed need not be told.
+        let _told = stream.shutdown().await;
         let mut received = Vec::new();
         // What breaks off is compared as far as it came.
         let _broken = stream.read_to_end(&mut received).await;
