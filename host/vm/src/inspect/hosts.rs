@@ -6,7 +6,8 @@
 //! Sources: proxy-wasm-cpp-host `src/wasm.cc` (which functions belong to which ABI version; `malloc`), `exports.h` and
 //! `src/bytecode_util.cc` (the first known marker counts), which Envoy and Istio embed; Higress's fork of it; Kong's
 //! ngx_wasm_module `ngx_proxy_wasm_host.c` and `ngx_wasi_preview1_host.c`; the documentation and the tester of Google's
-//! Service Extensions, whose own host is closed.
+//! Service Extensions, whose own host is closed. What stands here of Envoy was held against a real one (1.40), function by
+//! function and version by version.
 
 use super::{Import, Inspection};
 use crate::abi::signatures::{self, ENV, MARKERS, WASI};
@@ -86,8 +87,21 @@ const OF_HIGRESS: [&str; 5] = [
     "proxy_inject_encoded_data_to_filter_chain",
 ];
 
-const NOT_IN_CPP_HOST: [&str; 6] =
-    [OF_HIGRESS[0], OF_HIGRESS[1], OF_HIGRESS[2], OF_HIGRESS[3], OF_HIGRESS[4], "abort"];
+const NOT_IN_CPP_HOST: [&str; 7] = [
+    OF_HIGRESS[0],
+    OF_HIGRESS[1],
+    OF_HIGRESS[2],
+    OF_HIGRESS[3],
+    OF_HIGRESS[4],
+    "abort",
+    "proc_raise",
+];
+
+/// Two functions that do nothing there and have lost a parameter.
+const ODD_IN_CPP_HOST: [(&str, &str); 2] = [
+    ("path_link", "(i32, i32, i32, i32, i32, i32) -> i32"),
+    ("path_symlink", "(i32, i32, i32, i32) -> i32"),
+];
 
 const NOT_IN_KONG: [&str; 10] = [
     OF_HIGRESS[0],
@@ -128,7 +142,7 @@ const ENVOY: Facts = Facts {
     wasi_functions: None,
     lacks: &NOT_IN_CPP_HOST,
     adds: &["envoy_resolve_dns"],
-    odd: &[],
+    odd: &ODD_IN_CPP_HOST,
     kinship: Kinship::CppHost("Envoy 1.33"),
     memory: None,
     hollow: &[],
@@ -166,7 +180,7 @@ const HOSTS: [Facts; 5] = [
     Facts {
         host: "Higress",
         markers: &ACCEPTED_BY_HIGRESS,
-        lacks: &["abort"],
+        lacks: &["abort", "proc_raise"],
         adds: &OF_HIGRESS,
         kinship: Kinship::CppHost("a Higress for Go 1.24"),
         ..ENVOY
@@ -262,19 +276,19 @@ impl Facts {
     /// The types of an import that the host links; `None`: none, empty: any.
     fn offered(&self, import: &Import, marker: Option<&str>) -> Option<Vec<String>> {
         let name = import.name.as_str();
-        if import.module != ENV {
-            let wanted = self.wasi_functions.is_none_or(|known| known.contains(&name));
-            let types = signatures::import(&import.module, name)?;
-            let linked = wanted && self.wasi.contains(&import.module.as_str());
-            return linked.then(|| types.iter().map(|one| signatures::spell(one)).collect());
-        }
-        if self.adds.contains(&name) {
+        if import.module == ENV && self.adds.contains(&name) {
             return Some(Vec::new());
         }
+        let types =
+            signatures::import(&import.module, name).filter(|_| !self.lacks.contains(&name))?;
         if let Some((_, odd)) = self.odd.iter().find(|row| row.0 == name) {
             return Some(vec![(*odd).to_owned()]);
         }
-        let types = signatures::import(ENV, name).filter(|_| !self.lacks.contains(&name))?;
+        if import.module != ENV {
+            let linked = self.wasi.contains(&import.module.as_str())
+                && self.wasi_functions.is_none_or(|known| known.contains(&name));
+            return linked.then(|| types.iter().map(|one| signatures::spell(one)).collect());
+        }
         let era = VERSIONED.iter().find(|row| row.0 == name);
         let outside = era.is_some_and(|row| marker.is_some_and(|marker| !row.1.contains(&marker)));
         match self.kinship {
