@@ -191,7 +191,10 @@ impl Slot {
         run: impl FnOnce(&mut Plugin, &mut Streams) -> Result<(), Trap>,
     ) {
         let stream = self.made_for(number, id);
-        let told = self.local.with_held(stream, self.id, || self.call(number, run));
+        let told = match stream {
+            Some(stream) => self.local.with_held(stream, self.id, || self.call(number, run)),
+            None => self.call(number, run),
+        };
         if told.is_err() {
             tracing::debug!(filter = %self.filter.name, "a callout ended after its instance");
         }

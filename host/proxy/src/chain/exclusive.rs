@@ -161,8 +161,9 @@ impl Slot {
 
     fn sweep(self: &Rc<Slot>, now: Instant) {
         self.disappoint(self.pool(|pool| pool.expired(now)).unwrap_or_default());
-        for number in self.pool(|pool| pool.surplus(now)).unwrap_or_default() {
-            self.local.spawn(self.clone().end(number));
+        let surplus = self.pool(|pool| pool.surplus(now)).unwrap_or_default();
+        if !surplus.is_empty() {
+            self.end_all(surplus);
         }
     }
 

@@ -128,10 +128,8 @@ impl Link {
 
     /// The guest logs, and its context is deleted.
     pub fn finish(&mut self, key: StreamKey) {
-        if self.waits() {
-            self.slot.leave(key);
-        }
-        let Some(seat) = self.seat.take() else { return };
+        // It may wait for an instance, or have been given one that it has not taken.
+        let Some(seat) = self.seat.take() else { return self.slot.leave(key) };
         if self
             .slot
             .call(seat.instance, |plugin, streams| plugin.finish(streams, seat.context))

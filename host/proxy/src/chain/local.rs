@@ -222,25 +222,28 @@ impl Local {
         mailboxes.iter().for_each(|mailbox| mailbox.post(signal()));
     }
 
-    /// Runs a callback of a root context: the guest reaches the body that it holds of this exchange, or of any if the
-    /// callback concerns none.
-    pub fn with_held<T>(&self, key: Option<StreamKey>, slot: SlotId, run: impl FnOnce() -> T) -> T {
-        let lenders: Vec<_> = match key {
-            Some(key) => {
-                self.mailbox(key).and_then(|mailbox| mailbox.lender()).into_iter().collect()
-            }
-            None => {
-                let mailboxes = self.mailboxes.borrow();
-                mailboxes.iter().flatten().filter_map(|mailbox| mailbox.lender()).collect()
-            }
-        };
-        lenders.iter().for_each(|lender| lender.swap_held(slot));
-        let result = run();
-        lenders.iter().for_each(|lender| lender.swap_held(slot));
-        result
+    /// Runs a callback of a root context that concerns an exchange: the guest reaches the body that it holds of it.
+    pub fn with_held<T>(&self, key: StreamKey, slot: SlotId, run: impl FnOnce() -> T) -> T {
+        lending(self.mailbox(key).and_then(|mailbox| mailbox.lender()).as_slice(), slot, run)
+    }
+
+    /// Runs a callback of a root context that concerns none: the guest reaches all bodies that it holds.
+    pub fn with_all_held<T>(&self, slot: SlotId, run: impl FnOnce() -> T) -> T {
+        let mailboxes = self.mailboxes.borrow();
+        let lenders = mailboxes.iter().flatten().filter_map(|mailbox| mailbox.lender());
+        let lenders: Vec<_> = lenders.collect();
+        drop(mailboxes);
+        lending(&lenders, slot, run)
     }
 
     fn mailbox(&self, key: StreamKey) -> Option<Rc<Mailbox>> {
         self.mailboxes.borrow().get(key.0).cloned().flatten()
     }
+}
+
+fn lending<T>(lenders: &[Rc<dyn Lender>], slot: SlotId, run: impl FnOnce() -> T) -> T {
+    lenders.iter().for_each(|lender| lender.swap_held(slot));
+    let result = run();
+    lenders.iter().for_each(|lender| lender.swap_held(slot));
+    result
 }

@@ -15,6 +15,7 @@ mod links;
 mod local;
 mod pass;
 mod pool;
+mod root;
 mod slot;
 mod stores;
 

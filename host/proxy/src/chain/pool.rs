@@ -101,9 +101,11 @@ impl Pool {
 
     /// The exchange waits no longer. Whoever gets what it was granted is told of it.
     pub fn leave(&mut self, key: StreamKey, now: Instant) -> Option<StreamKey> {
+        if let Some(number) = self.take_grant(key) {
+            return self.offer(number, now);
+        }
         self.waiting.retain(|waiter| waiter.key != key);
-        let number = self.take_grant(key)?;
-        self.offer(number, now)
+        None
     }
 
     /// Whether an instance is to be built; the answer yes is given once, until it has been [added](Self::add).

@@ -1,4 +1,4 @@
-//! One filter on one worker: its instance, the replacement of a dead one, its timer and its queues.
+//! One filter on one worker: its instance, the replacement of a dead one, and its end.
 //!
 //! A callback's effects are carried out here, after the callback has returned. Nothing in this module waits while the
 //! instance or the streams are borrowed.
@@ -19,6 +19,7 @@ use crate::chain::callouts::Callouts;
 use crate::chain::instance::{Live, Timer};
 use crate::chain::local::{Local, Signal};
 use crate::chain::pool::Pool;
+use crate::chain::root::Pace;
 use crate::services::{Replacing, Upstreams, World};
 use crate::snapshot::{Filter, Isolation};
 
@@ -26,16 +27,6 @@ use crate::snapshot::{Filter, Isolation};
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Shortest wait before an instance that died is built again after its successor failed to start.
 pub const RESTART_PAUSE: Duration = Duration::from_millis(100);
-/// Shortest period of a guest's timer: whatever a tick costs, a worker has at least this long for other work between two.
-const SHORTEST_TICK: Duration = Duration::from_millis(10);
-
-/// Callbacks of a guest that may hold a body, or the bytes of a connection.
-const HOLDING: [&str; 4] = [
-    "proxy_on_request_body",
-    "proxy_on_response_body",
-    "proxy_on_downstream_data",
-    "proxy_on_upstream_data",
-];
 
 /// Names a slot within its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +74,8 @@ pub struct Slot {
     pub(super) world: World,
     pub(super) local: Rc<Local>,
     builder: Builder,
-    queue_watch: RefCell<Option<Timer>>,
+    pub(super) queue_watch: RefCell<Option<Timer>>,
+    pub(super) pace: Pace,
 }
 
 impl Slot {
@@ -114,6 +106,7 @@ impl Slot {
             local,
             builder,
             queue_watch: RefCell::new(None),
+            pace: Pace::default(),
         });
         match slot.pool {
             Some(_) => slot.open_pool(plugin),
@@ -201,18 +194,6 @@ impl Slot {
         }
     }
 
-    /// Runs a callback of the root context, which may turn to any exchange that waits, and to what it holds of it.
-    fn call_root(
-        self: &Rc<Slot>,
-        number: u64,
-        run: impl FnOnce(&mut Plugin, &mut Streams) -> Result<(), Trap>,
-    ) -> Result<(), Gone> {
-        match self.exports(&HOLDING) {
-            true => self.local.with_held(None, self.id, || self.call(number, run)),
-            false => self.call(number, run),
-        }
-    }
-
     /// Gives an exchange a context in the instance with this number.
     ///
     /// # Errors
@@ -235,14 +216,24 @@ impl Slot {
         if self.generations.get() > 0 {
             return;
         }
-        let own = self.pool(Pool::close).unwrap_or_default();
-        for number in self.shared_number().into_iter().chain(own) {
-            self.local.spawn(self.clone().end(number));
-        }
+        let mut numbers = self.pool(Pool::close).unwrap_or_default();
+        numbers.extend(self.shared_number());
+        self.end_all(numbers);
+    }
+
+    /// Ends the plugins in the instances with these numbers. Others have their turns in between.
+    pub(super) fn end_all(self: &Rc<Slot>, numbers: Vec<u64>) {
+        let slot = self.clone();
+        self.local.spawn(async move {
+            for number in numbers {
+                slot.local.spawn(slot.clone().end(number));
+                yield_now().await;
+            }
+        });
     }
 
     /// The end of the plugin in the instance with this number, which it may put off.
-    pub(super) async fn end(self: Rc<Slot>, number: u64) {
+    async fn end(self: Rc<Slot>, number: u64) {
         let Some(done) = self.look(number, |live| live.done.clone()) else { return };
         let ended = self.call(number, |plugin, streams| plugin.done(streams));
         if matches!(ended, Ok(false)) && timeout(RETIRE_TIMEOUT, done.notified()).await.is_err() {
@@ -294,7 +285,7 @@ impl Slot {
     }
 
     /// Whether the module has one of these callbacks.
-    fn exports(&self, callbacks: &[&str]) -> bool {
+    pub(super) fn exports(&self, callbacks: &[&str]) -> bool {
         let exports = &self.filter.module.inspection().exports;
         callbacks.iter().any(|callback| exports.iter().any(|export| export.name == *callback))
     }
@@ -414,52 +405,6 @@ impl Slot {
                 tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}")
             }
         }
-    }
-
-    fn timer(self: &Rc<Slot>, period: Duration, number: u64) -> Option<Timer> {
-        if period.is_zero() {
-            return None;
-        }
-        let period = period.max(SHORTEST_TICK);
-        let weak = Rc::downgrade(self);
-        let task = self.local.spawn(async move {
-            loop {
-                sleep(period).await;
-                let Some(slot) = weak.upgrade() else { return };
-                if slot.call_root(number, |plugin, streams| plugin.tick(streams)).is_err() {
-                    return;
-                }
-            }
-        });
-        task.map(Timer)
-    }
-
-    fn watch_queues(self: &Rc<Slot>) {
-        let weak = Rc::downgrade(self);
-        let inbox = self.world.inbox.clone();
-        let task = self.local.spawn(async move {
-            loop {
-                inbox.arrived.notified().await;
-                while let Some(slot) = weak.upgrade()
-                    && slot.tell_of_queue()
-                {
-                    drop(slot);
-                    // A guest may put back more than it takes.
-                    yield_now().await;
-                }
-            }
-        });
-        *self.queue_watch.borrow_mut() = task.map(Timer);
-    }
-
-    /// Tells the guest of one element in its queues, if there is one. Without an instance it waits for one.
-    fn tell_of_queue(self: &Rc<Slot>) -> bool {
-        let Some(number) = self.shared_number() else {
-            self.share_queues();
-            return false;
-        };
-        let Some(queue) = self.world.inbox.next() else { return false };
-        self.call_root(number, |plugin, streams| plugin.queue_ready(streams, queue)).is_ok()
     }
 }
 

@@ -153,7 +153,8 @@ impl World {
         upstreams: Arc<BTreeSet<String>>,
     ) -> World {
         let upstreams = Arc::new(RwLock::new(Existing::Named(upstreams)));
-        World { running, inbox: Arc::default(), process, upstreams }
+        let inbox = Inbox::new(running.filter.name.clone(), running.generation);
+        World { running, inbox: Arc::new(inbox), process, upstreams }
     }
 
     /// For a rehearsal: shared state and metrics are thrown away, callouts are accepted (and never sent).

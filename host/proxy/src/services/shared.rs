@@ -73,6 +73,8 @@ fn cost(element: &[u8]) -> usize {
 /// Where a plugin instance learns that elements have arrived in its queues.
 #[derive(Debug)]
 pub struct Inbox {
+    filter: Arc<str>,
+    generation: u64,
     ready: Mutex<VecDeque<QueueId>>,
     /// Queues that were registered before the plugin went into service, which it may never do.
     registered: Mutex<Option<Vec<QueueId>>>,
@@ -82,15 +84,27 @@ pub struct Inbox {
 
 impl Default for Inbox {
     fn default() -> Inbox {
+        Inbox::new(Arc::default(), 0)
+    }
+}
+
+impl Inbox {
+    /// Of a filter that this generation brings.
+    pub fn new(filter: Arc<str>, generation: u64) -> Inbox {
         Inbox {
+            filter,
+            generation,
             ready: Mutex::default(),
             registered: Mutex::new(Some(Vec::new())),
             arrived: Notify::new(),
         }
     }
-}
 
-impl Inbox {
+    /// Whether `other` is that of the same filter in an older generation, which may still start instances.
+    fn succeeds(&self, other: &Inbox) -> bool {
+        self.filter == other.filter && self.generation > other.generation
+    }
+
     /// The next queue that got an element.
     pub fn next(&self) -> Option<QueueId> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -188,6 +202,9 @@ impl Shared {
     /// Elements that nobody has been told of yet are announced at once.
     fn tell(&self, id: QueueId, inbox: &Arc<Inbox>) {
         let Some(mut queue) = self.queues.get_mut(&id.0) else { return };
+        if queue.inbox.as_ref().is_some_and(|known| known.succeeds(inbox)) {
+            return;
+        }
         let unannounced = if queue.inbox.is_none() { queue.elements.len() } else { 0 };
         queue.inbox = Some(inbox.clone());
         drop(queue);
@@ -233,7 +250,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use super::{ENTRY, MAX_QUEUE_BYTES, MAX_QUEUED, MAX_SHARED, Shared};
+    use std::sync::Arc;
+
+    use super::{ENTRY, Inbox, MAX_QUEUE_BYTES, MAX_QUEUED, MAX_SHARED, Shared};
 
     #[test]
     fn what_plugins_share_is_bounded_for_each_vm_id() {
@@ -285,5 +304,22 @@ mod tests {
         let left = queues.map(|queue| shared.dequeue(queue).is_ok());
         assert_eq!(left.iter().filter(|left| **left).count(), MAX_QUEUED / MAX_QUEUE_BYTES - 1);
         assert!(shared.enqueue(queues[4], &element) && shared.dequeue(queues[4]).is_ok());
+    }
+
+    #[test]
+    fn an_old_generation_that_goes_on_starting_instances_takes_no_queue_from_the_new_one() {
+        let shared = Shared::default();
+        let inbox = |generation| {
+            let inbox = Arc::new(Inbox::new("f".into(), generation));
+            shared.open(&inbox);
+            inbox
+        };
+        let (old, new) = (inbox(1), inbox(2));
+        for inbox in [&old, &new, &old] {
+            assert!(shared.register("one", b"q", inbox).is_some());
+        }
+        let queue = shared.resolve("one", b"q").unwrap();
+        assert!(shared.enqueue(queue, b"element"));
+        assert_eq!((old.next(), new.next()), (None, Some(queue)));
     }
 }

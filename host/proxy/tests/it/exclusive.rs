@@ -12,10 +12,10 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::guests::{filter, starting_once};
+use crate::guests::{filter, marker, starting_once};
 use crate::harness::{
-    Answer, Client, PATIENCE, Upstream, address, backend, eventually, listener, request, runtime,
-    simple, start,
+    Answer, Client, PATIENCE, Upstream, address, backend, eventually, listener, request, route,
+    rule_to, runtime, simple, start,
 };
 
 /// No exchange of these tests waits in vain.
@@ -262,6 +262,48 @@ fn an_instance_serves_the_next_exchange_when_its_callouts_are_answered() {
         auth.open(2);
         assert_eq!(next.await.unwrap().status, 200);
         until("it is free again", || status(&proxy)["pool"]["idle"] == 1).await;
+    });
+}
+
+/// Holds the response to a request with `x-hold` until the upstream `auth` has answered.
+fn holding_back() -> Filter {
+    crate::guests::calling_from(
+        r#"(func (export "proxy_on_response_headers") (param $id i32) (param i32 i32) (result i32)
+             (if (i32.eqz (call $has $h$)) (then (return (i32.const 0))))
+             (global.set $waiting (local.get $id))
+             (drop (call $ask)) (i32.const 1))
+           (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+             (drop (call $effective (global.get $waiting)))
+             (drop (call $continue (i32.const 1))))"#,
+    )
+}
+
+#[test]
+fn an_exchange_that_gets_its_instance_after_it_was_answered_gives_it_back() {
+    let (mut gate, mut auth) = (Gate::closed(), Gate::closed());
+    let mut snapshot = with(holding_back(), &gate.upstream);
+    // Without a log phase, which would use what the exchange was given.
+    snapshot.filters.push(Arc::new(exclusive(marker("marking", "alone"), 1, PATIENT)));
+    Arc::get_mut(&mut snapshot.listeners[0]).unwrap().filters.push(1);
+    snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.upstream.address));
+    let late = Match { path: Some(PathMatch::Exact("/late".to_owned())), ..Match::default() };
+    let timeouts = Timeouts { request: Some(Duration::from_millis(20)), ..Timeouts::default() };
+    let hurried = Rule { matches: vec![late], timeouts, ..rule_to(0) };
+    snapshot.routes = vec![route(RouteKind::Http, vec![rule_to(0), hurried])];
+    let proxy = start(snapshot);
+    let waiting =
+        || serde_json::to_value(proxy.status()).unwrap()["filters"][1]["pool"]["waiting"].take();
+    runtime().block_on(async {
+        let innocent = gate.fill(&proxy, 1).await;
+        let answered = send(&proxy, "/late", "x-hold");
+        auth.arrived.recv().await.unwrap();
+        assert_eq!(waiting(), 1);
+        gate.open(1);
+        assert_untouched(innocent).await;
+        until("it has an instance", || waiting() == 0).await;
+        auth.open(1);
+        assert_eq!(answered.await.unwrap().status, 504);
+        assert_eq!(send(&proxy, "/free", "").await.unwrap().headers["x-mark"], "alone");
     });
 }
 

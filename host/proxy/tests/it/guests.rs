@@ -126,7 +126,7 @@ pub fn calling_from(body: &str) -> Filter {
     let ask = r#"(func $ask (result i32)
         (call $call $u$ $p$ (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
           (i32.const 60000) (i32.const 8)))"#;
-    filter("reporting", &[("u", "auth"), ("p", &pairs)], &format!("{ask} {body}"))
+    filter("reporting", &[("u", "auth"), ("p", &pairs), ("h", "x-hold")], &format!("{ask} {body}"))
 }
 
 fn calling_at(upstream: &str, timeout: u32, then: &str) -> Filter {
