@@ -48,6 +48,35 @@ const TYPES: &[&str] = &[
     "uint",
 ];
 
+/// Functions and methods, but for operators, that CEL defines and the library has.
+const FUNCTIONS: &[&str] = &[
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
+];
+
 /// Calls whose results are small, or whose arguments have been counted as their results.
 const CHEAP: &[&str] = &[
     operators::CONDITIONAL,
@@ -135,6 +164,11 @@ impl Rewriting {
     }
 
     fn call(&mut self, call: &mut CallExpr, depth: usize) -> Rewritten {
+        let name = call.func_name.as_str();
+        let operator = !name.starts_with(|first: char| first.is_ascii_alphabetic());
+        if !operator && !FUNCTIONS.contains(&name) {
+            return Err("the expression calls a function that nobody knows");
+        }
         if let Some(target) = &mut call.target {
             self.node(target, depth)?;
         }

@@ -56,7 +56,6 @@ pub(super) fn encode(value: &Value) -> Option<Bytes> {
         Value::Bool(truth) => Some(Bytes::copy_from_slice(&[u8::from(*truth)])),
         Value::Timestamp(time) => eight(time.timestamp_nanos_opt()?.to_le_bytes()),
         Value::Duration(duration) => eight(duration.num_nanoseconds()?.to_le_bytes()),
-        Value::Null => Some(Bytes::new()),
         Value::List(list) => {
             let elements: Option<Vec<_>> =
                 list.iter().map(|element| Some((encode(element)?, Bytes::new()))).collect();

@@ -204,11 +204,6 @@ impl Guest {
         self.forward(LogLevel::Warn, &format!("{call} ignored: {why}"));
     }
 
-    /// Says why a call of the guest failed, in its log but not as its words.
-    pub(crate) fn tell(&self, level: LogLevel, message: &str) {
-        self.forward(level, message);
-    }
-
     fn forward(&self, level: LogLevel, message: &str) {
         if level >= self.services.log_level() {
             self.services.log(level, self.stream(), message);

@@ -5,7 +5,6 @@ use super::super::{Call, Stop, property};
 use crate::abi::numbers::Status;
 use crate::expression::{Expression, Failed};
 use crate::guest::Moment;
-use crate::services::LogLevel;
 
 pub(super) fn create(call: &mut Call<'_>, text: &[u8]) -> Result<Vec<u8>, Stop> {
     call.check_budget()?;
@@ -13,7 +12,7 @@ pub(super) fn create(call: &mut Call<'_>, text: &[u8]) -> Result<Vec<u8>, Stop> 
     let expression = match Expression::compile(text) {
         Ok(expression) => expression,
         Err(why) => {
-            call.guest_mut().tell(LogLevel::Info, &format!("expr_create: {why}"));
+            tracing::info!(filter = %call.guest().spec.name, "expr_create: {why}");
             return Err(Status::BadArgument.into());
         }
     };
@@ -40,7 +39,7 @@ pub(super) fn evaluate(call: &mut Call<'_>, token: &[u8]) -> Result<Vec<u8>, Sto
         Ok(value) => Ok(value.into()),
         Err(Failed::Encoding) => Err(Status::SerializationFailure.into()),
         Err(why) => {
-            call.guest_mut().tell(LogLevel::Debug, &format!("expr_evaluate: {why}"));
+            tracing::debug!(filter = %call.guest().spec.name, "expr_evaluate: {why}");
             Err(Status::InternalFailure.into())
         }
     }
