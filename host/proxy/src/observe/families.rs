@@ -181,10 +181,10 @@ pub const PHASE_VIOLATIONS: Family<Counter, 3> = Family::new(
     ["filter", "call", "phase"],
 );
 
-/// Metrics that a filter could not define because it has too many.
+/// Metrics that a filter defined beyond its limit.
 pub const GUEST_METRICS_REFUSED: Family<Counter, 1> = Family::new(
     "portcullis_filter_metrics_refused_total",
-    "Metrics that the filter could not define: too many, or too long a name.",
+    "Metrics that the filter defined beyond its limit or with too long a name: folded into an overflow series, or without effect.",
     ["filter"],
 );
 

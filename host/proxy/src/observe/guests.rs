@@ -1,8 +1,11 @@
 //! Metrics that guests define: numbered, bounded for each filter, shared by all workers, read as Prometheus text.
 //!
 //! A guest's metric `a.b` of the filter `ns/name` becomes `wasmcustom_a_b{filter="ns/name"}`, after Envoy's prefix
-//! `wasmcustom.`. A filter that defines too many gets a metric that does nothing, and is counted.
+//! `wasmcustom.`, with the labels that its name bears. What a filter defines beyond its limit is counted, and folded: a
+//! counter or histogram of a family that the filter has becomes the series `overflow="true"` of that family, so that sums
+//! stay right; anything else gets a metric that does nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,6 +14,7 @@ use portcullis_vm::{Metric, MetricKind};
 
 use super::families::GUEST_METRICS_REFUSED;
 use super::metrics::{Registry, write_header, write_histogram, write_label, write_sample};
+use super::naming::Named;
 
 /// Powers of two from 1 to 2^30, and everything above.
 const BUCKETS: usize = 32;
@@ -25,30 +29,38 @@ pub struct Guests {
     metrics: DashMap<u32, Arc<GuestMetric>>,
     ids: DashMap<Identity, Metric>,
     kinds: DashMap<String, MetricKind>,
-    defined: DashMap<Arc<str>, usize>,
+    defined: DashMap<Arc<str>, Defined>,
     last: AtomicU32,
+}
+
+/// What a filter has.
+#[derive(Debug, Default)]
+struct Defined {
+    series: usize,
+    families: HashSet<(MetricKind, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Identity {
     filter: Arc<str>,
     kind: MetricKind,
-    name: String,
+    named: Named,
 }
 
 #[derive(Debug)]
 struct GuestMetric {
     identity: Identity,
     family: String,
+    labels: String,
     value: AtomicU64,
     buckets: Option<Box<[AtomicU64; BUCKETS]>>,
 }
 
 impl Guests {
-    /// Metrics that one filter can have.
+    /// Series that one filter can have, beside one `overflow` for each family.
     pub const MAX_METRICS: usize = 1000;
-    /// Bytes of a metric's name.
-    pub const MAX_NAME: usize = 256;
+    /// Bytes of a metric's name, labels included.
+    pub const MAX_NAME: usize = 2048;
 
     /// None yet; refusals are counted in `registry`.
     pub fn new(registry: Arc<Registry>) -> Guests {
@@ -62,18 +74,22 @@ impl Guests {
         }
     }
 
-    /// The same filter, kind and name (after its unfit characters became `_`) give the same metric.
+    /// The same filter, kind, name (after its unfit characters became `_`) and labels give the same metric.
     pub fn define(&self, filter: &Arc<str>, kind: MetricKind, name: &str) -> Metric {
-        let identity = Identity { filter: Arc::clone(filter), kind, name: sanitised(name) };
+        let refused = || self.registry.series(&GUEST_METRICS_REFUSED, [filter]).increment();
+        if name.len() > Guests::MAX_NAME {
+            refused();
+            return NOTHING;
+        }
+        let identity = Identity { filter: Arc::clone(filter), kind, named: Named::of(name) };
         if let Some(known) = self.ids.get(&identity) {
             return *known;
         }
-        if name.len() > Guests::MAX_NAME || !self.has_room(filter) {
-            self.registry.series(&GUEST_METRICS_REFUSED, [filter]).increment();
-            return NOTHING;
+        if self.has_room(&identity) {
+            return self.find(identity);
         }
-        let create = || self.create(identity.clone());
-        *self.ids.entry(identity.clone()).or_insert_with(create)
+        refused();
+        self.folded(identity)
     }
 
     /// Adds to a counter (what is negative is ignored) or gauge (which stops at 0).
@@ -122,13 +138,11 @@ impl Guests {
         self.defined.retain(|name, _| &**name != filter);
     }
 
-    /// Everything in the Prometheus text format, sorted by family and filter.
+    /// Everything in the Prometheus text format, sorted by family and labels.
     pub fn render(&self) -> String {
         let mut metrics: Vec<_> =
             self.metrics.iter().map(|entry| Arc::clone(entry.value())).collect();
-        metrics.sort_unstable_by(|a, b| {
-            (&a.family, &a.identity.filter).cmp(&(&b.family, &b.identity.filter))
-        });
+        metrics.sort_unstable_by(|a, b| (&a.family, &a.labels).cmp(&(&b.family, &b.labels)));
         let mut text = String::new();
         let mut family = "";
         for metric in &metrics {
@@ -142,44 +156,73 @@ impl Guests {
         text
     }
 
-    fn has_room(&self, filter: &Arc<str>) -> bool {
-        let mut defined = self.defined.entry(Arc::clone(filter)).or_default();
-        *defined += 1;
-        *defined <= Guests::MAX_METRICS
+    fn find(&self, identity: Identity) -> Metric {
+        let create = || self.create(identity.clone());
+        *self.ids.entry(identity.clone()).or_insert_with(create)
+    }
+
+    /// Counts a series, and notes that the filter has this family.
+    fn has_room(&self, identity: &Identity) -> bool {
+        let mut defined = self.defined.entry(Arc::clone(&identity.filter)).or_default();
+        if defined.series >= Guests::MAX_METRICS {
+            return false;
+        }
+        defined.series += 1;
+        defined.families.insert((identity.kind, identity.named.name.clone()));
+        true
+    }
+
+    /// The series that takes what has no place of its own.
+    fn folded(&self, mut identity: Identity) -> Metric {
+        let family = (identity.kind, identity.named.name.clone());
+        let defined = self.defined.get(&identity.filter);
+        let known = defined.is_some_and(|defined| defined.families.contains(&family));
+        if !known || identity.kind == MetricKind::Gauge {
+            return NOTHING;
+        }
+        identity.named.labels = vec![("overflow".to_owned(), "true".to_owned())];
+        self.find(identity)
     }
 
     fn create(&self, identity: Identity) -> Metric {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let buckets = (identity.kind == MetricKind::Histogram).then(Box::default);
         let family = self.family(&identity);
-        let metric = GuestMetric { identity, family, value: AtomicU64::new(0), buckets };
+        let mut labels = String::new();
+        write_label(&mut labels, "filter", &identity.filter);
+        identity
+            .named
+            .labels
+            .iter()
+            .for_each(|(name, value)| write_label(&mut labels, name, value));
+        let metric = GuestMetric { identity, family, labels, value: AtomicU64::new(0), buckets };
         self.metrics.insert(id, Arc::new(metric));
         Metric(id)
     }
 
     /// A family has one kind: whoever defines a name first owns it, other kinds get their kind appended.
     fn family(&self, identity: &Identity) -> String {
-        let owner = *self.kinds.entry(identity.name.clone()).or_insert(identity.kind);
+        let name = &identity.named.name;
+        let owner = *self.kinds.entry(name.clone()).or_insert(identity.kind);
         if owner == identity.kind {
-            return format!("wasmcustom_{}", identity.name);
+            return format!("wasmcustom_{name}");
         }
-        format!("wasmcustom_{}_{}", identity.name, kind_name(identity.kind))
+        format!("wasmcustom_{name}_{}", kind_name(identity.kind))
     }
 }
 
 impl GuestMetric {
     fn write(&self, text: &mut String) {
-        let mut labels = String::new();
-        write_label(&mut labels, "filter", &self.identity.filter);
+        let labels = &self.labels;
         let value = self.value.load(Ordering::Relaxed);
         let Some(buckets) = &self.buckets else {
-            return write_sample(text, &self.family, &labels, value);
+            return write_sample(text, &self.family, labels, value);
         };
         let counts = buckets.iter().map(|count| count.load(Ordering::Relaxed));
         let counts: Vec<u64> = counts.collect();
         let bounds = (0..BUCKETS - 1).map(|power| (1_u64 << power).to_string());
         let total = counts.iter().sum();
-        write_histogram(text, &self.family, &labels, bounds.zip(counts), total, value);
+        write_histogram(text, &self.family, labels, bounds.zip(counts), total, value);
     }
 }
 
@@ -189,8 +232,4 @@ fn kind_name(kind: MetricKind) -> &'static str {
         MetricKind::Gauge => "gauge",
         MetricKind::Histogram => "histogram",
     }
-}
-
-fn sanitised(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

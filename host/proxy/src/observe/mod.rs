@@ -9,6 +9,7 @@ mod references;
 mod status;
 mod counts;
 mod guests;
+mod naming;
 pub mod families;
 mod metrics;
 mod sink;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use portcullis_vm::Trap;
 use serde::Serialize;
 
-use super::families::{FILTER_EXCHANGES, FILTER_SUSPENDED, FILTER_TRAPS};
+use super::families::{FILTER_EXCHANGES, FILTER_SUSPENDED, FILTER_TRAPS, GUEST_METRICS_REFUSED};
 use super::metrics::{Counter, Gauge, Registry};
 use super::time::rfc3339;
 use crate::snapshot::Filter;
@@ -100,6 +100,9 @@ pub struct FilterStatus {
     pub memory_bytes: usize,
     /// Exchanges that it saw.
     pub exchanges: u64,
+    /// Metrics that it defined beyond its limit, if any: they are folded or do nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_refused: Option<u64>,
     /// Instances that died, by reason.
     pub traps: BTreeMap<&'static str, u64>,
     /// The latest of them.
@@ -157,6 +160,7 @@ pub struct FilterHealth {
     registry: Arc<Registry>,
     /// Exchanges that the filter saw.
     pub exchanges: Counter,
+    metrics_refused: Counter,
     suspended: Gauge,
     epoch: Instant,
     /// Microseconds after `epoch`; the past means not suspended.
@@ -189,6 +193,7 @@ impl FilterHealth {
     pub fn new(filter: Arc<str>, registry: Arc<Registry>, now: Instant) -> FilterHealth {
         FilterHealth {
             exchanges: registry.series(&FILTER_EXCHANGES, [&filter]),
+            metrics_refused: registry.series(&GUEST_METRICS_REFUSED, [&filter]),
             suspended: registry.series(&FILTER_SUSPENDED, [&filter]),
             filter,
             registry,
@@ -265,6 +270,7 @@ impl FilterHealth {
             instances: view.instances,
             memory_bytes: view.memory_bytes,
             exchanges: self.exchanges.get(),
+            metrics_refused: Some(self.metrics_refused.get()).filter(|count| *count > 0),
             traps: history.traps.clone(),
             last_trap: history.last.clone(),
             suspended_until: suspended.then(|| rfc3339(view.wall + Duration::from_micros(left))),

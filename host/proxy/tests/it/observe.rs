@@ -176,18 +176,70 @@ fn guest_metrics_keep_their_names_and_kinds_apart() {
 }
 
 #[test]
-fn a_filter_with_too_many_metrics_gets_one_that_does_nothing() {
+fn labels_are_read_from_the_name_of_a_metric() {
+    let check = |name: &str, expected: &str| {
+        let guests = Guests::new(Arc::default());
+        let metric = guests.define(&"ns/f".into(), MetricKind::Counter, name);
+        guests.increment(metric, 1);
+        let text = guests.render();
+        let line = text.lines().last().unwrap().replacen("filter=\"ns/f\"", "f", 1);
+        assert_eq!(line, format!("wasmcustom_{expected} 1"), "{name}");
+    };
+    check("hits", "hits{f}");
+    check("cache.hits-total", "cache_hits_total{f}");
+    check(r#"hits{tier="gold", zone="a b"}"#, r#"hits{f,tier="gold",zone="a b"}"#);
+    check(r#"hits{q="a\"b\\c\nd"}"#, r#"hits{f,q="a\"b\\c\nd"}"#);
+    check(r#"hits{}"#, "hits{f}");
+    check(r#"hits{tier="gold}"#, "hits_tier__gold_{f}");
+    check(
+        "reporter=.=source;.;source_app=.=a.b;.;empty=.=;.;_istio_requests_total",
+        r#"istio_requests_total{f,empty="",reporter="source",source_app="a.b"}"#,
+    );
+    check(
+        "waf_filter.tx.interruptions_ruleid=949110_phase=http_request_headers",
+        r#"waf_filter_tx_interruptions{f,phase="http_request_headers",ruleid="949110"}"#,
+    );
+    check("a=b", "a_b{f}");
+    check(
+        r#"hits{filter="x",le="1",9="n",__name__="m"}"#,
+        concat!(
+            r#"hits{f,exported_9="n",exported___name__="m","#,
+            r#"exported_filter="x",exported_le="1"}"#
+        ),
+    );
+    check(r#"hits{a-b="1",a.b="2"}"#, r#"hits{f,a_b="1"}"#);
+}
+
+#[test]
+fn the_same_labels_in_another_order_are_the_same_series() {
+    let guests = Guests::new(Arc::default());
+    let define = |name: &str| guests.define(&"ns/f".into(), MetricKind::Counter, name);
+    let first = define(r#"hits{a="1",b="2"}"#);
+    assert_eq!(define(r#"hits{b="2",a="1"}"#), first);
+    assert_eq!(define("a=.=1;.;b=.=2;.;hits"), first);
+    assert_ne!(define(r#"hits{a="1"}"#), first);
+}
+
+#[test]
+fn what_a_filter_defines_beyond_its_limit_is_folded_or_does_nothing_and_is_counted() {
     let registry: Arc<Registry> = Arc::default();
     let guests = Guests::new(Arc::clone(&registry));
     let (greedy, modest): (Arc<str>, Arc<str>) = ("ns/greedy".into(), "ns/modest".into());
-    let mut last = guests.define(&greedy, MetricKind::Counter, "m");
-    for number in 0..Guests::MAX_METRICS + 1 {
-        last = guests.define(&greedy, MetricKind::Counter, &format!("m{number}"));
+    guests.define(&greedy, MetricKind::Gauge, "level");
+    for number in 0..10_000 {
+        let name = format!("hits{{user=\"{number}\"}}");
+        guests.increment(guests.define(&greedy, MetricKind::Counter, &name), 1);
     }
-    guests.increment(last, 1);
-    assert_eq!(guests.value(last), 0);
-    assert_eq!(guests.render().matches("\nwasmcustom_").count(), Guests::MAX_METRICS);
-    let refused = "portcullis_filter_metrics_refused_total{filter=\"ns/greedy\"} 2\n";
+    let another = guests.define(&greedy, MetricKind::Counter, "another");
+    guests.increment(another, 1);
+    let gauge = guests.define(&greedy, MetricKind::Gauge, "level{user=\"1\"}");
+    guests.record(gauge, 5);
+    assert_eq!((guests.value(another), guests.value(gauge)), (0, 0));
+    let text = guests.render();
+    assert_eq!(text.matches("\nwasmcustom_").count(), Guests::MAX_METRICS + 1);
+    let overflow = "wasmcustom_hits{filter=\"ns/greedy\",overflow=\"true\"} 9001\n";
+    assert!(text.contains(overflow), "{text}");
+    let refused = "portcullis_filter_metrics_refused_total{filter=\"ns/greedy\"} 9003\n";
     assert!(registry.render().ends_with(refused), "{}", registry.render());
 
     let other = guests.define(&modest, MetricKind::Counter, "m");
@@ -198,6 +250,10 @@ fn a_filter_with_too_many_metrics_gets_one_that_does_nothing() {
     let again = guests.define(&greedy, MetricKind::Counter, "m");
     guests.increment(again, 1);
     assert_eq!(guests.value(again), 1);
+    let long = "m".repeat(Guests::MAX_NAME + 1);
+    let ignored = guests.define(&modest, MetricKind::Counter, &long);
+    guests.increment(ignored, 1);
+    assert_eq!(guests.value(ignored), 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod expressions;
 mod notes;
 mod quota;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,18 @@ pub(crate) enum Completion {
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub(crate) by_kind: [Vec<Metric>; 3],
+    numbers: [HashMap<Metric, usize>; 3],
+}
+
+impl Metrics {
+    /// Where the metric stands among those of its kind, from now on.
+    pub(crate) fn number(&mut self, kind: usize, metric: Metric) -> usize {
+        let known = &mut self.by_kind[kind];
+        *self.numbers[kind].entry(metric).or_insert_with(|| {
+            known.push(metric);
+            known.len() - 1
+        })
+    }
 }
 
 /// Properties that a plugin may declare.

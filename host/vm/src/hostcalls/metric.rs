@@ -48,11 +48,7 @@ fn define(call: &mut Call<'_>, kind: u32, name: Span, id: u32) -> Done {
     let (memory, guest) = call.split();
     let name = String::from_utf8_lossy(slice(memory, name)?);
     let metric = guest.services.define_metric(kind_name, &name);
-    let known = &mut guest.metrics.by_kind[kind_index];
-    let position = known.iter().position(|known| *known == metric).unwrap_or_else(|| {
-        known.push(metric);
-        known.len() - 1
-    });
+    let position = guest.metrics.number(kind_index, metric);
     call.write_u32(id, (position as u32 + 1) << KIND_BITS | kind)
 }
 
