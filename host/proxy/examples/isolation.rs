@@ -69,6 +69,7 @@ fn filter(module: &Arc<Module>, configuration: &Bytes, isolation: Isolation) -> 
         isolation,
         allow_calls: AllowCalls::Everything,
         log_level: LogLevel::Warn,
+        node: Arc::default(),
     }
 }
 

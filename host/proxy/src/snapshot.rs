@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use portcullis_vm::{LogLevel, Module, PluginSpec, UpstreamHost};
+use portcullis_vm::{LogLevel, Module, Node, PluginSpec, UpstreamHost};
 use regex::Regex;
 
 use crate::tls::{ClientTls, ServerTls};
@@ -427,6 +427,8 @@ pub struct Filter {
     pub allow_calls: AllowCalls,
     /// The lowest level of its log records that is kept.
     pub log_level: LogLevel,
+    /// The proxy that it runs in, as it sees it.
+    pub node: Arc<Node>,
 }
 
 /// What happens to an exchange whose filter cannot run.
@@ -481,6 +483,7 @@ impl Filter {
             && self.isolation == other.isolation
             && self.allow_calls == other.allow_calls
             && self.log_level == other.log_level
+            && self.node == other.node
     }
 }
 

@@ -1,10 +1,18 @@
 //! What `proxy_get_property` answers from, beyond the heads of the exchange, and how values are encoded for guests.
 //!
-//! Names and types are those of Envoy's attribute list; the byte encodings are Envoy's `serializeValue`.
+//! Names and types are those of Envoy's attribute list; the byte encodings are Envoy's `serializeValue`. docs/attributes.md
+//! lists all of them.
+
+mod node;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::abi::pairs::{self, Pairs};
+pub use node::Node;
 
 /// One attribute value.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +33,42 @@ pub enum Attribute {
     Map(Vec<(Vec<u8>, Vec<u8>)>),
 }
 
+impl Attribute {
+    /// The bytes that a guest gets.
+    pub fn encode(self) -> Vec<u8> {
+        match self {
+            Attribute::Bytes(bytes) => bytes,
+            Attribute::Int(number) => number.to_le_bytes().to_vec(),
+            Attribute::Uint(number) => number.to_le_bytes().to_vec(),
+            Attribute::Bool(truth) => vec![u8::from(truth)],
+            Attribute::Timestamp(time) => {
+                let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                nanoseconds(since).to_le_bytes().to_vec()
+            }
+            Attribute::Duration(duration) => nanoseconds(duration).to_le_bytes().to_vec(),
+            Attribute::Map(map) if map.is_empty() => 0_u32.to_le_bytes().to_vec(),
+            Attribute::Map(map) => {
+                let map = Entries(map);
+                let mut bytes = vec![0; pairs::measure(&map).1];
+                pairs::encode(&map, &mut bytes);
+                bytes
+            }
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+struct Entries(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Pairs for Entries {
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(key, value)| visit(key, value));
+    }
+}
+
 /// What is known of a TLS session.
 #[derive(Clone, Debug, Default)]
 pub struct TlsAttributes {
@@ -42,6 +86,8 @@ pub struct TlsAttributes {
     pub peer_uris: Vec<String>,
     /// SHA-256 of the peer's certificate, lower-case hex.
     pub peer_digest: Option<String>,
+    /// The peer's certificate, DER.
+    pub peer_certificate: Option<Bytes>,
     /// Subject of our own certificate.
     pub local_subject: Option<String>,
     /// DNS names of our own certificate.
@@ -107,4 +153,43 @@ pub struct Attributes {
     pub attempts: u64,
     /// `upstream.transport_failure_reason`
     pub upstream_failure: Option<String>,
+    /// `upstream.num_endpoints`
+    pub endpoints: Option<u64>,
+    /// `upstream.cx_pool_ready_duration`: how long the request waited for its connection.
+    pub pool_ready: Option<Duration>,
+    /// `response.backend_latency`: from the moment the request left to the last byte of its response.
+    pub backend_latency: Option<Duration>,
+    /// `xds.virtual_host_name`: the hostname that selected the route, `*` for any.
+    pub virtual_host: Option<Arc<str>>,
+    /// `xds.filter_chain_name`: the listener.
+    pub listener: Option<Arc<str>>,
+}
+
+impl Attributes {
+    /// At the beginning, when nothing is known but the connection.
+    pub fn new(connection: Arc<ConnectionAttributes>, started: SystemTime) -> Attributes {
+        Attributes {
+            client: connection.peer,
+            connection,
+            listener_direction: 0,
+            protocol: "",
+            started,
+            duration: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            code_details: None,
+            response_flags: 0,
+            route_name: None,
+            cluster_name: None,
+            upstream_hosts: Vec::new(),
+            upstream: None,
+            attempts: 0,
+            upstream_failure: None,
+            endpoints: None,
+            pool_ready: None,
+            backend_latency: None,
+            virtual_host: None,
+            listener: None,
+        }
+    }
 }

@@ -23,14 +23,16 @@ mod inspect;
 mod engine;
 mod phase;
 mod expression;
-mod abi;
 mod attributes;
+mod abi;
 mod filter_state;
 mod buffer;
 mod limits;
 mod error;
 
-pub use attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes, UpstreamHost};
+pub use attributes::{
+    Attribute, Attributes, ConnectionAttributes, Node, TlsAttributes, UpstreamHost,
+};
 pub use buffer::Buffer;
 pub use cache::Cache;
 pub use effects::{

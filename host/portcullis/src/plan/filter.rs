@@ -8,7 +8,7 @@ use bytes::Bytes;
 use portcullis_proxy::snapshot::{
     AllowCalls, FailStrategy, Filter, FilterIndex, Listener, ListenerDirection,
 };
-use portcullis_vm::{LoadError, LogLevel, Module, PluginSpec};
+use portcullis_vm::{LoadError, LogLevel, Module, Node, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
@@ -72,6 +72,7 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
         Object::WasmPlugin(spec) => Some(spec.as_ref().clone().into()),
         _ => None,
     };
+    let node: Arc<Node> = Arc::new(host.proxy.map(node).unwrap_or_default());
     let mut all = Vec::new();
     let verified = |document: &Document| match document.object.as_ref() {
         Some(Object::WasmPlugin(spec)) => spec.verification_key.is_some(),
@@ -94,13 +95,20 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
         if let (Some(filter), true) = (filter, concerned) {
             let (name, namespace) = (document.name.clone(), document.namespace.clone());
             let order = (spec.phase, Reverse(spec.priority), name, namespace);
-            all.push(Placed { filter: Arc::new(filter), attach: spec.attach, order, listeners });
+            let filter = Arc::new(Filter { node: node.clone(), ..filter });
+            all.push(Placed { filter, attach: spec.attach, order, listeners });
         }
     }
     all.sort_by(|one, other| one.filter.name.cmp(&other.filter.name));
     let routed = all.iter().enumerate().filter(|(_, placed)| placed.attach == Attach::Route);
     let by_name = routed.map(|(index, placed)| (placed.filter.name.to_string(), index)).collect();
     Filters { all, by_name }
+}
+
+/// How filters see the proxy that they run in.
+fn node(proxy: &Document) -> Node {
+    let Document { name, namespace, labels, .. } = proxy;
+    Node { name: name.clone(), namespace: namespace.clone(), labels: labels.clone() }
 }
 
 fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Option<Filter> {
@@ -151,6 +159,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
             Some(names) => AllowCalls::Only(names.iter().cloned().collect()),
         },
         log_level: log_level(spec.log_level),
+        node: Arc::default(),
     })
 }
 

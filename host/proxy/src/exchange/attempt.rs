@@ -91,7 +91,10 @@ impl Exchange {
                 let mut facts = self.facts.borrow_mut();
                 facts.backend = Some(cluster.backend().clone());
                 let name = Some(cluster.backend().name.clone());
-                self.local.with(self.key, |stream| stream.attributes.cluster_name = name);
+                self.local.with(self.key, |stream| {
+                    stream.attributes.cluster_name = name;
+                    stream.attributes.endpoints = Some(cluster.addresses() as u64);
+                });
                 Ok((cluster, reference, endpoint))
             }
             Pick::Invalid(reference) => {
@@ -196,7 +199,11 @@ impl Exchange {
             Attempt::Answered(answer) => {
                 self.facts.borrow_mut().upstream = Some(answer.connection.clone());
                 let upstream = Some(answer.connection.clone());
-                self.local.with(self.key, |stream| stream.attributes.upstream = upstream);
+                self.upstream_sent.set(Some(answer.sent));
+                self.local.with(self.key, |stream| {
+                    stream.attributes.upstream = upstream;
+                    stream.attributes.pool_ready = Some(answer.pool_ready);
+                });
                 Ok(answer)
             }
             Attempt::Failed(error) => {
@@ -220,7 +227,12 @@ impl Exchange {
         bodyless: bool,
         options: SendOptions,
     ) -> Result<Attempt, Interruption> {
-        self.facts.borrow_mut().attempts += 1;
+        let attempts = {
+            let mut facts = self.facts.borrow_mut();
+            facts.attempts += 1;
+            u64::from(facts.attempts)
+        };
+        self.local.with(self.key, |stream| stream.attributes.attempts = attempts);
         self.end_attempt();
         let body = match bodyless {
             true => Body::Empty,

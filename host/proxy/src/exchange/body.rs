@@ -121,6 +121,14 @@ impl Exchange {
         };
         let mut source = inlet.borrow_mut();
         let frame = ready!(source.poll_frame(context));
+        let ended = match &frame {
+            Some(Ok(frame)) => frame.is_trailers() || source.is_end(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if direction == Direction::Response && ended {
+            self.note_upstream_end();
+        }
         let mut chain = self.chain.borrow_mut();
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) => {

@@ -82,6 +82,8 @@ struct Exchange {
     broken: Cell<Option<Direction>>,
     /// When `timeouts.backendRequest` of the last attempt is over.
     attempt_deadline: Cell<Option<Instant>>,
+    /// When the request that was answered left for the upstream, until the answer is complete.
+    upstream_sent: Cell<Option<Instant>>,
     in_flight: Cell<Option<InFlight>>,
     guest: Rc<dyn Any>,
     /// The protocol that a 101 of the upstream switches to.
@@ -129,22 +131,11 @@ pub async fn serve(
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
     };
     let attributes = Attributes {
-        connection: client.connection.clone(),
         client: address,
         listener_direction: direction,
         protocol: protocol(version),
-        started: SystemTime::now(),
-        duration: None,
-        request_bytes: 0,
-        response_bytes: 0,
-        code_details: None,
-        response_flags: 0,
-        route_name: None,
-        cluster_name: None,
-        upstream_hosts: Vec::new(),
-        upstream: None,
-        attempts: 0,
-        upstream_failure: None,
+        listener: Some(generation.listener_name(client.listener)),
+        ..Attributes::new(client.connection.clone(), SystemTime::now())
     };
     let local = generation.local.clone();
     let (key, mailbox) = local.insert(Box::new(HttpStream::new(head, attributes)));
@@ -167,6 +158,7 @@ pub async fn serve(
         ended: Cell::new(false),
         broken: Cell::new(None),
         attempt_deadline: Cell::new(None),
+        upstream_sent: Cell::new(None),
         in_flight: Cell::new(Some(client.in_flight)),
         guest: client.guest,
         switching: Cell::new(None),

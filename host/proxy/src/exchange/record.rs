@@ -126,6 +126,13 @@ impl Original {
 }
 
 impl Exchange {
+    /// The last of the upstream's answer is here.
+    pub(super) fn note_upstream_end(&self) {
+        let Some(sent) = self.upstream_sent.take() else { return };
+        let latency = Some(sent.elapsed());
+        self.local.with(self.key, |stream| stream.attributes.backend_latency = latency);
+    }
+
     /// Completes the attributes that guests see in their log phase.
     pub(super) fn seal_attributes(&self) {
         let mut facts = self.facts.borrow_mut();

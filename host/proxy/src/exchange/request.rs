@@ -122,6 +122,7 @@ impl Exchange {
 
     pub(super) fn note_route(&self, selected: Option<&Selected>) {
         let name = selected.map(|selected| selected.route.name.clone());
+        let hostname = selected.map(|selected| selected.hostname.clone());
         let hosts = match selected {
             Some(selected) if !self.generation.snapshot.filters.is_empty() => {
                 self.hosts(&selected.rule)
@@ -130,6 +131,7 @@ impl Exchange {
         };
         self.local.with(self.key, |stream| {
             stream.attributes.route_name = name;
+            stream.attributes.virtual_host = hostname;
             stream.attributes.upstream_hosts = hosts;
         });
         self.facts.borrow_mut().rule = selected.map(|selected| selected.rule.clone());

@@ -33,6 +33,9 @@ impl Exchange {
                 None
             }
         };
+        if end {
+            self.note_upstream_end();
+        }
         *self.response_body.borrow_mut() = if end { Inlet::Ended } else { body };
         self.local.with(self.key, |stream| {
             stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });

@@ -20,6 +20,7 @@ use crate::snapshot::{GrpcMatch, Match, PathMatch, Route, RouteKind, Rule, Value
 struct Candidate {
     route: Arc<Route>,
     rule: Arc<Rule>,
+    hostname: Arc<str>,
     conditions: Match,
     headers: Vec<Pattern>,
     query: Vec<Pattern>,
@@ -47,13 +48,15 @@ struct GrpcCandidate {
 }
 
 impl HostTable {
-    pub(super) fn insert(&mut self, route: &Arc<Route>) {
+    /// `hostname` is the one of the route that this table is for.
+    pub(super) fn insert(&mut self, route: &Arc<Route>, hostname: &str) {
+        let hostname: Arc<str> = hostname.into();
         for rule in &route.rules {
-            if rule.matches.is_empty() {
-                self.insert_match(route, rule, &Match::default());
-            }
-            for conditions in &rule.matches {
-                self.insert_match(route, rule, conditions);
+            let any = [Match::default()];
+            let matches = if rule.matches.is_empty() { &any[..] } else { &rule.matches[..] };
+            for conditions in matches {
+                let candidate = Candidate::new(route, rule, &hostname, conditions);
+                self.insert_candidate(candidate, conditions);
             }
         }
     }
@@ -78,15 +81,8 @@ impl HostTable {
             .or_else(|| self.select_prefix(&request))
     }
 
-    fn insert_match(&mut self, route: &Arc<Route>, rule: &Arc<Rule>, conditions: &Match) {
-        let candidate = Candidate {
-            route: route.clone(),
-            rule: rule.clone(),
-            headers: conditions.headers.iter().map(|header| Pattern::new(&header.value)).collect(),
-            query: conditions.query.iter().map(|query| Pattern::new(&query.value)).collect(),
-            conditions: conditions.clone(),
-        };
-        if route.kind == RouteKind::Grpc {
+    fn insert_candidate(&mut self, candidate: Candidate, conditions: &Match) {
+        if candidate.route.kind == RouteKind::Grpc {
             let pattern = |part: fn(&GrpcMatch) -> &Option<ValueMatch>| {
                 conditions.grpc.as_ref().and_then(|grpc| part(grpc).as_ref()).map(Pattern::new)
             };
@@ -157,6 +153,22 @@ fn first<'a>(candidates: &'a [Candidate], request: &Request<'_>) -> Option<&'a C
 }
 
 impl Candidate {
+    fn new(
+        route: &Arc<Route>,
+        rule: &Arc<Rule>,
+        hostname: &Arc<str>,
+        conditions: &Match,
+    ) -> Candidate {
+        Candidate {
+            route: route.clone(),
+            rule: rule.clone(),
+            hostname: hostname.clone(),
+            headers: conditions.headers.iter().map(|header| Pattern::new(&header.value)).collect(),
+            query: conditions.query.iter().map(|query| Pattern::new(&query.value)).collect(),
+            conditions: conditions.clone(),
+        }
+    }
+
     fn rank(&self) -> impl Ord + use<> {
         let wanted = &self.conditions;
         (wanted.method.is_none(), Reverse(wanted.headers.len()), Reverse(wanted.query.len()))
@@ -177,7 +189,12 @@ impl Candidate {
     }
 
     fn selected(&self, prefix: Bytes) -> Selected {
-        Selected { route: self.route.clone(), rule: self.rule.clone(), prefix }
+        Selected {
+            route: self.route.clone(),
+            rule: self.rule.clone(),
+            hostname: self.hostname.clone(),
+            prefix,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Selected {
     pub route: Arc<Route>,
     /// The rule.
     pub rule: Arc<Rule>,
+    /// The route's hostname that fits, `*` where it has none.
+    pub hostname: Arc<str>,
     /// What `ReplacePrefixMatch` replaces: the matched prefix without its trailing slash; the whole path if it was
     /// matched exactly; empty after a regular expression or no path match.
     pub prefix: Bytes,
@@ -111,7 +113,7 @@ impl RouteTable {
             route.rules.iter().flat_map(|rule| &rule.matches).flat_map(|wanted| &wanted.headers);
         self.reads_properties |= headers.any(|header| property_name(&header.name).is_some());
         if route.hostnames.is_empty() {
-            return self.any.insert(route);
+            return self.any.insert(route, "*");
         }
         for hostname in &route.hostnames {
             let hostname = hostname.to_ascii_lowercase();
@@ -121,9 +123,9 @@ impl RouteTable {
                     self.longest_wildcard = self.longest_wildcard.max(suffix.len());
                     self.wildcard.entry(suffix.into()).or_default()
                 }
-                None => self.exact.entry(hostname.into()).or_default(),
+                None => self.exact.entry(hostname.as_str().into()).or_default(),
             };
-            table.insert(route);
+            table.insert(route, &hostname);
         }
     }
 

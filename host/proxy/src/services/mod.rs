@@ -295,8 +295,13 @@ impl Services for PluginServices {
             }
     }
 
-    fn attribute(&self, _stream: Option<&Stream>, _path: &[&str]) -> Option<Attribute> {
-        None
+    fn attribute(&self, _stream: Option<&Stream>, path: &[&str]) -> Option<Attribute> {
+        match path {
+            ["node", path @ ..] | ["xds", "node", path @ ..] => {
+                self.world.running.filter.node.attribute(path)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -72,22 +72,10 @@ pub fn attributes(
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
     };
     Attributes {
-        client: connection.peer,
-        connection,
         listener_direction: direction,
-        protocol: "",
-        started: SystemTime::now(),
-        duration: None,
-        request_bytes: 0,
-        response_bytes: 0,
-        code_details: None,
-        response_flags: 0,
         route_name: route.map(|route| route.name.clone()),
-        cluster_name: None,
-        upstream_hosts: Vec::new(),
-        upstream: None,
-        attempts: 0,
-        upstream_failure: None,
+        listener: Some(generation.listener_name(listener)),
+        ..Attributes::new(connection, SystemTime::now())
     }
 }
 
@@ -95,11 +83,13 @@ impl Session {
     /// Where it goes.
     pub(super) fn note_cluster(&self, cluster: Option<&Cluster>) {
         let name = cluster.map(|cluster| cluster.backend().name.clone());
+        let endpoints = cluster.map(|cluster| cluster.addresses() as u64);
         let mut facts = self.facts.borrow_mut();
         facts.backend = name.clone();
         facts.attempts += 1;
         self.edit(|attributes| {
             attributes.cluster_name = name;
+            attributes.endpoints = endpoints;
             attributes.attempts += 1;
         });
     }

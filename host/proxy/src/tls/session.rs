@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use portcullis_vm::TlsAttributes;
 use rustls::{CommonState, ProtocolVersion};
 use tokio::net::TcpStream;
@@ -110,6 +111,8 @@ fn attributes(session: &CommonState, peer: Option<Leaf>, own: Option<&Leaf>) -> 
         attributes.peer_uris = peer.uris;
         attributes.peer_digest = Some(peer.digest);
     }
+    let leaf = session.peer_certificates().and_then(<[_]>::first);
+    attributes.peer_certificate = leaf.map(|leaf| Bytes::copy_from_slice(leaf));
     if let Some(own) = own {
         attributes.local_subject = Some(own.subject.clone());
         attributes.local_dns_names = own.dns_names.clone();

@@ -70,6 +70,15 @@ impl Endpoints {
         made
     }
 
+    /// Addresses that are known at the moment.
+    pub(super) fn addresses(&self) -> usize {
+        let known = |place: &Place| match place {
+            Place::Ip(_) => 1,
+            Place::Name(name) => name.answer.borrow().addresses.len(),
+        };
+        self.places.iter().map(known).sum()
+    }
+
     /// The address whose turn it is, or one of `chosen`. Waits only for a name's first answer.
     pub(super) async fn next(&self, chosen: Option<usize>) -> Result<SocketAddr, (Stage, String)> {
         if let Some(place) = chosen.and_then(|chosen| self.places.get(chosen)) {

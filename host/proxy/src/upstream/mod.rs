@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Response, Version};
 use portcullis_vm::{ConnectionAttributes, RequestHead, UpstreamHost};
@@ -75,6 +76,10 @@ pub struct Upstreamed {
     pub connection: Arc<ConnectionAttributes>,
     /// Whether the connection had served a request before.
     pub reused: bool,
+    /// How long the request waited for the connection.
+    pub pool_ready: Duration,
+    /// When it left.
+    pub sent: Instant,
 }
 
 /// Figures of one cluster on one worker.
@@ -148,6 +153,11 @@ impl Cluster {
     /// Its endpoints as guests see them, in the order of the backend.
     pub fn hosts(&self) -> &Arc<[UpstreamHost]> {
         &self.hosts
+    }
+
+    /// Addresses that are known at the moment.
+    pub fn addresses(&self) -> usize {
+        self.endpoints.addresses()
     }
 
     /// Figures for status and metrics.
@@ -236,6 +246,7 @@ impl Cluster {
         target: &Target<'_>,
         body: Body,
     ) -> Result<Upstreamed, SendError> {
+        let asked = Instant::now();
         let mut lease = match self.pool.acquire(&self.dialer, address, wanted).await {
             Ok(lease) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
                 lease.release();
@@ -249,6 +260,7 @@ impl Cluster {
             }
         };
         let reused = lease.reused();
+        let sent = Instant::now();
         let request = match target.request(lease.version(), address, body) {
             Ok(request) => request,
             Err((reason, body)) => {
@@ -260,7 +272,7 @@ impl Cluster {
             Ok(response) => {
                 let connection = lease.connection();
                 let response = ResponseBody::wrap(response, lease);
-                Ok(Upstreamed { response, connection, reused })
+                Ok(Upstreamed { response, connection, reused, pool_ready: sent - asked, sent })
             }
             Err(error) => Err(classify(error, address, reused)),
         }

@@ -32,6 +32,7 @@ pub fn filter(name: &str, strings: &[(&str, &str)], body: &str) -> Filter {
         isolation: Isolation::Shared,
         allow_calls: AllowCalls::Everything,
         log_level: LogLevel::Info,
+        node: Arc::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use portcullis_proxy::snapshot::{
     AccessLog, AllowCalls, BackendProtocol, FailStrategy, Filter, Isolation,
 };
 use portcullis_proxy::{Proxy, Snapshot};
-use portcullis_vm::{LogLevel, Module, PluginSpec};
+use portcullis_vm::{LogLevel, Module, Node, PluginSpec};
 use serde_json::Value;
 
 use crate::guests;
@@ -44,6 +44,7 @@ fn filter(text: &str, fail: FailStrategy) -> Arc<Filter> {
         isolation: Isolation::Shared,
         allow_calls: AllowCalls::Everything,
         log_level: LogLevel::Info,
+        node: Arc::default(),
     })
 }
 
@@ -206,4 +207,83 @@ fn what_a_filter_stores_decides_and_fills_the_access_log() {
     assert_eq!(log.len(), 1, "{log:?}");
     assert_eq!(log[0]["path"], "/loud");
     assert_eq!(log[0]["fields"], serde_json::json!({"tier": "gold", "cost": 14}));
+}
+
+#[test]
+fn a_filter_that_floods_metrics_is_bounded_and_its_status_says_so() {
+    let mut flooding = guests::filter(
+        "flooding",
+        &[("m", "flood{n=\"00000\"}")],
+        r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+             (local $n i32)
+             (loop $next
+               (call $digits (local.get $n) (i32.const 29))
+               (drop (call $define (i32.const 0) $m$ (i32.const 4)))
+               (drop (call $increment (i32.load (i32.const 4)) (i64.const 1)))
+               (local.set $n (i32.add (local.get $n) (i32.const 1)))
+               (br_if $next (i32.lt_u (local.get $n) (i32.const 1500))))
+             (i32.const 0))
+           (func $digits (param $n i32) (param $at i32)
+             (loop $digit
+               (i32.store8 (local.get $at)
+                 (i32.add (i32.const 48) (i32.rem_u (local.get $n) (i32.const 10))))
+               (local.set $n (i32.div_u (local.get $n) (i32.const 10)))
+               (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+               (br_if $digit (local.get $n))))"#,
+    );
+    Arc::make_mut(&mut flooding.plugin).limits.callback = Duration::from_secs(5);
+    let world = start(vec![Arc::new(flooding)]);
+    assert_eq!(world.get("/"), 200);
+    assert_eq!(world.proxy.status().filters[0].metrics_refused, Some(500));
+    let metrics = world.proxy.metrics();
+    let first = "wasmcustom_flood{filter=\"default/flooding\",n=\"00000\"} 1\n";
+    let folded = "wasmcustom_flood{filter=\"default/flooding\",overflow=\"true\"} 500\n";
+    assert!(metrics.contains(first) && metrics.contains(folded), "{metrics}");
+}
+
+#[test]
+fn a_filter_sees_in_the_log_phase_how_the_exchange_went() {
+    let paths = [
+        ("host", "xds\0virtual_host_name"),
+        ("listener", "xds\0filter_chain_name"),
+        ("backend", "xds\0cluster_name"),
+        ("node", "node\0id"),
+        ("attempts", "upstream\0request_attempt_count"),
+        ("endpoints", "upstream\0num_endpoints"),
+        ("waited", "upstream\0cx_pool_ready_duration"),
+        ("latency", "response\0backend_latency"),
+        ("trouble", "upstream\0transport_failure_reason"),
+    ];
+    let names: Vec<_> = (0..paths.len()).map(|at| (format!("p{at}"), format!("n{at}"))).collect();
+    let mut strings = Vec::new();
+    let mut body = String::new();
+    for ((name, path), (p, n)) in paths.iter().zip(&names) {
+        strings.extend([(p.as_str(), *path), (n.as_str(), *name)]);
+        body += &format!(
+            "(if (i32.eqz (call $get_property ${p}$ (i32.const 0) (i32.const 4))) (then
+               (drop (call $set_property ${n}$ (i32.load (i32.const 0)) (i32.load (i32.const 4))))))"
+        );
+    }
+    let body = format!(r#"(func (export "proxy_on_log") (param i32) {body})"#);
+    let mut noting = guests::filter("noting", &strings, &body);
+    let (name, namespace) = ("web".to_owned(), "shop".to_owned());
+    noting.node = Arc::new(Node { name, namespace, ..Node::default() });
+    let field = |(name, _): &(&str, &str)| ((*name).to_owned(), format!("wasm.{name}"));
+    let fields = paths.iter().map(field).collect();
+    let world = start_with(vec![Arc::new(noting)], AccessLog { fields, ..AccessLog::default() });
+    assert_eq!(world.get("/"), 200);
+    let log = world.log();
+    let noted = &log[0]["fields"];
+    for (name, expected) in [
+        ("host", "*"),
+        ("listener", "web"),
+        ("backend", "default/app"),
+        ("node", "shop/web"),
+        ("attempts", "\u{1}\0\0\0\0\0\0\0"),
+        ("endpoints", "\u{1}\0\0\0\0\0\0\0"),
+        ("trouble", ""),
+    ] {
+        assert_eq!(noted[name], expected, "{noted}");
+    }
+    assert!(noted["waited"].is_string() && noted["latency"].is_string(), "{noted}");
 }

@@ -39,6 +39,7 @@ fn stock(guest: &str, target: Target, configuration: &'static str) -> Filter {
         isolation: Isolation::Shared,
         allow_calls: AllowCalls::Everything,
         log_level: LogLevel::Info,
+        node: Arc::default(),
     }
 }
 

@@ -3,15 +3,17 @@
 //! Values are encoded as Envoy's `serializeValue` does. What the vm knows wins over what guests stored, and that over
 //! what the embedder adds.
 
+mod connection;
+mod found;
+mod http;
 mod lookup;
 
 use bytes::Bytes;
+use found::Found;
 use wasmtime::Linker;
 
-use super::timer::nanoseconds;
 use super::{Call, Done, Span, hostcall, slice};
 use crate::abi::numbers::Status;
-use crate::abi::pairs::{self, Pairs};
 use crate::attributes::Attribute;
 use crate::expression::Operand;
 use crate::filter_state::{State, StateError, StateKind};
@@ -23,8 +25,8 @@ const MAX_DEPTH: usize = 8;
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_property", |call, path, path_size, data, size| {
         let (memory, guest) = call.split();
-        let value = find(guest, slice(memory, Span(path, path_size))?).ok_or(Status::NotFound)?;
-        call.give(data, size, &value)
+        let value = find(guest, slice(memory, Span(path, path_size))?)?;
+        call.give(data, size, value.as_bytes())
     });
     hostcall!(linker, "proxy_set_property", |call, path, path_size, value, value_size| {
         set(call, Span(path, path_size), Span(value, value_size))
@@ -34,10 +36,11 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 /// An attribute by the segments of its path, not encoded.
 pub(super) fn operand(guest: &Guest, path: &[&str]) -> Option<Operand> {
-    match lookup::attribute(guest, path) {
-        Some(lookup::Found::Raw(bytes)) => return Some(Operand::Text(bytes)),
-        Some(lookup::Found::Value(value)) => return Some(Operand::Attribute(value)),
-        None => {}
+    if let Some(found) = lookup::attribute(guest, path) {
+        return Some(match found {
+            Found::Value(value) => Operand::Attribute(value),
+            text => Operand::Text(text.into_bytes()),
+        });
     }
     match stored(guest, path.join("\0").as_bytes(), path) {
         Some(state) if state.declaration().kind == StateKind::String => {
@@ -48,23 +51,25 @@ pub(super) fn operand(guest: &Guest, path: &[&str]) -> Option<Operand> {
     }
 }
 
-fn find(guest: &Guest, raw: &[u8]) -> Option<Bytes> {
+/// An attribute by the raw path, encoded.
+fn find(guest: &Guest, raw: &[u8]) -> Result<Found, Status> {
     let raw = raw.strip_suffix(b"\0").unwrap_or(raw);
     let mut segments = [""; MAX_DEPTH];
     let mut depth = 0;
     for segment in raw.split(|byte| *byte == 0) {
-        *segments.get_mut(depth)? = std::str::from_utf8(segment).ok()?;
+        let place = segments.get_mut(depth).ok_or(Status::NotFound)?;
+        *place = std::str::from_utf8(segment).map_err(|_| Status::NotFound)?;
         depth += 1;
     }
     let path = &segments[..depth];
-    if let Some(found) = lookup::attribute(guest, path) {
-        return Some(match found {
-            lookup::Found::Raw(bytes) => bytes,
-            lookup::Found::Value(value) => encode(value),
-        });
+    if lookup::is_object(path) {
+        return Err(Status::SerializationFailure);
     }
-    let stored = stored(guest, raw, path).map(|state| Bytes::copy_from_slice(state.value()));
-    stored.or_else(|| guest.services.attribute(guest.stream(), path).map(encode))
+    lookup::attribute(guest, path)
+        .or_else(|| stored(guest, raw, path).map(|state| Found::copy(state.value())))
+        .or_else(|| guest.services.attribute(guest.stream(), path).map(Found::Value))
+        .map(Found::encoded)
+        .ok_or(Status::NotFound)
 }
 
 /// What guests stored: under its own path, or as `filter_state` by its whole name.
@@ -93,34 +98,5 @@ fn set(call: &mut Call<'_>, path: Span, value: Span) -> Done {
             guest.violation(name, &refused.to_string());
             Ok(())
         }
-    }
-}
-
-fn encode(value: Attribute) -> Bytes {
-    let eight = |bytes: [u8; 8]| Bytes::copy_from_slice(&bytes);
-    match value {
-        Attribute::Bytes(bytes) => bytes.into(),
-        Attribute::Int(number) => eight(number.to_le_bytes()),
-        Attribute::Uint(number) => eight(number.to_le_bytes()),
-        Attribute::Bool(truth) => Bytes::copy_from_slice(&[u8::from(truth)]),
-        Attribute::Timestamp(time) => eight(nanoseconds(time).to_le_bytes()),
-        Attribute::Duration(duration) => {
-            let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-            eight(nanoseconds.to_le_bytes())
-        }
-        Attribute::Map(map) => {
-            let map = Entries(map);
-            let mut bytes = vec![0; pairs::measure(&map).1];
-            pairs::encode(&map, &mut bytes);
-            bytes.into()
-        }
-    }
-}
-
-struct Entries(Vec<(Vec<u8>, Vec<u8>)>);
-
-impl Pairs for Entries {
-    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
-        self.0.iter().for_each(|(key, value)| visit(key, value));
     }
 }

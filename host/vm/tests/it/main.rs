@@ -8,6 +8,7 @@
 )]
 
 mod host;
+mod attributes;
 mod bodies;
 mod budgets;
 mod caching;

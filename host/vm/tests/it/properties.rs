@@ -5,15 +5,7 @@ use std::time::Duration;
 
 use portcullis_vm::{Declaration, FilterState, Phase, StateError, TlsAttributes};
 
-use crate::host::{Host, attributes, callback, check, headers, response, spec, wat};
-
-/// Reads a property and keeps its bytes where the test can see them.
-fn keep(path: &str) -> String {
-    callback(&format!(
-        r#"(call $say32 (call $proxy_get_property "{path}"S OUT))
-           (drop (call $proxy_set_property "kept"S (i32.load (i32.const 16)) (i32.load (i32.const 20))))"#
-    ))
-}
+use crate::host::{Host, attributes, callback, check, headers, keep, response, spec, wat};
 
 fn read(path: &str, prepare: impl FnOnce(&mut Host)) -> Option<Vec<u8>> {
     let mut host = Host::new(&keep(path));
@@ -40,7 +32,8 @@ fn attributes_of_a_request_are_encoded_as_envoy_does() {
         ("listener_direction", eight(1)),
         ("route_name", b"route-a".to_vec()),
         ("xds\\00route_name", b"route-a".to_vec()),
-        ("xds\\00node", b"this node".to_vec()),
+        ("xds\\00node\\00id", b"shop/sidecar".to_vec()),
+        ("xds\\00virtual_host_name", b"*.example.com".to_vec()),
         ("connection_id", eight(7)),
         ("connection\\00id", eight(7)),
         ("connection\\00mtls", vec![0]),

@@ -70,23 +70,16 @@ pub fn attributes() -> Attributes {
         local: "127.0.0.1:8080".parse().unwrap(),
         tls: None,
     };
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     Attributes {
         client: "203.0.113.9:55000".parse().unwrap(),
-        connection: Arc::new(connection),
         listener_direction: 1,
         protocol: "HTTP/1.1",
-        started: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        duration: None,
         request_bytes: 5,
-        response_bytes: 0,
-        code_details: None,
-        response_flags: 0,
         route_name: Some("route-a".into()),
-        cluster_name: None,
-        upstream_hosts: Vec::new(),
-        upstream: None,
-        attempts: 0,
-        upstream_failure: None,
+        virtual_host: Some("*.example.com".into()),
+        listener: Some("web".into()),
+        ..Attributes::new(Arc::new(connection), started)
     }
 }
 
@@ -180,6 +173,14 @@ pub fn callback(code: &str) -> String {
     format!(
         r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {code} (i32.const 0))"#
     )
+}
+
+/// Reads a property and keeps its bytes where the test can see them.
+pub fn keep(path: &str) -> String {
+    callback(&format!(
+        r#"(call $say32 (call $proxy_get_property "{path}"S OUT))
+           (drop (call $proxy_set_property "kept"S (i32.load (i32.const 16)) (i32.load (i32.const 20))))"#
+    ))
 }
 
 /// The serialized form of a map, as text for a guest.

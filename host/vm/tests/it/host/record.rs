@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_vm::{
-    Attribute, CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Stream,
-    Violation,
+    Attribute, CasMismatch, LogLevel, Metric, MetricKind, Node, QueueError, QueueId, Services,
+    Stream, Violation,
 };
 
 /// Level, whether an exchange was named, message.
@@ -156,6 +156,11 @@ impl Services for Recorder {
     }
 
     fn attribute(&self, _stream: Option<&Stream>, path: &[&str]) -> Option<Attribute> {
-        (path == ["xds", "node"]).then(|| Attribute::Bytes(b"this node".to_vec()))
+        let labels = [("app".to_owned(), "reviews".to_owned())].into();
+        let node = Node { name: "sidecar".to_owned(), namespace: "shop".to_owned(), labels };
+        match path {
+            ["node", path @ ..] | ["xds", "node", path @ ..] => node.attribute(path),
+            _ => None,
+        }
     }
 }
