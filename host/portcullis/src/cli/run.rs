@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use portcullis_proxy::observe::Counter;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -69,6 +70,11 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
 }
 
 fn serve(args: &Args, term: &Term) -> Outcome {
+    // Before anything else: until then, the system ends the process at a signal.
+    let (runtime, signals) = match listen_for_signals() {
+        Ok(listening) => listening,
+        Err(error) => return deaf(&error),
+    };
     let settings = Settings {
         paths: args.config.clone(),
         proxy: args.proxy.clone(),
@@ -79,17 +85,23 @@ fn serve(args: &Args, term: &Term) -> Outcome {
         Err(problems) => return refused(problems),
     };
     announce(&app, term);
-    let served = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(follow_signals(app)));
-    match served {
+    match runtime.block_on(signals.follow(app)) {
         Ok(()) => Outcome::default(),
-        Err(error) => {
-            let problem = Problem::new(Code::P0901, "cannot listen for signals");
-            Outcome::failed(Exit::Failed, problem.because(error.to_string()))
-        }
+        Err(error) => deaf(&error),
     }
+}
+
+fn deaf(error: &io::Error) -> Outcome {
+    let problem = Problem::new(Code::P0901, "cannot listen for signals");
+    Outcome::failed(Exit::Failed, problem.because(error.to_string()))
+}
+
+fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let signals = Signals::listen()?;
+    drop(entered);
+    Ok((runtime, signals))
 }
 
 fn refused(problems: Vec<Problem>) -> Outcome {
@@ -114,36 +126,43 @@ fn announce(app: &App, term: &Term) {
     term.say(&format!("generation {}, filters: {filters}", app.board().generation()));
 }
 
-async fn follow_signals(app: Arc<App>) -> io::Result<()> {
-    let mut reload = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = reload.recv() => app.reload(),
-            () = told_to_stop(&mut terminate, &mut interrupt) => break,
-        }
-    }
-    tracing::info!("told to stop: draining; told again, it ends without waiting");
-    let (drained, done) = oneshot::channel();
-    thread::Builder::new().name("drain".to_owned()).spawn(move || {
-        app.drain();
-        // Nobody waits any more after a second signal.
-        let _ = drained.send(());
-    })?;
-    tokio::select! {
-        _ = done => {}
-        () = told_to_stop(&mut terminate, &mut interrupt) => {
-            tracing::warn!("told to stop again, ending without waiting");
-        }
-    }
-    Ok(())
+/// The signals that the program follows. One that comes while nobody waits is kept.
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Cancel safe.
-async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn follow(mut self, app: Arc<App>) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.reload.recv() => app.reload(),
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+            }
+        }
+        tracing::info!("told to stop: draining; told again, it ends without waiting");
+        let (drained, done) = oneshot::channel();
+        thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            app.drain();
+            // Nobody waits any more after a second signal.
+            let _ = drained.send(());
+        })?;
+        let told_again = || tracing::warn!("told to stop again, ending without waiting");
+        tokio::select! {
+            _ = done => {}
+            _ = self.terminate.recv() => told_again(),
+            _ = self.interrupt.recv() => told_again(),
+        }
+        Ok(())
     }
 }

@@ -51,8 +51,8 @@ fn it_says_where_it_listens_reloads_when_asked_and_ends_when_told() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-#[test]
-fn what_a_filter_logs_while_it_is_rehearsed_is_marked() {
+/// A folder with a filter that logs when it is configured.
+fn talking() -> tempfile::TempDir {
     let guest = r#"(module
         (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
@@ -67,12 +67,30 @@ fn what_a_filter_logs_while_it_is_rehearsed_is_marked() {
     let filter = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: talker}\n\
                   spec: {url: file://talker.wasm}\n";
     replace(folder.path(), "filter.yaml", filter.as_bytes());
+    folder
+}
+
+#[test]
+fn what_a_filter_logs_while_it_is_rehearsed_is_marked() {
+    let folder = talking();
     let mut child = command(folder.path()).args(["--log-format", "json"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let marked = line_with(&mut lines, "configured");
     assert!(marked.contains(r#""rehearsal":true"#), "{marked}");
     let in_service = line_with(&mut lines, "configured");
     assert!(!in_service.contains("rehearsal"), "{in_service}");
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn signals_that_come_while_it_starts_are_followed_once_it_serves() {
+    let folder = talking();
+    let mut child = command(folder.path()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    line_with(&mut lines, "configured");
+    signal(&child, Signal::HUP);
+    assert!(line_with(&mut lines, "generation=2").contains("accepted"));
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
