@@ -1,7 +1,7 @@
 //! What `isolation` costs with a module, on this machine, with one worker, client and upstream in the same process:
 //!
 //! ```sh
-//! cargo run --release -p portcullis-proxy --example isolation -- FILTER.wasm [CONFIGURATION]
+//! cargo run [--release] -p portcullis-proxy --example isolation -- FILTER.wasm [CONFIGURATION]
 //! ```
 
 #![allow(
