@@ -64,6 +64,13 @@ impl Differences {
         self.entries.iter().find(explains).map(|entry| entry.name.as_str())
     }
 
+    /// Entries that explain a cell whose name begins so.
+    pub fn about(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let explains =
+            move |entry: &&Entry| entry.cells.iter().any(|cell| cell.starts_with(prefix));
+        self.entries.iter().filter(explains).map(|entry| entry.name.as_str())
+    }
+
     /// Entries that nothing in `used` names.
     #[must_use]
     pub fn idle(&self, used: &BTreeSet<&str>) -> Vec<&str> {

@@ -6,7 +6,9 @@
 pub mod hostile;
 pub mod h2spec;
 pub mod suite;
+pub mod table;
 pub mod differences;
+pub mod matrix;
 pub mod verdict;
 pub mod play;
 pub mod host;

@@ -1,17 +1,19 @@
-//! The command: `run` and `table`.
+//! The command: `run`, `table` and `hostile`.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portcullis_conformance::case::{self, Case, HostName};
 use portcullis_conformance::differences::Differences;
 use portcullis_conformance::guests::Compiled;
 use portcullis_conformance::host::{Envoy, Found, Host, Portcullis};
+use portcullis_conformance::matrix::Cell;
 use portcullis_conformance::suite::{self, Report};
-use portcullis_conformance::{guests, h2spec, hostile, place};
+use portcullis_conformance::table::{self, Table};
+use portcullis_conformance::{guests, h2spec, hostile, matrix, place};
 
 /// Holds Portcullis beside a real Envoy.
 #[derive(Debug, Parser)]
@@ -29,6 +31,19 @@ enum Verb {
     Hostile(HostileArgs),
     /// Runs h2spec against our listeners
     H2spec(H2specArgs),
+    /// Fills every cell on both hosts and writes TABLE.md
+    Table(TableArgs),
+}
+
+#[derive(Debug, Args)]
+struct TableArgs {
+    /// Run nothing, write nothing: fail if a cell is missing, unexplained or explained for nothing. What hosts answer is compared with the
+    /// file by `run`
+    #[arg(long)]
+    check: bool,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run(&args),
         Verb::Hostile(args) => hostile(&args),
         Verb::H2spec(args) => http2(args),
+        Verb::Table(args) => table(&args),
     };
     match done {
         Ok(code) => code,
@@ -96,18 +112,32 @@ fn main() -> ExitCode {
 
 fn run(args: &RunArgs) -> Result<ExitCode> {
     let all = case::load(&place::home().join("cases"))?;
-    guests::all_used(&guests::of(&all))?;
-    suite::all_explained(&all, &Differences::load()?)?;
-    let begins = |case: &Case| args.case.as_ref().is_none_or(|name| case.name.starts_with(name));
-    let cases: Vec<Case> = all.into_iter().filter(begins).collect();
-    if cases.is_empty() {
-        bail!("no case begins with {}", args.case.as_deref().unwrap_or_default());
+    let differences = Differences::load()?;
+    let mut used = guests::of(&all);
+    used.extend(matrix::guests());
+    guests::all_used(&used)?;
+    suite::all_explained(&all, &differences)?;
+    let prefix = args.case.as_deref().unwrap_or_default();
+    let cases: Vec<Case> = all.into_iter().filter(|case| case.name.starts_with(prefix)).collect();
+    let mut cells = matrix::cells();
+    cells.retain(|cell| cell.name().starts_with(prefix));
+    if cases.is_empty() && cells.is_empty() {
+        bail!("no case begins with {prefix}");
     }
-    let hosts = hosts(args)?;
-    let compiled = guests::compile(&guests::of(&cases), &mut |step| say(step))?;
+    let hosts = hosts(args.host, args.portcullis.clone())?;
+    let mut names = guests::of(&cases);
+    names.extend(cells.iter().map(|cell| -> &str { cell.guest() }));
+    let compiled = guests::compile(&names, &mut |step| say(step))?;
     let cases = playable(cases, &compiled)?;
     let done = |report: &Report| tell(args.output, report);
     let mut reports = suite::run(&cases, &hosts, &compiled.modules, &done);
+    let filled = suite::fill(&hosts, &cells, &compiled.modules)?;
+    let table = Table::load()?;
+    for (host, results) in filled {
+        let judged = suite::judge(host, results, &table);
+        tell_cells(args.output, host, &judged);
+        reports.extend(judged);
+    }
     if let (None, Some(Host::Portcullis(portcullis))) = (&args.case, hosts.first()) {
         reports.extend(hostile::run(&hostile::load()?, portcullis, &done)?);
     }
@@ -172,16 +202,42 @@ fn hostile(args: &HostileArgs) -> Result<ExitCode> {
     finish(args.output, &hostile::run(&guests, &portcullis, &done)?)
 }
 
+fn table(args: &TableArgs) -> Result<ExitCode> {
+    let cells = matrix::cells();
+    let table = if args.check { Table::load()? } else { filled(&cells, args.portcullis.clone())? };
+    let differences = Differences::load()?;
+    let text = table.render(&cells, &differences);
+    if !args.check {
+        table::save(&text)?;
+    } else if let Some(stale) = table::first_difference(&table::committed()?, &text) {
+        bail!("TABLE.md is stale: {stale}");
+    }
+    let unexplained = table.unexplained(&differences);
+    ensure!(unexplained.is_empty(), "not in DIFFERENCES.md: {unexplained:#?}");
+    let all = case::load(&place::home().join("cases"))?;
+    let idle = suite::idle(&all, &table, &differences);
+    ensure!(idle.is_empty(), "in DIFFERENCES.md, but nothing differs so: {idle:?}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn filled(cells: &[Cell], portcullis: Option<PathBuf>) -> Result<Table> {
+    let hosts = hosts(None, portcullis)?;
+    ensure!(hosts.len() == HostName::ALL.len(), "the table needs both hosts");
+    let compiled = guests::compile(&matrix::guests().collect(), &mut |step| say(step))?;
+    say(&format!("{} cells on both hosts", cells.len()));
+    Ok(Table::of(suite::fill(&hosts, cells, &compiled.modules)?))
+}
+
 fn program(given: Option<PathBuf>) -> Result<Portcullis> {
     given.map_or_else(Portcullis::build, |path| Ok(Portcullis::at(path)))
 }
 
-fn hosts(args: &RunArgs) -> Result<Vec<Host>> {
+fn hosts(only: Option<HostArg>, portcullis: Option<PathBuf>) -> Result<Vec<Host>> {
     let mut hosts = Vec::new();
-    if args.host != Some(HostArg::Envoy) {
-        hosts.push(Host::Portcullis(program(args.portcullis.clone())?));
+    if only != Some(HostArg::Envoy) {
+        hosts.push(Host::Portcullis(program(portcullis)?));
     }
-    if args.host != Some(HostArg::Portcullis) {
+    if only != Some(HostArg::Portcullis) {
         match Envoy::install()? {
             Found::Here(envoy) => hosts.push(Host::Envoy(envoy)),
             Found::Missing(why) if std::env::var_os("CI").is_some() => bail!("no Envoy: {why}"),
@@ -217,6 +273,16 @@ fn tell(output: Output, report: &Report) {
         report.case,
         problems.collect::<String>()
     ));
+}
+
+/// There are thousands: those that fail one by one, the rest in a line.
+fn tell_cells(output: Output, host: HostName, reports: &[Report]) {
+    let failed = reports.iter().filter(|report| !report.problems.is_empty());
+    failed.for_each(|report| tell(output, report));
+    let fine = reports.iter().filter(|report| report.problems.is_empty()).count();
+    if output == Output::Text && !reports.is_empty() {
+        say(&format!("{host:10} ok     matrix: {fine} of {} cells", reports.len()));
+    }
 }
 
 /// For people; whoever has closed standard error does not read it.

@@ -123,9 +123,8 @@ fn waiter(running: &Arc<Running>) -> Waiter {
     let running = Arc::downgrade(running);
     Arc::new(move |text| {
         running.upgrade().is_some_and(|running| {
-            running.wait_for_lines(LINE_PATIENCE, |lines| {
-                lines.iter().any(|line| line.message.contains(text))
-            })
+            let line = running.find_line(0, LINE_PATIENCE, |line| line.message.contains(text));
+            line.is_some()
         })
     })
 }

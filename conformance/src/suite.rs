@@ -1,18 +1,20 @@
 //! Runs cases on hosts, several at once, and collects the verdicts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use serde::Serialize;
 
 use crate::case::{Case, HostName};
 use crate::differences::Differences;
 use crate::guests::Modules;
 use crate::host::Host;
+use crate::matrix::{self, Cell, Results};
 use crate::play::play;
+use crate::table::Table;
 use crate::verdict::problems;
 
 /// Cases at work at one time; they mostly wait.
@@ -71,6 +73,49 @@ fn one(case: &Case, host: &Host, modules: &Modules) -> Report {
         Err(error) => vec![format!("{error:#}")],
     };
     Report { case: case.name.clone(), host: host.name(), problems }
+}
+
+/// Fills cells on all hosts, at the same time.
+///
+/// # Errors
+/// A host cannot be started.
+pub fn fill(
+    hosts: &[Host],
+    cells: &[Cell],
+    modules: &Modules,
+) -> Result<BTreeMap<HostName, Results>> {
+    thread::scope(|scope| {
+        let filling: Vec<_> = hosts
+            .iter()
+            .map(|host| (host.name(), scope.spawn(|| matrix::fill(host, modules, cells))))
+            .collect();
+        let mut filled = BTreeMap::new();
+        for (host, thread) in filling {
+            let results = thread.join().unwrap_or_else(|_| Err(anyhow!("a thread has panicked")));
+            filled.insert(host, results?);
+        }
+        Ok(filled)
+    })
+}
+
+/// What is committed in the table is what is expected.
+#[must_use]
+pub fn judge(host: HostName, results: Results, table: &Table) -> Vec<Report> {
+    let report = |(case, result): (String, String)| {
+        let expected = table.result(host, &case).unwrap_or("not in TABLE.md");
+        let problem = (expected != result).then(|| format!("{result}, not {expected}"));
+        Report { case, host, problems: problem.into_iter().collect() }
+    };
+    results.into_iter().map(report).collect()
+}
+
+/// Entries of DIFFERENCES.md that neither a case nor a cell needs. Those about h2spec are judged where that runs.
+#[must_use]
+pub fn idle(cases: &[Case], table: &Table, differences: &Differences) -> Vec<String> {
+    let mut used: BTreeSet<&str> = cases.iter().flat_map(Case::entries).collect();
+    used.extend(table.differing().into_iter().filter_map(|cell| differences.of_cell(cell)));
+    used.extend(differences.about("h2spec/"));
+    differences.idle(&used).into_iter().map(str::to_owned).collect()
 }
 
 /// Refuses cases that lean on entries that are not there. What no case leans on is for the caller to judge.

@@ -76,14 +76,14 @@ impl Envoy {
         let mut command = Command::new(&self.program);
         command.arg("--config-path").arg(&file).arg("--admin-address-path").arg(&admin_file);
         command.args(["--concurrency", &setup.workers.to_string(), "--disable-hot-restart"]);
-        command.args(["--log-level", "warn", "--component-log-level", "wasm:trace"]);
+        command.args(["--log-level", "warn", "--component-log-level", "wasm:debug"]);
         command.args(["--log-format", LOG_FORMAT, "--log-format-escaped"]);
         let mut process = Process::start(&mut command, reader(setup))?;
         let admin = process.until(|_| fs::read_to_string(&admin_file).ok()?.parse().ok())?;
         process.until(|_| net::get(admin, "/ready").ok())?;
         let listeners = listeners(admin)?;
         let threads = workers(process.id())?;
-        Ok(Running { host: HostName::Envoy, process, listeners, admin, threads, _home: home })
+        Ok(Running { host: HostName::Envoy, process, listeners, admin, threads, home })
     }
 }
 
@@ -202,7 +202,7 @@ fn cluster(name: &str, server: &Server) -> Value {
 /// root contexts leave out the name.
 fn reader(setup: &Setup) -> super::process::Reader {
     let plugins = setup.listeners.iter().flat_map(|listener| &listener.plugins);
-    let prefixes: Vec<(String, String)> = plugins
+    let mut prefixes: Vec<(String, String)> = plugins
         .flat_map(|plugin| {
             let name = plugin.full_name();
             [name.as_str(), ""].map(|shown| {
@@ -212,12 +212,40 @@ fn reader(setup: &Setup) -> super::process::Reader {
             })
         })
         .collect();
+    // While a module starts there is no plugin to name.
+    if let Some((_, first)) = prefixes.first().cloned()
+        && prefixes.iter().all(|(_, name)| *name == first)
+    {
+        prefixes.push(("wasm log: ".to_owned(), first));
+    }
     Box::new(move |line| {
         let (thread, rest) = line.split_once(' ')?;
         let (prefix, filter) = prefixes.iter().find(|(prefix, _)| rest.starts_with(prefix))?;
-        let message = rest[prefix.len()..].to_owned();
+        let message = unescaped(&rest[prefix.len()..]);
         Some(Line { filter: filter.clone(), message, thread: Some(thread.parse().ok()?) })
     })
+}
+
+/// `--log-format-escaped` keeps each message in one line, in the manner of C: what is not ASCII are three octal digits.
+fn unescaped(message: &str) -> String {
+    let mut plain = Vec::with_capacity(message.len());
+    let mut rest = message.bytes();
+    while let Some(next) = rest.next() {
+        let escaped = if next == b'\\' { rest.next() } else { None };
+        plain.push(match escaped {
+            None => next,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(first @ b'0'..=b'3') => {
+                let octal = |digit: u8| digit.wrapping_sub(b'0') & 7;
+                let (second, third) = (rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0'));
+                octal(first) << 6 | octal(second) << 3 | octal(third)
+            }
+            Some(other) => other,
+        });
+    }
+    String::from_utf8_lossy(&plain).into_owned()
 }
 
 fn listeners(admin: SocketAddr) -> Result<BTreeMap<String, SocketAddr>> {

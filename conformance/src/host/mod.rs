@@ -125,7 +125,7 @@ pub struct Running {
     admin: SocketAddr,
     /// Of its workers, where lines say which thread wrote them.
     threads: Vec<u64>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Running {
@@ -141,12 +141,38 @@ impl Running {
     /// What guests have logged on workers so far.
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
-        self.process.guest_lines(|lines| self.of_workers(lines))
+        self.process.guest_lines(|line| self.is_ours(line))
     }
 
-    /// Waits until `holds` for what guests have logged; false when it does not in time. Blocks its thread.
-    pub fn wait_for_lines(&self, patience: Duration, holds: impl Fn(&[Line]) -> bool) -> bool {
-        self.process.wait(patience, |lines| holds(&self.of_workers(lines)))
+    /// How many lines there are so far.
+    #[must_use]
+    pub fn line_count(&self) -> usize {
+        self.process.wait(Duration::ZERO, |lines| Some(lines.len())).unwrap_or_default()
+    }
+
+    /// Waits for a line of a guest, not looking at the first `skip`; `None` when it does not come in time. Blocks its thread.
+    #[must_use]
+    pub fn find_line(
+        &self,
+        skip: usize,
+        patience: Duration,
+        wanted: impl Fn(&Line) -> bool,
+    ) -> Option<Line> {
+        self.process.wait(patience, |lines| {
+            let new = lines.iter().skip(skip);
+            new.filter(|line| self.is_ours(line)).find(|line| wanted(line)).cloned()
+        })
+    }
+
+    /// Takes its filters away while it goes on, if the end of the process is not the end of plugins; answers whether it did.
+    ///
+    /// # Errors
+    /// The new configuration cannot be written.
+    pub fn withdraw_filters(&self) -> Result<bool> {
+        match self.host {
+            HostName::Portcullis => portcullis::withdraw_filters(self.home.path()).map(|()| true),
+            HostName::Envoy => Ok(false),
+        }
     }
 
     /// Whether the process lives.
@@ -174,8 +200,8 @@ impl Running {
         Ok(self.lines())
     }
 
-    fn of_workers(&self, lines: &[Line]) -> Vec<Line> {
-        let ours = |line: &&Line| line.thread.is_none_or(|thread| self.threads.contains(&thread));
-        lines.iter().filter(ours).cloned().collect()
+    /// Written on a worker.
+    fn is_ours(&self, line: &Line) -> bool {
+        line.thread.is_none_or(|thread| self.threads.contains(&thread))
     }
 }

@@ -17,6 +17,8 @@ use crate::case::{FailStrategy, FilterType, HostName, Protocol};
 use crate::{net, place};
 
 const API: &str = "portcullis.dev/v1alpha1";
+const DOCUMENTS: &str = "all.yaml";
+const FILTER: &str = "WasmFilter";
 /// Levels of its own log and of guests.
 const LEVELS: &str = "warn,filter=trace";
 
@@ -49,7 +51,7 @@ impl Portcullis {
         let home = tempfile::tempdir()?;
         let folder = home.path().join("conf");
         fs::create_dir(&folder)?;
-        fs::write(folder.join("all.yaml"), documents(setup))?;
+        fs::write(folder.join(DOCUMENTS), documents(setup))?;
         for plugin in setup.listeners.iter().flat_map(|listener| &listener.plugins) {
             let module = folder.join(module_file(plugin));
             fs::copy(&plugin.module, module)
@@ -57,7 +59,7 @@ impl Portcullis {
         }
         let Serving { process, listeners, admin } = self.serve(&folder, &cache()?, LEVELS)?;
         let host = HostName::Portcullis;
-        Ok(Running { host, process, listeners, admin, threads: Vec::new(), _home: home })
+        Ok(Running { host, process, listeners, admin, threads: Vec::new(), home })
     }
 
     /// Runs it on a folder of documents, until it serves.
@@ -80,6 +82,16 @@ pub(crate) struct Serving {
     pub(crate) process: Process,
     pub(crate) listeners: BTreeMap<String, SocketAddr>,
     pub(crate) admin: SocketAddr,
+}
+
+/// The documents without the filters among them.
+pub(super) fn withdraw_filters(home: &Path) -> Result<()> {
+    let file = home.join("conf").join(DOCUMENTS);
+    let text = fs::read_to_string(&file)?;
+    let others = text.split("---\n").filter(|document| !document.contains(FILTER));
+    let draft = home.join("draft");
+    fs::write(&draft, others.collect::<Vec<_>>().join("---\n"))?;
+    Ok(fs::rename(draft, file)?)
 }
 
 /// Compiled modules, for all runs.
@@ -183,12 +195,12 @@ fn filter(listener: &Listener, plugin: &Plugin, priority: usize) -> Value {
         "targetRefs": [target],
         "allowOnHeadersStopIteration": plugin.allow_on_headers_stop_iteration,
         "limits": plugin.limits,
-        "logLevel": "trace",
+        "logLevel": "debug",
     });
     if let Some(isolation) = &plugin.isolation {
         spec["isolation"] = json!(isolation);
     }
-    document("WasmFilter", &plugin.name, spec)
+    document(FILTER, &plugin.name, spec)
 }
 
 fn addresses(said: &[String]) -> (BTreeMap<String, SocketAddr>, Option<SocketAddr>) {

@@ -89,21 +89,24 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What `read` makes of the guests' lines so far.
-    pub fn guest_lines(&self, read: impl Fn(&[Line]) -> Vec<Line>) -> Vec<Line> {
-        read(&self.log.said().guests)
+    /// The guests' lines so far that are wanted.
+    pub fn guest_lines(&self, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {
+        self.log.said().guests.iter().filter(|line| wanted(line)).cloned().collect()
     }
 
-    /// Waits until `holds` for the guests' lines; false when the time is over or the process has ended.
-    pub fn wait(&self, patience: Duration, holds: impl Fn(&[Line]) -> bool) -> bool {
-        let (said, _) = self
-            .log
-            .more
-            .wait_timeout_while(self.log.said(), patience, |said| {
-                !said.ended && !holds(&said.guests)
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        holds(&said.guests)
+    /// What `found` finds in the guests' lines; `None` when the time is over or the process has ended.
+    pub fn wait<T>(&self, patience: Duration, found: impl Fn(&[Line]) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + patience;
+        let mut said = self.log.said();
+        loop {
+            let here = found(&said.guests);
+            let left = until.saturating_duration_since(Instant::now());
+            if here.is_some() || said.ended || left.is_zero() {
+                return here;
+            }
+            let waited = self.log.more.wait_timeout(said, left);
+            said = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Looks until `found` answers; an error when the process has ended or the time is over.

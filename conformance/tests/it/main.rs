@@ -8,10 +8,12 @@
     reason = "tests fail by panicking"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_conformance::case::{self, Case, HostName};
 use portcullis_conformance::differences::Differences;
+use portcullis_conformance::matrix::{self, Results};
+use portcullis_conformance::table::{self, Table};
 use portcullis_conformance::{guests, h2spec, hostile, place, suite};
 
 #[path = "../../../host/layers.rs"]
@@ -31,7 +33,10 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn every_case_can_be_read_and_every_guest_has_one() {
-    guests::all_used(&guests::of(&cases())).unwrap();
+    let cases = cases();
+    let mut used = guests::of(&cases);
+    used.extend(matrix::guests());
+    guests::all_used(&used).unwrap();
 }
 
 #[test]
@@ -44,6 +49,29 @@ fn every_hostile_guest_is_wasm_and_has_a_verdict() {
 #[test]
 fn every_difference_that_a_case_names_is_explained() {
     suite::all_explained(&cases(), &Differences::load().unwrap()).unwrap();
+}
+
+#[test]
+fn every_cell_is_in_the_table_and_every_difference_is_explained() {
+    let (table, differences) = (Table::load().unwrap(), Differences::load().unwrap());
+    assert_eq!(table.unexplained(&differences), Vec::<&str>::new());
+    assert_eq!(suite::idle(&cases(), &table, &differences), Vec::<String>::new());
+    let text = table.render(&matrix::cells(), &differences);
+    assert_eq!(table::first_difference(&table::committed().unwrap(), &text), None);
+}
+
+#[test]
+fn a_table_is_read_as_it_was_written() {
+    let cells = matrix::cells();
+    let cell = cells.iter().find(|cell| cell.name() == "matrix/tick/log").unwrap();
+    let results = |result: &str| Results::from([(cell.name(), result.to_owned())]);
+    let table = Table::of(BTreeMap::from([
+        (HostName::Portcullis, results("0 a|b\\s<c>*")),
+        (HostName::Envoy, results("same, but not the same")),
+    ]));
+    let text = table.render(std::slice::from_ref(cell), &Differences::default());
+    assert_eq!(Table::parse(&text), table);
+    assert!(text.contains("unexplained"), "{text}");
 }
 
 #[test]

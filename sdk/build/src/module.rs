@@ -28,6 +28,14 @@ const ABI: &str = "\
     proxy_set_buffer_bytes proxy_set_effective_context proxy_set_header_map_pairs \
     proxy_set_property proxy_set_shared_data proxy_set_tick_period_milliseconds";
 
+/// The functions that only modules of ABI 0.1.0 may ask for.
+const ONLY_0_1_0: [&str; 4] = [
+    "proxy_get_configuration",
+    "proxy_continue_request",
+    "proxy_continue_response",
+    "proxy_clear_route_cache",
+];
+
 /// A module's size in bytes and SHA-256.
 pub(crate) struct Checked {
     pub(crate) size: u64,
@@ -44,25 +52,33 @@ pub(crate) fn check(path: &Path) -> Result<Checked, BuildError> {
 
 fn inspect(bytes: &[u8]) -> Result<(), String> {
     let broken = |error: wasmparser::BinaryReaderError| format!("no valid module: {error}");
-    let mut marked = false;
+    let (mut imports, mut markers) = (Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(broken)? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import.map_err(broken)?;
-                    provided(import.module, import.name)?;
+                    imports.push((import.module, import.name));
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(broken)?;
-                    marked |= export.kind == ExternalKind::Func && MARKERS.contains(&export.name);
+                    if export.kind == ExternalKind::Func && MARKERS.contains(&export.name) {
+                        markers.push(export.name);
+                    }
                 }
             }
             _ => {}
         }
     }
-    if marked {
+    let oldest = markers == ["proxy_abi_version_0_1_0"];
+    let old = |name: &str| oldest && ONLY_0_1_0.contains(&name);
+    imports
+        .iter()
+        .filter(|(_, name)| !old(name))
+        .try_for_each(|(module, name)| provided(module, name))?;
+    if !markers.is_empty() {
         return Ok(());
     }
     Err("it exports no proxy_abi_version_*: is it a Proxy-Wasm filter? \
@@ -112,6 +128,10 @@ mod tests {
             format!(r#"(module (import "wbg" "__wbindgen_throw" (func)) {marker})"#),
             Err("wbg.__wbindgen_throw"),
         );
+        let old = r#"(import "env" "proxy_continue_request" (func (result i32)))"#;
+        let marker_0_1_0 = marker.replace("0_2_1", "0_1_0");
+        check(format!("(module {old} {marker_0_1_0})"), Ok(()));
+        check(format!("(module {old} {marker})"), Err("env.proxy_continue_request"));
         check("(module)".to_owned(), Err("proxy_abi_version"));
         check(
             r#"(module (memory (export "proxy_abi_version_0_2_1") 1))"#.to_owned(),

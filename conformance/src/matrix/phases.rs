@@ -1,0 +1,102 @@
+//! The phases in which guests run, and how the probe gets there.
+
+/// When guests run: within a callback, or while the host starts them or wants memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// As in cells.
+    pub name: &'static str,
+    /// The function that the host calls.
+    pub callback: &'static str,
+    /// How to get there.
+    pub way: Way,
+}
+
+/// How the probe gets into a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// With exchanges that lead through all phases.
+    Trace,
+    /// Once for each process: a host may end the guest over it.
+    Alone,
+    /// When the plugin starts or ends.
+    Plugin,
+    /// With the exchange that names the cell.
+    Exchange,
+    /// With the exchange after the one that names the cell.
+    NextExchange,
+    /// With a TCP connection.
+    Connection,
+    /// Not at all.
+    Never(Reason),
+}
+
+/// Why there is nothing to compare; there are no other reasons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// No host calls this by itself.
+    NobodyCalls,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 1] = [Reason::NobodyCalls];
+
+    /// In the table.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Reason::NobodyCalls => "n/a (1)",
+        }
+    }
+
+    /// Below it.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::NobodyCalls => "neither host calls this by itself",
+        }
+    }
+}
+
+/// Cells of this one are callbacks, not calls.
+pub(super) const CALLBACKS_PHASE: &str = "callbacks";
+
+const fn phase(name: &'static str, callback: &'static str, way: Way) -> Phase {
+    Phase { name, callback, way }
+}
+
+/// In the order in which they come.
+pub const PHASES: &[Phase] = &[
+    phase(CALLBACKS_PHASE, "every callback", Way::Trace),
+    phase("initialize", "_initialize", Way::Alone),
+    phase("memory_allocate", "proxy_on_memory_allocate", Way::Alone),
+    phase("plugin_context_create", "proxy_on_context_create", Way::Plugin),
+    phase("vm_start", "proxy_on_vm_start", Way::Plugin),
+    phase("configure", "proxy_on_configure", Way::Plugin),
+    phase("tick", "proxy_on_tick", Way::Exchange),
+    phase("queue_ready", "proxy_on_queue_ready", Way::Exchange),
+    phase("foreign_function", "proxy_on_foreign_function", Way::Never(Reason::NobodyCalls)),
+    phase("context_create", "proxy_on_context_create", Way::NextExchange),
+    phase("request_headers", "proxy_on_request_headers", Way::Exchange),
+    phase("request_body", "proxy_on_request_body", Way::Exchange),
+    phase("request_trailers", "proxy_on_request_trailers", Way::Exchange),
+    phase("http_call_response", "proxy_on_http_call_response", Way::Exchange),
+    phase("http_call_response_of_stream", "proxy_on_http_call_response", Way::Exchange),
+    phase("grpc_receive_initial_metadata", "proxy_on_grpc_receive_initial_metadata", Way::Exchange),
+    phase("grpc_receive", "proxy_on_grpc_receive", Way::Exchange),
+    phase(
+        "grpc_receive_trailing_metadata",
+        "proxy_on_grpc_receive_trailing_metadata",
+        Way::Exchange,
+    ),
+    phase("grpc_close", "proxy_on_grpc_close", Way::Exchange),
+    phase("response_headers", "proxy_on_response_headers", Way::Exchange),
+    phase("response_body", "proxy_on_response_body", Way::Exchange),
+    phase("response_trailers", "proxy_on_response_trailers", Way::Exchange),
+    phase("log", "proxy_on_log", Way::Exchange),
+    phase("done", "proxy_on_done", Way::Exchange),
+    phase("delete", "proxy_on_delete", Way::Exchange),
+    phase("plugin_done", "proxy_on_done", Way::Plugin),
+    phase("plugin_log", "proxy_on_log", Way::Plugin),
+    phase("plugin_delete", "proxy_on_delete", Way::Plugin),
+];
