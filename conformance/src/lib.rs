@@ -3,6 +3,7 @@
 //!
 //! Black box only: nothing here imports the host. Every module imports only what is declared below it.
 
+pub mod mutate;
 pub mod hostile;
 pub mod h2spec;
 pub mod suite;

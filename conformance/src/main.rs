@@ -13,7 +13,7 @@ use portcullis_conformance::host::{Envoy, Found, Host, Portcullis};
 use portcullis_conformance::matrix::Cell;
 use portcullis_conformance::suite::{self, Report};
 use portcullis_conformance::table::{self, Table};
-use portcullis_conformance::{guests, h2spec, hostile, matrix, place};
+use portcullis_conformance::{guests, h2spec, hostile, matrix, mutate, place};
 
 /// Holds Portcullis beside a real Envoy.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Verb {
     Hostile(HostileArgs),
     /// Runs h2spec against our listeners
     H2spec(H2specArgs),
+    /// Makes each host call in turn answer Ok and do nothing; a cell has to notice
+    Mutate(MutateArgs),
     /// Fills every cell on both hosts and writes TABLE.md
     Table(TableArgs),
 }
@@ -76,6 +78,19 @@ struct HostileArgs {
 }
 
 #[derive(Debug, Args)]
+struct MutateArgs {
+    /// Only this host call, as modules import it
+    #[arg(long, value_name = "NAME")]
+    call: Option<String>,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
+    /// Form of the results
+    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
 struct H2specArgs {
     /// Use this portcullis instead of building it
     #[arg(long, value_name = "PATH")]
@@ -99,6 +114,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run(&args),
         Verb::Hostile(args) => hostile(&args),
         Verb::H2spec(args) => http2(args),
+        Verb::Mutate(args) => mutate(&args),
         Verb::Table(args) => table(&args),
     };
     match done {
@@ -193,6 +209,24 @@ fn playable(cases: Vec<Case>, compiled: &Compiled) -> Result<Vec<Case>> {
         case.filters.iter().all(|filter| !compiled.missing.contains_key(&filter.guest))
     };
     Ok(cases.into_iter().filter(made).collect())
+}
+
+fn mutate(args: &MutateArgs) -> Result<ExitCode> {
+    let mut mutants = mutate::mutants();
+    mutants.retain(|mutant| args.call.as_ref().is_none_or(|call| mutant.import() == *call));
+    ensure!(!mutants.is_empty(), "no cell makes this call");
+    let cases = case::load(&place::home().join("cases"))?;
+    let mut names = guests::of(&cases);
+    names.extend(matrix::guests());
+    let compiled = guests::compile(&names, &mut |step| say(step))?;
+    let suite = mutate::Suite {
+        host: &Host::Portcullis(program(args.portcullis.clone())?),
+        cases: &playable(cases, &compiled)?,
+        modules: &compiled.modules,
+        table: &Table::load()?,
+    };
+    let done = |report: &Report| tell(args.output, report);
+    finish(args.output, &mutate::run(&mutants, &suite, &done)?)
 }
 
 fn hostile(args: &HostileArgs) -> Result<ExitCode> {

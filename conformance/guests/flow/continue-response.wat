@@ -1,0 +1,23 @@
+;; Holds a response until an HTTP call is answered, and lets it go by the function of ABI 0.1.0.
+(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_http_call"
+    (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_effective_context" (func $effective (param i32) (result i32)))
+  (import "env" "proxy_continue_response" (func $continue (result i32)))
+  (memory (export "memory") 1)
+  (global $waiting (mut i32) (i32.const 0))
+  (data (i32.const 0) "aux")
+  (data (i32.const 16) "answered")
+  (data (i32.const 64) "\03\00\00\00\07\00\00\00\03\00\00\00\05\00\00\00\01\00\00\00\0a\00\00\00\03\00\00\00:method\00GET\00:path\00/\00:authority\00aux\00")
+  (func (export "proxy_abi_version_0_1_0"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 32768))
+  (func (export "proxy_on_response_headers") (param $context i32) (param i32) (result i32)
+    (global.set $waiting (local.get $context))
+    (drop (call $call (i32.const 0) (i32.const 3) (i32.const 64) (i32.const 63)
+      (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 5000) (i32.const 32)))
+    (i32.const 1))
+  (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+    (drop (call $log (i32.const 2) (i32.const 16) (i32.const 8)))
+    (drop (call $effective (global.get $waiting)))
+    (drop (call $continue))))
