@@ -37,7 +37,7 @@ type Closed = TypedFunc<(u32, u32), ()>;
 /// Root context, callout, headers, bytes of body, trailers.
 type CallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 /// Root context, callout, bytes of the message, entries of the metadata, or status.
-type GrpcNews = TypedFunc<(u32, u32, u32), ()>;
+pub(crate) type GrpcNews = TypedFunc<(u32, u32, u32), ()>;
 /// Root context, callout, status, bytes of the reply.
 type RedisReply = TypedFunc<(u32, u32, u32, u32), ()>;
 

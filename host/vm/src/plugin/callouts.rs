@@ -6,7 +6,7 @@ use wasmtime::Store;
 
 use super::Plugin;
 use crate::abi::numbers::ROOT_CONTEXT;
-use crate::callbacks::Callbacks;
+use crate::callbacks::{Callbacks, GrpcNews};
 use crate::effects::CallId;
 use crate::error::Trap;
 use crate::guest::{CallKind, Completion, Guest};
@@ -59,6 +59,9 @@ pub enum GrpcEvent {
     },
 }
 
+/// Picks the callback for an event.
+type Pick = fn(&Callbacks) -> &Option<GrpcNews>;
+
 impl Plugin {
     /// Delivers the one completion of an HTTP callout. An id that is not outstanding is ignored.
     ///
@@ -110,40 +113,41 @@ impl Plugin {
                 !unary && calls.contains(call)
             }
         };
+        if !known {
+            return self.nobody_waits();
+        }
+        let (callback, pick): (_, Pick) = match event {
+            GrpcEvent::InitialMetadata(_) => {
+                ("proxy_on_grpc_receive_initial_metadata", |all| &all.grpc_initial_metadata)
+            }
+            GrpcEvent::Message(_) => ("proxy_on_grpc_receive", |all| &all.grpc_receive),
+            GrpcEvent::TrailingMetadata(_) => {
+                ("proxy_on_grpc_receive_trailing_metadata", |all| &all.grpc_trailing_metadata)
+            }
+            GrpcEvent::Closed { .. } => ("proxy_on_grpc_close", |all| &all.grpc_close),
+        };
+        let (number, completion) = self.unpack(event);
+        self.deliver(streams, callback, completion, |callbacks, store| {
+            let Some(news) = pick(callbacks) else { return Ok(()) };
+            news.call(store, (ROOT_CONTEXT, call.0, number))
+        })
+    }
+
+    /// The number that the callback is told, and what it may read; the status is noted.
+    fn unpack(&mut self, event: GrpcEvent) -> (u32, Option<Completion>) {
         match event {
-            _ if !known => self.nobody_waits(),
             GrpcEvent::InitialMetadata(head) => {
-                let size = entries(head.as_ref());
-                let completion = head.map(Completion::InitialMetadata);
-                let callback = "proxy_on_grpc_receive_initial_metadata";
-                self.deliver(streams, callback, completion, |callbacks, store| {
-                    let Some(receive) = &callbacks.grpc_initial_metadata else { return Ok(()) };
-                    receive.call(store, (ROOT_CONTEXT, call.0, size))
-                })
+                (entries(head.as_ref()), head.map(Completion::InitialMetadata))
             }
             GrpcEvent::Message(message) => {
-                let size = message.len() as u32;
-                let completion = Some(Completion::GrpcMessage(message));
-                self.deliver(streams, "proxy_on_grpc_receive", completion, |callbacks, store| {
-                    let Some(receive) = &callbacks.grpc_receive else { return Ok(()) };
-                    receive.call(store, (ROOT_CONTEXT, call.0, size))
-                })
+                (message.len() as u32, Some(Completion::GrpcMessage(message)))
             }
             GrpcEvent::TrailingMetadata(trailers) => {
-                let size = trailers.len() as u32;
-                let completion = Some(Completion::TrailingMetadata(trailers));
-                let callback = "proxy_on_grpc_receive_trailing_metadata";
-                self.deliver(streams, callback, completion, |callbacks, store| {
-                    let Some(receive) = &callbacks.grpc_trailing_metadata else { return Ok(()) };
-                    receive.call(store, (ROOT_CONTEXT, call.0, size))
-                })
+                (trailers.len() as u32, Some(Completion::TrailingMetadata(trailers)))
             }
             GrpcEvent::Closed { status, message } => {
                 self.instance.guest_mut().status = (status, message);
-                self.deliver(streams, "proxy_on_grpc_close", None, |callbacks, store| {
-                    let Some(close) = &callbacks.grpc_close else { return Ok(()) };
-                    close.call(store, (ROOT_CONTEXT, call.0, status))
-                })
+                (status, None)
             }
         }
     }
