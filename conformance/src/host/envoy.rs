@@ -117,7 +117,8 @@ fn listener(listener: &Listener) -> Value {
     json!({
         "name": listener.name,
         "address": loopback(),
-        "filter_chains": [{"filters": filters}],
+        "traffic_direction": "INBOUND",
+        "filter_chains": [{"name": listener.name, "filters": filters}],
     })
 }
 
@@ -138,7 +139,7 @@ fn http(listener: &Listener) -> Value {
         listener.plugins.iter().map(|plugin| filter(plugin, wasm)).collect();
     let router = typed("envoy.extensions.filters.http.router.v3.Router", json!({}));
     filters.push(json!({"name": "envoy.filters.http.router", "typed_config": router}));
-    let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "origin", "timeout": "0s"}});
+    let route = json!({"name": "default/everything", "match": {"prefix": "/"}, "route": {"cluster": "origin", "timeout": "0s"}});
     let manager = json!({
         "stat_prefix": listener.name,
         "codec_type": "AUTO",
@@ -146,7 +147,7 @@ fn http(listener: &Listener) -> Value {
         "http2_protocol_options": {},
         "use_remote_address": true,
         "route_config": {"name": "everything", "virtual_hosts": [
-            {"name": "everything", "domains": ["*"], "routes": [route]},
+            {"name": "*", "domains": ["*"], "routes": [route]},
         ]},
         "http_filters": filters,
     });
