@@ -16,7 +16,7 @@ const OURS: &str = "portcullis.dev";
 /// What kind of object is attached, and to which listeners it can be.
 pub(super) struct Wants {
     /// With its article.
-    what: &'static str,
+    pub what: &'static str,
     takes: fn(&Listener) -> bool,
     /// The listeners that take it, in words.
     needs: &'static str,
@@ -60,7 +60,7 @@ fn is_encrypted(listener: &Listener) -> bool {
     listener.tls.is_some() || listener.protocol == ListenerProtocol::Passthrough
 }
 
-/// The listeners of a route: those that its parents name, or all that take it.
+/// The listeners of a route: those that its parents name, or all that take it, which may be none.
 pub(super) fn route(
     document: &Document,
     refs: Option<&[ParentRef]>,
@@ -70,8 +70,26 @@ pub(super) fn route(
 ) -> Vec<ListenerIndex> {
     match refs {
         Some(refs) => parents(document, "spec.parentRefs", refs, wants, host, desk),
-        None => all(wants, host),
+        None => {
+            let fitting = all(wants, host);
+            if fitting.is_empty() {
+                tell_homeless(document, wants, host, desk);
+            }
+            fitting
+        }
     }
+}
+
+/// A route without parents that no listener takes. A Proxy that is not right may lack the listener for that reason.
+fn tell_homeless(document: &Document, wants: &Wants, host: &Host<'_>, desk: &mut Desk<'_>) {
+    let usable = host.proxy.is_some_and(|proxy| !desk.has_error_of(proxy));
+    if !usable || host.listeners.is_empty() {
+        return;
+    }
+    let title = format!("no listener of this proxy takes {}; the route serves nothing", wants.what);
+    let problem = document.problem(Code::P0115, "metadata.name", title).warning();
+    let hint = format!("add a listener whose protocol is {}", wants.needs);
+    desk.problems.push(problem.hint(format!("{hint}, or name another Proxy in parentRefs")));
 }
 
 /// All listeners that take it.

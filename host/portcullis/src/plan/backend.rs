@@ -57,6 +57,18 @@ pub(super) fn compile(catalogue: &Catalogue, desk: &mut Desk<'_>) -> Backends {
     backends
 }
 
+/// As documents write it.
+pub(super) fn word(protocol: BackendProtocol) -> &'static str {
+    match protocol {
+        BackendProtocol::Http => "HTTP",
+        BackendProtocol::H2c => "H2C",
+        BackendProtocol::Https => "HTTPS",
+        BackendProtocol::H2 => "H2",
+        BackendProtocol::Tcp => "TCP",
+        BackendProtocol::Redis => "REDIS",
+    }
+}
+
 /// `namespace/name` of what a backendRef of `document` names.
 pub(super) fn key(document: &Document, reference: &BackendRef) -> String {
     let namespace = reference.namespace.as_deref().unwrap_or(&document.namespace);

@@ -12,7 +12,7 @@ use portcullis_vm::{LoadError, LogLevel, Module, Node, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::{ModuleError, ModuleRequest, attach, beside, limits, words};
+use super::{ModuleError, ModuleRequest, attach, beside, futile, limits, words};
 use crate::diagnose::{Code, Problem};
 use crate::spec::filter::WasmFilterSpec;
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
@@ -89,6 +89,8 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
             let problem = document.problem(Code::P0110, "spec.verificationKey", title);
             desk.problems.push(problem.hint("remove it, and pin the module with sha256"));
         }
+        futile::fields(document, &spec, desk);
+        futile::calls(document, &spec, catalogue, desk);
         let filter = one(document, &spec, desk).filter(|_| !desk.has_error_of(document));
         let listeners = listeners(document, &spec, (host, catalogue), desk);
         let concerned = spec.attach == Attach::Route || !listeners.is_empty();
@@ -131,7 +133,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
     let environment = environment(document, &spec.vm_config.env, desk);
     let request = ModuleRequest { url: &spec.url, source: &document.file, sha256 };
     let module = module(document, request, desk)?;
-    warn_of_stand_ins(document, &module, desk);
+    futile::module(document, spec, &module, desk);
     let name: Arc<str> = document.key().into();
     let vm_id = spec.vm_config.vm_id.clone().unwrap_or_else(|| name.to_string());
     let plugin = PluginSpec {
@@ -242,18 +244,6 @@ fn module(
             desk.refuse(module_problem(document, &shown, error))
         }
     }
-}
-
-/// Functions that the module may call and that do nothing.
-fn warn_of_stand_ins(document: &Document, module: &Module, desk: &mut Desk<'_>) {
-    let names = module.inspection().stand_ins();
-    if names.is_empty() {
-        return;
-    }
-    let title = format!("the module imports {}, which this host does not have", names.join(", "));
-    let problem = document.problem(Code::P0210, "spec.url", title).warning();
-    let cause = "each of them answers that it is not implemented";
-    desk.problems.push(problem.because(cause).hint("build the filter without what needs them"));
 }
 
 fn module_problem(document: &Document, path: &str, error: ModuleError) -> Problem {

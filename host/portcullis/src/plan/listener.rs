@@ -24,6 +24,13 @@ pub(super) fn compile(
 ) -> Option<Listener> {
     let address = socket(document, &format!("{field}.address"), &spec.address, desk);
     let (protocol, tls) = speech(document, &format!("{field}.tls"), spec, desk)?;
+    if protocol != ListenerProtocol::Http && spec.trusted_hops > 0 {
+        let field = format!("{field}.trustedHops");
+        let title = "`trustedHops` has no effect on a listener without HTTP";
+        let problem = document.problem(Code::P0117, &field, title).warning();
+        let cause = "it counts entries of x-forwarded-for, a header of HTTP";
+        desk.problems.push(problem.because(cause).hint("remove it"));
+    }
     Some(Listener {
         name: spec.name.clone(),
         address: address?,

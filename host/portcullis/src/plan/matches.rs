@@ -126,7 +126,7 @@ fn headers(
 ) -> Option<Vec<HeaderMatch>> {
     let (mut seen, mut compiled) = (HashSet::new(), Some(Vec::new()));
     for (index, one) in matches.iter().enumerate() {
-        let name = match words::header_name(&one.name) {
+        let name = match words::matched_name(&one.name) {
             Ok(name) => name,
             Err(hint) => {
                 let field = format!("{field}[{index}].name");

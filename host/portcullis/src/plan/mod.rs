@@ -9,6 +9,7 @@ mod catalogue;
 mod desk;
 mod edits;
 mod filter;
+mod futile;
 mod limits;
 mod listener;
 mod matches;

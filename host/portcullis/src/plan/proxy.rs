@@ -240,6 +240,12 @@ fn check_settings(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
         desk.problems.push(problem.because(reason).hint(hint));
     }
     for (name, source) in spec.access_log.iter().flat_map(|log| &log.fields) {
+        if !AccessLogger::is_field_name(name) {
+            let title = format!("{name:?} cannot be the name of a field");
+            let problem = document.problem(Code::P0111, "spec.accessLog.fields", title);
+            desk.problems.push(problem.hint("use letters, digits, `_` and `-`"));
+            continue;
+        }
         let Err(reason) = AccessLogger::check_field(name, source) else { continue };
         let path = format!("spec.accessLog.fields.{name}");
         let title = "a field of the access log cannot be used";

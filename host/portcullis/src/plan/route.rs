@@ -225,15 +225,16 @@ impl Compiler<'_> {
 
     fn speaks_http(&self, index: usize, field: &str, desk: &mut Desk<'_>) -> bool {
         let Some(backend) = self.backends.at(index) else { return false };
-        let (spoken, hint) = match backend.protocol {
+        let hint = match backend.protocol {
             BackendProtocol::Tcp => {
-                ("TCP", "a TCPRoute or TLSRoute may name it, or give the Backend protocol: HTTP")
+                "a TCPRoute or TLSRoute may name it, or give the Backend protocol: HTTP"
             }
             BackendProtocol::Redis => {
-                ("REDIS", "it is for the commands of filters; give the Backend protocol: HTTP")
+                "it is for the commands of filters; give the Backend protocol: HTTP"
             }
             _ => return true,
         };
+        let spoken = backend::word(backend.protocol);
         let title = format!("Backend {} speaks {spoken}, not HTTP", backend.name);
         let problem = self.document.problem(Code::P0111, &format!("{field}.name"), title);
         desk.problems.push(problem.reference().hint(hint));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use portcullis_proxy::snapshot::{ListenerIndex, TcpRoute, WeightedBackend};
+use portcullis_proxy::snapshot::{
+    BackendIndex, BackendProtocol, ListenerIndex, TcpRoute, WeightedBackend,
+};
 
 use super::attach::{self, TCP_ROUTE, TLS_ROUTE, Wants};
 use super::backend::{self, Backends};
@@ -19,7 +21,8 @@ use crate::spec::{Document, Object};
 struct Written<'a> {
     wants: &'static Wants,
     parent_refs: Option<&'a [ParentRef]>,
-    hostnames: &'a [String],
+    /// `None`: the kind has none.
+    hostnames: Option<&'a [String]>,
     rules: &'a [TcpRule],
 }
 
@@ -29,13 +32,13 @@ impl<'a> Written<'a> {
             Object::TcpRoute(spec) => Some(Written {
                 wants: &TCP_ROUTE,
                 parent_refs: spec.parent_refs.as_deref(),
-                hostnames: &[],
+                hostnames: None,
                 rules: &spec.rules,
             }),
             Object::TlsRoute(spec) => Some(Written {
                 wants: &TLS_ROUTE,
                 parent_refs: spec.parent_refs.as_deref(),
-                hostnames: &spec.hostnames,
+                hostnames: Some(&spec.hostnames),
                 rules: &spec.rules,
             }),
             _ => None,
@@ -52,11 +55,11 @@ pub(super) fn compile(
 ) -> Vec<Arc<TcpRoute>> {
     let mut routes = Vec::new();
     for (document, written) in catalogue.objects_of(Written::of) {
-        let Written { wants, parent_refs, .. } = written;
-        let listeners = attach::route(document, parent_refs, wants, host, desk);
+        let Written { wants, parent_refs, .. } = &written;
+        let listeners = attach::route(document, *parent_refs, wants, host, desk);
         let before = desk.problems.len();
-        let hostnames = hostnames_of(document, written.hostnames, desk);
-        let backends = shares(document, written.rules, (catalogue, backends), desk);
+        let hostnames = server_names(document, written.hostnames, desk);
+        let backends = shares(document, &written, (catalogue, backends), desk);
         if parent_refs.is_some_and(|refs| !attach::names_us(document, refs, host)) {
             // What somebody else's route names need not be among our documents.
             let found = desk.problems.split_off(before);
@@ -77,13 +80,28 @@ pub(super) fn compile(
     routes.into_iter().map(|(_, route)| Arc::new(route)).collect()
 }
 
+/// Gateway API has no TLSRoute for every name.
+fn server_names(
+    document: &Document,
+    names: Option<&[String]>,
+    desk: &mut Desk<'_>,
+) -> Option<Vec<String>> {
+    let Some(names) = names else { return Some(Vec::new()) };
+    if names.is_empty() {
+        let title = "a TLSRoute needs `hostnames`";
+        let problem = document.problem(Code::P0108, "spec.hostnames", title);
+        return desk.refuse(problem.hint("add the server names that it is for"));
+    }
+    hostnames_of(document, names, desk)
+}
+
 fn shares(
     document: &Document,
-    rules: &[TcpRule],
+    written: &Written<'_>,
     known: (&Catalogue, &Backends),
     desk: &mut Desk<'_>,
 ) -> Option<Vec<WeightedBackend>> {
-    let rule = match rules {
+    let rule = match written.rules {
         [rule] => rule,
         [] => {
             let problem =
@@ -106,11 +124,31 @@ fn shares(
             (format!("{field}[{index}]"), BackendRef::from(Clone::clone(plain)));
         let weight = backend::weight(document, &field, &reference, desk);
         let backend = backend::resolve(document, &field, &reference, known, desk);
+        let whose = (document, written.wants);
+        let backend = backend.filter(|index| speaks_tcp(whose, &field, (known.1, *index), desk));
         let reference = backend::key(document, &reference);
         Some(WeightedBackend { backend, reference, weight: weight?, filters: Vec::new() })
     };
     let shares: Vec<_> = rule.backend_refs.iter().enumerate().map(share).collect();
     shares.into_iter().collect()
+}
+
+fn speaks_tcp(
+    (document, wants): (&Document, &Wants),
+    field: &str,
+    (backends, index): (&Backends, BackendIndex),
+    desk: &mut Desk<'_>,
+) -> bool {
+    let Some(backend) = backends.at(index) else { return false };
+    if backend.protocol == BackendProtocol::Tcp {
+        return true;
+    }
+    let spoken = backend::word(backend.protocol);
+    let title = format!("Backend {} speaks {spoken}, not TCP", backend.name);
+    let problem = document.problem(Code::P0111, &format!("{field}.name"), title);
+    let hint = format!("{} needs a Backend with protocol: TCP", wants.what);
+    desk.problems.push(problem.reference().hint(hint));
+    false
 }
 
 /// Where two routes want the same connections, the older one gets them.

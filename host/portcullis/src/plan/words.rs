@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue};
 use portcullis_proxy::snapshot::EndpointAddress;
-use portcullis_vm::Digest;
+use portcullis_vm::{Digest, PROPERTY_PREFIX};
 use regex::{Regex, RegexBuilder};
 
 /// Bytes that a compiled regular expression may take.
@@ -86,6 +86,15 @@ pub(super) fn new_path(text: &str) -> Result<String, String> {
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| "letters, digits and `-`, without blanks and colons".to_owned())
+}
+
+/// What a header match is about: a header, or behind a prefix the property that a filter stores.
+pub(super) fn matched_name(text: &str) -> Result<HeaderName, String> {
+    if text.eq_ignore_ascii_case(PROPERTY_PREFIX) {
+        let prefix = PROPERTY_PREFIX;
+        return Err(format!("add the name of the property that is meant, such as {prefix}tier"));
+    }
+    header_name(text)
 }
 
 pub(super) fn header_value(text: &str) -> Result<HeaderValue, String> {

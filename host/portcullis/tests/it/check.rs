@@ -63,6 +63,11 @@ fn what_would_silently_not_do_what_it_says_is_told() {
 }
 
 #[test]
+fn what_would_be_in_vain_is_told() {
+    transcript("check/in-vain");
+}
+
+#[test]
 fn what_does_not_fit_a_listener_is_told_and_not_attached() {
     transcript("check/network");
 }

@@ -78,13 +78,18 @@ impl AccessLogger {
         Condition::compile(filter).map(drop)
     }
 
+    /// Whether a field may have this name: letters, digits, `_` and `-`, at least one of them.
+    pub fn is_field_name(name: &str) -> bool {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        !name.is_empty() && name.bytes().all(fits)
+    }
+
     /// Compiles a field and throws it away.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn check_field(name: &str, source: &str) -> Result<(), String> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        if name.is_empty() || !name.bytes().all(fits) {
+        if !AccessLogger::is_field_name(name) {
             return Err("its name may have letters, digits, _ and -".to_owned());
         }
         Field::compile(source).map(drop)

@@ -2,4 +2,5 @@
   (memory (export "memory") 1)
   (func (export "proxy_abi_version_0_2_1"))
   (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
-  (func $fall (export "proxy_on_vm_start") (param i32 i32) (result i32) unreachable))
+  (func $fall (export "proxy_on_vm_start") (param i32 i32) (result i32) unreachable)
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) i32.const 0))
