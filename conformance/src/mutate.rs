@@ -18,7 +18,7 @@ use crate::case::Case;
 use crate::guests::Modules;
 use crate::host::Host;
 use crate::hostile;
-use crate::matrix::{self, ABIS, Cell, PHASES, Way};
+use crate::matrix::{self, ABIS, Cell, Way};
 use crate::suite::{self, Report};
 use crate::table::Table;
 
@@ -49,7 +49,9 @@ impl Mutant {
 /// All of them: every function that a cell calls.
 #[must_use]
 pub fn mutants() -> Vec<Mutant> {
-    let calls = matrix::cells().into_iter().filter(|cell| way(cell) != Way::Trace);
+    let calls = matrix::cells()
+        .into_iter()
+        .filter(|cell| !matches!(cell.way(), Way::Trace | Way::Never(_)));
     let all: BTreeSet<Mutant> =
         calls.map(|cell| Mutant { abi: cell.abi, function: function(&cell).to_owned() }).collect();
     all.into_iter().collect()
@@ -174,14 +176,9 @@ fn function(cell: &Cell) -> &str {
     cell.call.split(':').next().unwrap_or(&cell.call)
 }
 
-fn way(cell: &Cell) -> Way {
-    let phase = PHASES.iter().find(|phase| phase.name == cell.phase);
-    phase.map_or(Way::Trace, |phase| phase.way)
-}
-
 /// Cells that share a process with others.
 fn is_quick(cell: &Cell) -> bool {
-    matches!(way(cell), Way::Plugin | Way::Exchange | Way::NextExchange)
+    !matches!(cell.way(), Way::Trace | Way::Alone | Way::Never(_))
 }
 
 /// The module with a function of its own in place of the import: it returns zeros. `None`: the module does not import it, or

@@ -121,8 +121,7 @@ impl Table {
     }
 
     fn row(&self, text: &mut String, cell: &Cell, name: &str, differences: &Differences) {
-        let phase = PHASES.iter().find(|phase| phase.name == cell.phase);
-        if let Some(Way::Never(reason)) = phase.map(|phase| phase.way) {
+        if let Way::Never(reason) = cell.way() {
             let mark = reason.mark();
             let _infallible = writeln!(text, "| `{name}` | {mark} | {mark} | {NOTHING} |");
             return;

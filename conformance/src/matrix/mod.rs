@@ -6,9 +6,11 @@
 mod calls;
 mod fill;
 mod phases;
+mod stage;
 mod trace;
+mod traffic;
 
-pub use calls::calls;
+pub use calls::{REST, calls};
 pub use fill::{Results, fill};
 pub use phases::{PHASES, Phase, Reason, Way};
 
@@ -36,6 +38,22 @@ impl Cell {
             "0.2.1" => format!("matrix/{phase}/{call}"),
             _ => format!("matrix-{abi}/{phase}/{call}"),
         }
+    }
+
+    /// As the probe is told it: `PHASE/CALL`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!("{}/{}", self.phase, self.call)
+    }
+
+    /// How it is filled, if it is.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        if self.call == REST {
+            return Way::Never(Reason::AsNewest);
+        }
+        let phase = PHASES.iter().find(|phase| phase.name == self.phase);
+        phase.map_or(Way::Exchange, |phase| phase.way)
     }
 
     /// The guest that fills it.

@@ -24,8 +24,10 @@ pub enum Way {
     Exchange,
     /// With the exchange after the one that names the cell.
     NextExchange,
-    /// With a TCP connection.
+    /// With the TCP connection that names the cell.
     Connection,
+    /// With the connection after the one that names the cell.
+    NextConnection,
     /// Not at all.
     Never(Reason),
 }
@@ -35,17 +37,20 @@ pub enum Way {
 pub enum Reason {
     /// No host calls this by itself.
     NobodyCalls,
+    /// An older version's function that is the same in 0.2.1.
+    AsNewest,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 1] = [Reason::NobodyCalls];
+    pub const ALL: [Reason; 2] = [Reason::NobodyCalls, Reason::AsNewest];
 
     /// In the table.
     #[must_use]
     pub fn mark(self) -> &'static str {
         match self {
             Reason::NobodyCalls => "n/a (1)",
+            Reason::AsNewest => "n/a (2)",
         }
     }
 
@@ -54,6 +59,10 @@ impl Reason {
     pub fn text(self) -> &'static str {
         match self {
             Reason::NobodyCalls => "neither host calls this by itself",
+            Reason::AsNewest => {
+                "as 0.2.1: all other calls are the same functions there, and its row of this phase tells; \
+                 that they are the same is filled in `request_headers` and `tick`"
+            }
         }
     }
 }
@@ -96,6 +105,15 @@ pub const PHASES: &[Phase] = &[
     phase("log", "proxy_on_log", Way::Exchange),
     phase("done", "proxy_on_done", Way::Exchange),
     phase("delete", "proxy_on_delete", Way::Exchange),
+    phase("connection_create", "proxy_on_context_create", Way::NextConnection),
+    phase("new_connection", "proxy_on_new_connection", Way::NextConnection),
+    phase("downstream_data", "proxy_on_downstream_data", Way::Connection),
+    phase("upstream_data", "proxy_on_upstream_data", Way::Connection),
+    phase("downstream_connection_close", "proxy_on_downstream_connection_close", Way::Connection),
+    phase("upstream_connection_close", "proxy_on_upstream_connection_close", Way::Connection),
+    phase("connection_log", "proxy_on_log", Way::Connection),
+    phase("connection_done", "proxy_on_done", Way::Connection),
+    phase("connection_delete", "proxy_on_delete", Way::Connection),
     phase("plugin_done", "proxy_on_done", Way::Plugin),
     phase("plugin_log", "proxy_on_log", Way::Plugin),
     phase("plugin_delete", "proxy_on_delete", Way::Plugin),

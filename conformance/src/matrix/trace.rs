@@ -5,13 +5,17 @@ use super::fill::Results;
 use super::phases::CALLBACKS_PHASE;
 use crate::host::Line;
 
-/// Cells of the order in which a stream's and a plugin's callbacks come.
+/// Cells of the order in which a stream's, a connection's and a plugin's callbacks come.
 const ORDER_OF_STREAM: &str = "order:stream";
+const ORDER_OF_CONNECTION: &str = "order:connection";
 const ORDER_OF_PLUGIN: &str = "order:plugin";
 
 /// Exchanges that lead through every phase: each names what it waits for.
 pub(super) const TOURS: [&str; 4] =
     ["tick/log", "queue_ready/log", "http_call_response/log", "grpc_close/log"];
+
+/// The same of connections.
+pub(super) const CONNECTED_TOURS: [&str; 1] = ["connection_delete/log"];
 
 /// Every function that a host may call, except for the allocator: how often that is called is nobody's business.
 pub(super) const CALLBACKS: [&str; 26] = [
@@ -45,7 +49,7 @@ pub(super) const CALLBACKS: [&str; 26] = [
 
 /// The cells of one ABI version.
 pub(super) fn calls() -> Vec<String> {
-    let orders = [ORDER_OF_STREAM, ORDER_OF_PLUGIN];
+    let orders = [ORDER_OF_STREAM, ORDER_OF_CONNECTION, ORDER_OF_PLUGIN];
     orders.into_iter().chain(CALLBACKS).map(str::to_owned).collect()
 }
 
@@ -56,13 +60,14 @@ pub(super) fn results(abi: &'static str, lines: &[Line]) -> Results {
     let cell = |call: String| Cell { abi, phase: CALLBACKS_PHASE, call };
     let result = |call: &str| match call {
         ORDER_OF_STREAM => order(&said, "stream"),
+        ORDER_OF_CONNECTION => order(&said, "connection"),
         ORDER_OF_PLUGIN => order(&said, "plugin"),
         name => arguments(&said, name),
     };
     calls().into_iter().map(|call| (cell(call.clone()).name(), result(&call))).collect()
 }
 
-/// Of the first stream or of the plugin; what depends on timers and servers is left out.
+/// Of the first stream or connection, or of the plugin; what depends on timers and servers is left out.
 fn order(said: &[&str], who: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for line in said {
@@ -76,7 +81,7 @@ fn order(said: &[&str], who: &str) -> String {
         if !names.contains(&name) {
             names.push(name);
         }
-        if who == "stream" && name == "delete" {
+        if who != "plugin" && name == "delete" {
             break;
         }
     }

@@ -8,7 +8,7 @@ mod tcp;
 pub use bodies::{Seen, Waiter};
 pub use client::{Received, get, send};
 pub use server::{Recorded, Servers};
-pub use tcp::connect;
+pub use tcp::{connect, talk};
 
 use std::time::Duration;
 

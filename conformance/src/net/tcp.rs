@@ -57,3 +57,19 @@ pub async fn connect(
     };
     timeout(PATIENCE, exchange).await.context("no end of the connection in time")?
 }
+
+/// Sends these bytes, closes its side when the first ones have come back, and reads to the end.
+///
+/// # Errors
+/// Nobody listens, or the connection breaks before the end. It waits as long as nothing comes.
+pub async fn talk(address: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(bytes).await?;
+    let mut received = Vec::new();
+    let _end = stream.read_buf(&mut received).await?;
+    // Who has been closed need not be told.
+    let _told = stream.shutdown().await;
+    stream.read_to_end(&mut received).await?;
+    Ok(received)
+}

@@ -17,7 +17,8 @@ fn trace(context: u32, name: &str, arguments: &[(&str, u32)]) {
     if !state::tracing() {
         return;
     }
-    let who = if context == state::root() { "plugin" } else { "stream" };
+    let stream = if state::is_connected() { "connection" } else { "stream" };
+    let who = if context == state::root() { "plugin" } else { stream };
     let word = |(name, value): &(&str, u32)| match *name {
         "headers" => format!(" headers {}", if *value > 0 { "some" } else { "none" }),
         name => format!(" {name} {value}"),
@@ -52,7 +53,8 @@ pub extern "C" fn proxy_on_context_create(context: u32, parent: u32) {
         state::set_root(context);
         called(context, "plugin_context_create", "proxy_on_context_create", &[("parent", 0)]);
     } else {
-        called(context, "context_create", "proxy_on_context_create", &[("parent", parent)]);
+        let phase = of(context, ["context_create", "connection_create", ""]);
+        called(context, phase, "proxy_on_context_create", &[("parent", parent)]);
     }
 }
 
@@ -256,20 +258,25 @@ pub extern "C" fn proxy_on_upstream_connection_close(context: u32, peer: u32) {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_done(context: u32) -> u32 {
-    called(context, of(context, "done", "plugin_done"), "proxy_on_done", &[]);
+    called(context, of(context, ["done", "connection_done", "plugin_done"]), "proxy_on_done", &[]);
     1
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_log(context: u32) {
-    called(context, of(context, "log", "plugin_log"), "proxy_on_log", &[]);
+    called(context, of(context, ["log", "connection_log", "plugin_log"]), "proxy_on_log", &[]);
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn proxy_on_delete(context: u32) {
-    called(context, of(context, "delete", "plugin_delete"), "proxy_on_delete", &[]);
+    called(context, of(context, ["delete", "connection_delete", "plugin_delete"]), "proxy_on_delete", &[]);
 }
 
-fn of(context: u32, stream: &'static str, plugin: &'static str) -> &'static str {
-    if context == state::root() { plugin } else { stream }
+/// One callback is another phase for an exchange, a connection and a plugin.
+fn of(context: u32, [exchange, connection, plugin]: [&'static str; 3]) -> &'static str {
+    match context {
+        id if id == state::root() => plugin,
+        _ if state::is_connected() => connection,
+        _ => exchange,
+    }
 }

@@ -13,13 +13,15 @@ thread_local! {
     static STREAM: Cell<u32> = const { Cell::new(0) };
     static CURRENT: Cell<u32> = const { Cell::new(0) };
     static TRACING: Cell<bool> = const { Cell::new(false) };
+    static CONNECTED: Cell<bool> = const { Cell::new(false) };
     static QUEUE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Reads the environment: `CELLS`, `TRACE`.
+/// Reads the environment: `CELLS`, `TRACE`, `KIND`.
 pub fn begin() {
     arm(&std::env::var("CELLS").unwrap_or_default());
     TRACING.set(std::env::var("TRACE").is_ok());
+    CONNECTED.set(std::env::var("KIND").is_ok_and(|kind| kind == "NETWORK"));
 }
 
 /// Cells to fill, `PHASE/CALL` each, with blanks in between.
@@ -41,6 +43,11 @@ pub fn take(phase: &str) -> Vec<String> {
 /// Whether every callback is logged.
 pub fn tracing() -> bool {
     TRACING.get()
+}
+
+/// Whether its streams are connections, not exchanges.
+pub fn is_connected() -> bool {
+    CONNECTED.get()
 }
 
 /// The scope of shared things, as the host was told.
