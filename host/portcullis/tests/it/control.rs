@@ -30,11 +30,13 @@ spec:
 const QUIET: &str = r#"(module
   (memory (export "memory") 1)
   (func (export "proxy_abi_version_0_2_1"))
-  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024))"#;
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
+  (func (export "proxy_on_tick") (param i32)))"#;
 const LOUD: &str = r#"(module
   (memory (export "memory") 2)
   (func (export "proxy_abi_version_0_2_1"))
-  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 2048))"#;
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 2048)
+  (func (export "proxy_on_tick") (param i32)))"#;
 const STRANGE: &str = r#"(module
   (import "env" "no_such_function" (func))
   (memory (export "memory") 1)
