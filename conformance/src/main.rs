@@ -1,4 +1,4 @@
-//! The command: `run`, `table` and `hostile`.
+//! The command: one verb for each way to hold the host to its word.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

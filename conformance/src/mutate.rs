@@ -2,7 +2,8 @@
 //! a case, or the verdict on a hostile guest.
 //!
 //! The call is taken away on the guest's side: its import becomes a function of the guest's own. So the host stays as it is,
-//! and what is tested is the suite.
+//! and what is tested is the suite. Before that, guests that were taken apart and put together again without a change have to
+//! come to what the table says: otherwise whatever is noticed says nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use tempfile::TempDir;
 
 use crate::case::Case;
@@ -24,6 +25,8 @@ use crate::table::Table;
 
 /// Mutants at work at one time.
 const AT_ONCE: usize = 3;
+/// The phase in which unchanged guests have to do as always.
+const CONTROL: &str = "request_headers";
 /// Cells that are filled before it is looked whether one noticed.
 const BATCH: usize = 4;
 
@@ -78,8 +81,14 @@ pub fn run(
     suite: &Suite,
     done: &(dyn Fn(&Report) + Sync),
 ) -> Result<Vec<Report>> {
+    let controls = ABIS.iter().map(|(abi, guest)| suite.control(abi, guest));
+    let controls = controls.collect::<Result<Vec<_>>>()?;
+    controls.iter().for_each(done);
+    if controls.iter().any(|report| !report.problems.is_empty()) {
+        return Ok(controls);
+    }
     let next = AtomicUsize::new(0);
-    let reports = Mutex::new(Vec::new());
+    let reports = Mutex::new(controls);
     let work = || -> Result<()> {
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let noticed = suite.cells(mutant)? || suite.cases(mutant)? || suite.hostile(mutant)?;
@@ -104,6 +113,22 @@ pub fn run(
 }
 
 impl Suite<'_> {
+    /// The cells of one phase with a guest that nothing was taken from.
+    fn control(&self, abi: &'static str, guest: &str) -> Result<Report> {
+        let folder = tempfile::tempdir()?;
+        let module = walrus::Module::from_buffer(&fs::read(
+            self.modules.get(guest).context(guest.to_owned())?,
+        )?);
+        let modules = self.with(guest, &module?.emit_wasm(), &folder)?;
+        let mut cells = matrix::cells();
+        cells.retain(|cell| cell.abi == abi && cell.phase == CONTROL);
+        ensure!(!cells.is_empty(), "no cell of ABI {abi} is in {CONTROL}");
+        let results = matrix::fill(self.host, &modules, &cells)?;
+        let reports = suite::judge(self.host.name(), results, self.table);
+        let problems = reports.into_iter().flat_map(|report| report.problems).collect();
+        Ok(Report { case: format!("control/{abi}"), host: self.host.name(), problems })
+    }
+
     /// Whether a cell that calls it comes to something else than the table says. A host that the guest cannot start on is
     /// not what the table says either.
     fn cells(&self, mutant: &Mutant) -> Result<bool> {
@@ -164,11 +189,16 @@ impl Suite<'_> {
     fn without(&self, guest: &str, mutant: &Mutant, folder: &TempDir) -> Result<Option<Modules>> {
         let module = fs::read(self.modules.get(guest).context(guest.to_owned())?)?;
         let Some(rewritten) = without(&module, mutant)? else { return Ok(None) };
-        let path = folder.path().join("mutant.wasm");
-        fs::write(&path, rewritten)?;
+        self.with(guest, &rewritten, folder).map(Some)
+    }
+
+    /// All modules, with another one in place of one guest's.
+    fn with(&self, guest: &str, module: &[u8], folder: &TempDir) -> Result<Modules> {
+        let path = folder.path().join("rewritten.wasm");
+        fs::write(&path, module)?;
         let mut modules = self.modules.clone();
         modules.insert(guest.to_owned(), path);
-        Ok(Some(modules))
+        Ok(modules)
     }
 }
 

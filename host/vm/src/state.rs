@@ -59,6 +59,9 @@ pub struct HttpStream {
     pub response_body: Buffer,
     /// As `request_trailers`.
     pub response_trailers: Option<HeaderMap>,
+    /// By [`Direction`]: the body stands in its place so that callbacks of the root context can read and change what the
+    /// filter holds. Outside of body callbacks there is none otherwise.
+    pub lent: [bool; 2],
     /// A guest may have changed the request head.
     pub request_edited: bool,
     /// A guest wants the route selected again. The embedder takes this back when it has done so.
@@ -85,6 +88,7 @@ impl HttpStream {
             response: None,
             response_body: Buffer::default(),
             response_trailers: None,
+            lent: [false; 2],
             request_edited: false,
             route_cleared: false,
             upstream_override: None,

@@ -354,6 +354,7 @@ impl Chain {
                 held.lent = Some(held.body.len());
             }
             self.swap_body(index, direction);
+            self.local.with(self.key, |stream| stream.lent[direction as usize] = lent.is_none());
             let grown =
                 lent.is_some_and(|lent| self.links[index].held(direction).body.len() > lent);
             if grown && self.links[index].over_limit(direction) {

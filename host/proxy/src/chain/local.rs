@@ -139,18 +139,27 @@ impl Mailbox {
             }
             signal => signal,
         };
-        let again = match (signals.back(), &signal) {
-            (Some(Signal::Continue(slot, way)), Signal::Continue(same, same_way)) => {
-                slot == same && way == same_way
-            }
-            (Some(Signal::Close(slot)), Signal::Close(same)) => slot == same,
-            _ => false,
-        };
-        if !again {
+        if !is_repeated(&signals, &signal) {
             signals.push_back(signal);
         }
         drop(signals);
         self.wake();
+    }
+}
+
+/// Whether `signal` says nothing that does not wait already. What has an order with others is not looked past.
+fn is_repeated(signals: &VecDeque<Signal>, signal: &Signal) -> bool {
+    let passable = |signal: &&Signal| matches!(signal, Signal::Continue(..) | Signal::Answered(_));
+    let mut latest = signals.iter().rev().take_while(passable);
+    match signal {
+        Signal::Continue(slot, way) => {
+            latest.any(|known| matches!(known, Signal::Continue(same, same_way) if same == slot && same_way == way))
+        }
+        Signal::Answered(slot) => {
+            latest.any(|known| matches!(known, Signal::Answered(same) if same == slot))
+        }
+        Signal::Close(slot) => matches!(signals.back(), Some(Signal::Close(same)) if same == slot),
+        _ => false,
     }
 }
 

@@ -216,9 +216,21 @@ impl Slot {
         if self.generations.get() > 0 {
             return;
         }
+        self.end_all(self.close());
+    }
+
+    /// Ends every plugin, one after the other, before the process ends. Cancel safe: the others are dropped with the slot.
+    pub async fn end_now(self: Rc<Slot>) {
+        for number in self.close() {
+            self.clone().end(number).await;
+        }
+    }
+
+    /// No exchange enters any more. What is to be ended.
+    fn close(&self) -> Vec<u64> {
         let mut numbers = self.pool(Pool::close).unwrap_or_default();
         numbers.extend(self.shared_number());
-        self.end_all(numbers);
+        numbers
     }
 
     /// Ends the plugins in the instances with these numbers. Others have their turns in between.
@@ -330,6 +342,9 @@ impl Slot {
 
     /// Has a new instance built after a pause, and takes it into service.
     pub(super) fn replace(self: &Rc<Slot>, pause: Duration) {
+        if self.is_retired() {
+            return;
+        }
         self.replacing.set(true);
         self.rebuild(pause, Replacing::begin(&self.world.running));
     }
@@ -350,7 +365,7 @@ impl Slot {
         });
     }
 
-    /// Has an instance built after a pause. The filter may be gone by then.
+    /// Has an instance built after a pause. By then the filter may be gone, or on its way out.
     pub(super) fn build(
         self: &Rc<Slot>,
         pause: Duration,
@@ -368,7 +383,9 @@ impl Slot {
             }
             let (sender, receiver) = oneshot::channel();
             builder.build(filter, world.services(), move |built| drop(sender.send(built)));
-            if let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade()) {
+            if let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade())
+                && !slot.is_retired()
+            {
                 then(slot, built);
             }
         });
@@ -398,7 +415,11 @@ impl Slot {
             Effect::GrpcClose(call) => self.callouts.close(live.number, call),
             Effect::RedisInit(upstream, settings) => self.callouts.use_store(upstream, settings),
             Effect::RedisCall(call) => self.start_redis(call, live.number),
-            Effect::GrpcCancel(call) => self.callouts.cancel(live.number, call),
+            Effect::GrpcCancel(call) => {
+                self.callouts.cancel(live.number, call);
+                // Whoever has waited for its answer waits no longer.
+                self.local.post_all(|| Signal::Answered(self.id));
+            }
             Effect::TickPeriod(period) => live.timer = self.timer(period, live.number),
             Effect::Done => live.done.notify_one(),
             other => {

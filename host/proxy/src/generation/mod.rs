@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use portcullis_vm::Plugin;
+use tokio::task::spawn_local;
 
 pub use meters::{Meters, Outcome};
 
@@ -153,6 +154,16 @@ impl Generation {
     /// New exchanges see this generation from now on: filters that were carried over call its backends.
     pub fn activate(&self) {
         self.slots.iter().for_each(|slot| slot.activate(self.upstreams.clone()));
+    }
+
+    /// Every filter is told that it ends, before the process does. Returns when all have ended. Cancel safe: those that
+    /// have not ended yet are dropped with the generation.
+    pub async fn end_filters(&self) {
+        let ends: Vec<_> = self.slots.iter().cloned().map(Slot::end_now).map(spawn_local).collect();
+        for end in ends {
+            // One that panicked has said so.
+            drop(end.await);
+        }
     }
 
     /// The listener of this name.

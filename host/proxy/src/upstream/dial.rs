@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
@@ -34,6 +34,9 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 /// Request bytes waiting for the peer's window, for each stream.
 const SEND_BUFFER: usize = 128 << 10;
 const HEADER_LIST: u32 = 128 << 10;
+/// A peer that vanished without a word is asked for a sign of life while streams wait for it; without one they are broken off.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection for one request at a time.
 #[derive(Debug)]
@@ -262,6 +265,9 @@ async fn open_http2(
     open: Held,
 ) -> io::Result<Http2> {
     let (sender, connection) = http2::Builder::new(Local)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)

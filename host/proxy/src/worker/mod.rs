@@ -25,6 +25,8 @@ use thread::{Command, Worker};
 
 /// A worker that has not answered for so long is taken to be stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long filters may put off their end when the process ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What is fixed for the life of the process.
 #[derive(Clone, Debug)]
@@ -111,23 +113,32 @@ impl Proxy {
     }
 
     /// Says on every connection for `delay` that it ends, accepting new ones still; then accepts no more and waits until
-    /// nothing is in flight, at most for `timeout`. Returns whether everything had ended.
+    /// nothing is in flight, at most for `timeout`. Filters that no exchange needs any more are then ended, which they may
+    /// put off for five seconds. Returns whether nothing was in flight any more.
     pub fn drain(&self, delay: Duration, timeout: Duration) -> bool {
         self.inner.workers.iter().for_each(|worker| worker.send(Command::Stage(Stage::Leaving)));
         threads::sleep(delay);
         self.inner.workers.iter().for_each(|worker| worker.send(Command::Stage(Stage::Closing)));
-        let (sender, done) = channel();
-        for worker in &self.inner.workers {
-            let sender = sender.clone();
-            worker.send(Command::Drained(Box::new(move || {
-                let _nobody_waits = sender.send(());
-            })));
+        let drained = self.all_do(Command::Drained, timeout);
+        if drained && !self.all_do(Command::End, LAST_WORDS) {
+            tracing::warn!("filters put off their end for too long and are dropped");
         }
-        let drained = all_answer(&done, self.inner.workers.len(), timeout).is_ok();
         if let Some(log) = self.inner.published().access_log() {
             log.flush(Duration::from_secs(1));
         }
         drained
+    }
+
+    /// Whether every worker has done in time what it is told.
+    fn all_do(&self, command: fn(Box<dyn FnOnce() + Send>) -> Command, patience: Duration) -> bool {
+        let (sender, done) = channel();
+        for worker in &self.inner.workers {
+            let sender = sender.clone();
+            worker.send(command(Box::new(move || {
+                let _nobody_waits = sender.send(());
+            })));
+        }
+        all_answer(&done, self.inner.workers.len(), patience).is_ok()
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Command {
     Stage(Stage),
     /// Call back when no connection is left.
     Drained(Box<dyn FnOnce() + Send>),
+    /// End the filters, and call back when they have ended.
+    End(Box<dyn FnOnce() + Send>),
 }
 
 /// A generation to take in.
@@ -70,6 +72,7 @@ impl fmt::Debug for Command {
             Command::Forget => "Forget",
             Command::Stage(_) => "Stage",
             Command::Drained(_) => "Drained",
+            Command::End(_) => "End",
         })
     }
 }
@@ -160,6 +163,7 @@ impl State {
                 Command::Forget => self.prepared = None,
                 Command::Stage(stage) => self.set_stage(stage),
                 Command::Drained(done) => self.when_drained(done),
+                Command::End(done) => self.end_filters(done),
             }
         }
         self.local.end();
@@ -248,6 +252,15 @@ impl State {
                 drop(task.await);
                 stage.closed().await;
             }
+            done();
+        });
+    }
+
+    /// Nothing is in flight any more.
+    fn end_filters(&mut self, done: Box<dyn FnOnce() + Send>) {
+        let Some(generation) = self.current.take() else { return done() };
+        spawn_local(async move {
+            generation.end_filters().await;
             done();
         });
     }

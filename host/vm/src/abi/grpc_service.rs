@@ -3,6 +3,8 @@
 
 use std::str::from_utf8;
 
+use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
+
 /// Fields of the messages, and the one wire type that all of them have.
 const ENVOY_GRPC: u64 = 1;
 const INITIAL_METADATA: u64 = 5;
@@ -23,8 +25,12 @@ pub(crate) struct GrpcService<'a> {
 }
 
 impl GrpcService<'_> {
-    /// Reads a serialized message; `None` if these bytes are none, or name no cluster.
+    /// Reads a serialized message; `None` if these bytes are none, name no cluster, or are beyond the limits of
+    /// [serialized maps](crate::abi::pairs).
     pub(crate) fn decode(bytes: &[u8]) -> Option<GrpcService<'_>> {
+        if bytes.len() > MAX_BYTES {
+            return None;
+        }
         let mut service = GrpcService::default();
         each_field(bytes, |field, value| {
             match field {
@@ -36,6 +42,7 @@ impl GrpcService<'_> {
                     }
                     Some(())
                 })?,
+                INITIAL_METADATA if service.metadata.len() == MAX_PAIRS => return None,
                 INITIAL_METADATA => service.metadata.push(pair(value)?),
                 _ => {}
             }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cel::{Context, ExecutionError, Value};
 use regex::bytes::RegexBuilder;
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{self, Ast, Flag, Visitor};
 
 /// Gives its argument back, counted.
 pub(super) const SPEND: &str = "@spend";
@@ -18,8 +20,10 @@ const BUDGET: usize = 32 << 10;
 const STEP: usize = 64;
 /// Steps that compiling a pattern costs.
 const PATTERN: usize = 512;
+/// Longest pattern, in bytes.
+const MAX_PATTERN: usize = 256;
 /// Bytes of a compiled pattern.
-const MAX_PATTERN: usize = 32 << 10;
+const MAX_COMPILED: usize = 32 << 10;
 
 const SPENT: &str = "the evaluation costs too much";
 
@@ -55,14 +59,47 @@ impl Meter {
     }
 }
 
-/// ASCII classes, as in RE2, which keeps compiled patterns small.
+/// ASCII classes, as in RE2, which keeps patterns small and quick to compile.
 fn matches(text: &str, pattern: &str) -> Result<bool, ExecutionError> {
+    if pattern.len() > MAX_PATTERN {
+        let why = format!("the pattern is longer than {MAX_PATTERN} bytes");
+        return Err(ExecutionError::function_error("matches", why));
+    }
+    let parsed = Parser::new()
+        .parse(pattern)
+        .map_err(|problem| ExecutionError::function_error("matches", problem))?;
+    ast::visit(&parsed, AsciiOnly).map_err(|why| ExecutionError::function_error("matches", why))?;
     let compiled = RegexBuilder::new(pattern)
         .unicode(false)
-        .size_limit(MAX_PATTERN)
+        .size_limit(MAX_COMPILED)
         .build()
         .map_err(|problem| ExecutionError::function_error("matches", problem))?;
     Ok(compiled.is_match(text.as_bytes()))
+}
+
+/// Refuses patterns that switch Unicode on, as `(?u)` does: each class of such a pattern is made of all code points,
+/// which takes milliseconds and is not bounded by the size of what comes out.
+struct AsciiOnly;
+
+impl Visitor for AsciiOnly {
+    type Output = ();
+    type Err = &'static str;
+
+    fn finish(self) -> Result<(), Self::Err> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, node: &Ast) -> Result<(), Self::Err> {
+        let flags = match node {
+            Ast::Flags(set) => Some(&set.flags),
+            Ast::Group(group) => group.flags(),
+            _ => None,
+        };
+        match flags.and_then(|flags| flags.flag_state(Flag::Unicode)) {
+            Some(true) => Err("the pattern switches Unicode on"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Bytes that a value takes, about; an element of a list or map takes a step at least.

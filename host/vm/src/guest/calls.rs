@@ -146,8 +146,11 @@ impl Calls {
         self.pending.get(&call.0)?.made_for
     }
 
+    /// Whether an answer for an exchange is on the way. A gRPC stream is none: it may be open for as long as the exchange.
     pub(crate) fn any_for(&self, stream: StreamKey) -> bool {
-        self.pending.values().any(|call| call.made_for == Some(stream))
+        self.pending.iter().any(|(number, call)| {
+            call.made_for == Some(stream) && CallKind::of(CallId(*number)) != CallKind::GrpcStream
+        })
     }
 
     fn remove(&mut self, call: CallId) -> Option<Pending> {

@@ -1,8 +1,10 @@
 //! Memory of an instance: its linear memory and tables together, and what the host holds on the guest's behalf during a
-//! callback.
+//! callback; and the work for it that the CPU time of its thread does not show.
 
 /// Bytes that one table element takes.
 const ELEMENT: usize = size_of::<usize>();
+/// Most expressions that are compiled during a callback, or during the whole start of an instance.
+const MAX_COMPILATIONS: usize = 64;
 
 /// Counts memory against `limits.memory`. The engine allows one linear memory, so its size is the one last asked for.
 pub(crate) struct Quota {
@@ -10,12 +12,13 @@ pub(crate) struct Quota {
     memory: usize,
     tables: usize,
     held: usize,
+    compilations: usize,
     denied: bool,
 }
 
 impl Quota {
     pub(crate) fn new(limit: usize) -> Quota {
-        Quota { limit, memory: 0, tables: 0, held: 0, denied: false }
+        Quota { limit, memory: 0, tables: 0, held: 0, compilations: 0, denied: false }
     }
 
     /// Whether a growth was denied since the last [`reset`](Self::reset).
@@ -27,12 +30,19 @@ impl Quota {
     pub(crate) fn reset(&mut self) {
         self.denied = false;
         self.held = 0;
+        self.compilations = 0;
     }
 
     /// Counts bytes that the host keeps for the guest until the callback is over; false if that is too much.
     pub(crate) fn hold(&mut self, bytes: usize) -> bool {
         self.held = self.held.saturating_add(bytes);
         self.held <= self.limit
+    }
+
+    /// Counts an expression that is about to be compiled, on a thread of its own; false if that is too much.
+    pub(crate) fn compile(&mut self) -> bool {
+        self.compilations = self.compilations.saturating_add(1);
+        self.compilations <= MAX_COMPILATIONS
     }
 
     /// Bytes that may still be kept.

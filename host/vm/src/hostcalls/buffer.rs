@@ -10,6 +10,7 @@ use crate::abi::numbers::{BufferType, Status};
 use crate::buffer::Buffer;
 use crate::guest::{Completion, Guest, Moment};
 use crate::phase::{Direction, Phase};
+use crate::state::HttpStream;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_buffer_bytes", |call, buffer, start, max, data, size| {
@@ -173,7 +174,8 @@ fn has(guest: &Guest, content: Content) -> bool {
 /// context on behalf of an exchange that waits.
 fn has_body(guest: &Guest, direction: Direction) -> bool {
     let Moment::Stream { phase, .. } = guest.moment else {
-        return guest.moment == Moment::Root && guest.http().is_some();
+        let lent = |stream: &HttpStream| stream.lent[direction as usize];
+        return guest.moment == Moment::Root && guest.http().is_some_and(lent);
     };
     match direction {
         Direction::Request => matches!(phase, Phase::RequestBody | Phase::RequestTrailers),

@@ -24,6 +24,10 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_dequeue_shared_queue", |call, queue, data, size| {
         call.give(data, size, &[])?;
+        if call.guest().allocate.is_none() {
+            // An element that cannot be handed out stays where it is.
+            return Err(Status::NotFound.into());
+        }
         let element =
             call.guest().services.dequeue(QueueId(queue)).map_err(|error| match error {
                 QueueError::NotFound => Status::NotFound,

@@ -16,19 +16,41 @@ use crate::guest::{CallKind, Guest, Moment};
 const MAX_STORES: usize = 64;
 
 /// Commands after which replies no longer answer requests one by one, or that are the host's own to give.
-const REFUSED: [&str; 12] = [
+/// All exchanges share a connection, so what changes its state (`MULTI`, `WATCH`) or stops it (`BLPOP`) is among them.
+const REFUSED: [&str; 33] = [
     "AUTH",
+    "BLMOVE",
+    "BLMPOP",
+    "BLPOP",
+    "BRPOP",
+    "BRPOPLPUSH",
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
     "CLIENT",
+    "DISCARD",
+    "EXEC",
     "HELLO",
     "MONITOR",
+    "MULTI",
     "PSUBSCRIBE",
     "PSYNC",
+    "PUNSUBSCRIBE",
     "QUIT",
+    "READONLY",
+    "READWRITE",
+    "REPLCONF",
     "RESET",
     "SELECT",
     "SSUBSCRIBE",
     "SUBSCRIBE",
+    "SUNSUBSCRIBE",
     "SYNC",
+    "UNSUBSCRIBE",
+    "UNWATCH",
+    "WAIT",
+    "WAITAOF",
+    "WATCH",
 ];
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {

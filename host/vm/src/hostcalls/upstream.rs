@@ -17,7 +17,10 @@ use crate::guest::{Guest, Moment};
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_upstream_hosts", |call, data, size| {
         let hosts = call.guest().http().map(|stream| stream.attributes.upstream_hosts.clone());
-        let Some(hosts) = hosts else { return call.ignored("there is no exchange") };
+        let Some(hosts) = hosts else {
+            call.give(data, size, &[])?;
+            return call.ignored("there is no exchange");
+        };
         let hosts = Hosts(&hosts);
         call.give_with(data, size, pairs::measure(&hosts).1, |out, _| pairs::encode(&hosts, out))
     });

@@ -217,17 +217,42 @@ fn a_deleted_expression_is_not_found_and_others_stay() {
 fn an_instance_keeps_only_so_many_expressions() {
     let mut host = Host::new(&callback(
         r#"(local $left i32) (local $status i32)
-           (local.set $left (i32.const 300))
+           (local.set $left (i32.const 50))
            (loop $more
              (local.set $status (call $proxy_call_foreign_function "expr_create"S "1"S (i32.const 0) (i32.const 0)))
              (local.set $left (i32.sub (local.get $left) (i32.const 1)))
              (br_if $more (i32.and (i32.ne (local.get $left) (i32.const 0)) (i32.eqz (local.get $status)))))
            (call $say32 (local.get $left)) (call $say32 (local.get $status))"#,
     ));
+    for _ in 0..5 {
+        host.run(Phase::RequestHeaders).unwrap();
+        assert_eq!(host.said(), ["0", "0"]);
+    }
     host.run(Phase::RequestHeaders).unwrap();
     let said = host.said();
     assert_eq!(said[said.len() - 2..], ["43", "10"]);
     assert_eq!(host.record.violations(), ["proxy_call_foreign_function"]);
+}
+
+#[test]
+fn a_callback_compiles_only_so_many_expressions_and_goes_on() {
+    let mut host = Host::new(&callback(
+        r#"(local $left i32) (local $status i32) (local $created i32)
+           (local.set $left (i32.const 100))
+           (loop $more
+             (local.set $status (call $proxy_call_foreign_function "expr_create"S "1"S (i32.const 0) (i32.const 0)))
+             (local.set $created (i32.add (local.get $created) (i32.eqz (local.get $status))))
+             (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+             (br_if $more (local.get $left)))
+           (call $say32 (local.get $created)) (call $say32 (local.get $status))
+           (call $say32 (call $proxy_call_foreign_function "expr_evaluate"S "\00\00\00\00"S OUT))"#,
+    ));
+    for _ in 0..2 {
+        host.run(Phase::RequestHeaders).unwrap();
+        let said = host.said();
+        assert_eq!(said[said.len() - 3..], ["64", "2", "0"]);
+        assert_eq!(host.record.violations(), ["proxy_call_foreign_function"; 36]);
+    }
 }
 
 #[test]
@@ -253,6 +278,30 @@ fn expressions_that_would_cost_too_much_end_without_a_value() {
         let (created, evaluated, value) = evaluate(&text);
         let refused = created == "2" || evaluated == "10";
         assert!(refused && value.is_empty(), "{created} {evaluated} {text}");
+    }
+}
+
+#[test]
+fn patterns_that_take_long_to_compile_are_refused() {
+    let zeros = vec!["0"; 60].join(",");
+    let exists = |pattern: &str| format!("[{zeros}].exists(i, 'x'.matches(r'{pattern}'))");
+    let classes = |flags: &str, times: usize| format!("{flags}{}", r"[\S]".repeat(times));
+    let patterns = [
+        classes("(?iu)", 440),
+        classes("(?iu)", 1),
+        classes("(?u)", 0) + "x",
+        format!("a|({}x)", classes("(?i)(?s-U:b)(?u:", 1) + ")*"),
+        r"(?x)( ?iu: [\S] )*".to_owned(),
+        r"\pL*".to_owned(),
+        format!("x{}", "x?".repeat(128)),
+    ];
+    for pattern in patterns {
+        let expected = ("0".to_owned(), "10".to_owned(), vec![]);
+        assert_eq!(evaluate(&exists(&pattern)), expected, "{pattern}");
+    }
+    for pattern in [classes("(?i)", 1), r"(?-u:X)|(?i:X)".to_owned(), r"^\w$".to_owned()] {
+        let expected = ("0".to_owned(), "0".to_owned(), vec![1]);
+        assert_eq!(evaluate(&exists(&pattern)), expected, "{pattern}");
     }
 }
 

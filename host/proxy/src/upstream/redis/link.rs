@@ -75,6 +75,8 @@ async fn run(
     let idle_timeout = cluster.backend().idle_timeout;
     loop {
         select! {
+            // A command that has come goes before the end of an idle connection.
+            biased;
             command = commands.recv(), if unsent.len() < MAX_UNSENT => {
                 let Some(command) = command else { return Ok(()) };
                 unsent.extend_from_slice(&command.query);

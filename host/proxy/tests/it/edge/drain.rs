@@ -12,9 +12,10 @@ use portcullis_proxy::snapshot::*;
 use portcullis_proxy::{Proxy, Refusal, Snapshot};
 
 use super::{Scripted, connect, filtered, read_exactly, read_head, read_rest, snapshot, status};
-use crate::guests::filter;
+use crate::guests::{calling_from, filter};
 use crate::harness::{
-    Client, PATIENCE, Upstream, address, eventually, listener, raw, request, runtime, start,
+    Client, PATIENCE, Upstream, address, backend, eventually, listener, raw, request, runtime,
+    start,
 };
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: app.test\r\n\r\n";
@@ -276,4 +277,21 @@ fn a_listener_gets_another_name_on_the_same_address_without_a_failed_request() {
         assert!(raw(web, GET, "GET /").starts_with("HTTP/1.1 200 "));
     }
     eventually("the old generation ends", || super::generations(&proxy) == [2]);
+}
+
+#[test]
+fn filters_are_told_that_the_process_ends_and_get_their_last_call_through() {
+    let (app, auth) = (Upstream::echo(), Upstream::echo());
+    let mut snapshot = snapshot(BackendProtocol::Http, app.address, |_| {});
+    snapshot.backends.push(backend("default/auth", BackendProtocol::Http, auth.address));
+    let flushing = calling_from(
+        r#"(func (export "proxy_on_done") (param i32) (result i32)
+             (drop (call $ask)) (i32.const 0))
+           (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+             (drop (call $done)))"#,
+    );
+    let proxy = start(filtered(snapshot, vec![flushing]));
+    assert!(proxy.drain(Duration::ZERO, PATIENCE));
+    assert_eq!(auth.next().head.uri.path(), "/check");
+    assert_eq!(status(&proxy)["filters"][0]["instances"], 0);
 }

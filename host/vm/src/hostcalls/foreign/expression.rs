@@ -9,6 +9,10 @@ use crate::guest::Moment;
 pub(super) fn create(call: &mut Call<'_>, text: &[u8]) -> Result<Vec<u8>, Stop> {
     call.check_budget()?;
     let text = std::str::from_utf8(text).map_err(|_| Status::BadArgument)?;
+    if !call.guest_mut().quota.compile() {
+        call.ignored("the filter compiles too many expressions in one callback")?;
+        return Err(Status::BadArgument.into());
+    }
     let expression = match Expression::compile(text) {
         Ok(expression) => expression,
         Err(why) => {
