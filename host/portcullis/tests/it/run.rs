@@ -40,7 +40,7 @@ fn it_says_where_it_listens_reloads_when_asked_and_ends_when_told() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let line = line_with(&mut lines, "listening");
     let address = line.strip_prefix("listening http://").unwrap().strip_suffix(" (web)").unwrap();
-    assert_eq!(line_with(&mut lines, "generation"), "generation 1, filters: none");
+    assert_eq!(line_with(&mut lines, "generation 1"), "generation 1, filters: none");
     assert_eq!(fetch(address.parse().unwrap(), "/").1, "one");
 
     signal(&child, Signal::HUP);
