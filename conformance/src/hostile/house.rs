@@ -89,7 +89,8 @@ impl House {
             let sources = status["sources"].as_array().into_iter().flatten();
             let problem = sources
                 .filter(|source| source["name"].as_str().is_some_and(|name| name.ends_with(&file)))
-                .find_map(|source| source["problems"].get(0));
+                .flat_map(|source| source["problems"].as_array().into_iter().flatten())
+                .find(|problem| problem["severity"] == "error");
             if let Some(problem) = problem {
                 let code = problem["code"].as_str().unwrap_or_default().to_owned();
                 return Some(Fate::Refused(code, problem.to_string()));
