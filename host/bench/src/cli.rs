@@ -1,0 +1,115 @@
+//! What was typed, what is shown, and the exit code.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::compare::{self, Plan};
+use crate::report::{self, Report, Table};
+use crate::scenario;
+
+/// The tables' part of BENCHMARKS.md.
+const PART: &str = "compare";
+
+/// Measures this proxy beside others, on two cores
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-bench")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The same work on Portcullis, nginx, HAProxy and Envoy, in turn; writes the tables of BENCHMARKS.md
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// Rounds of a second, and BENCHMARKS.md stays as it is
+    #[arg(long)]
+    quick: bool,
+    /// Only this scenario (may be repeated; scenarios.toml lists them), and BENCHMARKS.md stays as it is
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<String>,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
+    /// Form of the results
+    #[arg(short = 'o', long = "output", value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Compare(args) => compare(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: CompareArgs) -> Result<()> {
+    let whole = args.only.is_empty() && !args.quick;
+    let scenarios = scenario::chosen(scenario::load()?, &args.only)?;
+    let seconds = if args.quick { compare::QUICK_SECONDS } else { compare::SECONDS };
+    let plan = Plan { scenarios, seconds, portcullis: args.portcullis, command: command() };
+    let report = compare::run(&plan, &mut say)?;
+    let tables = Table::all(&plan.scenarios, &report.rows);
+    show(args.output, &report, &tables)?;
+    if whole {
+        report::write(PART, &report.markdown(&tables))?;
+        say(&format!("{} written", report::PATH));
+    }
+    Ok(())
+}
+
+/// As it can be typed again; where a program lies on this machine is nobody's concern.
+fn command() -> String {
+    let mut words = vec!["cargo run --release -p portcullis-bench --".to_owned()];
+    let mut typed = std::env::args().skip(1);
+    while let Some(word) = typed.next() {
+        match word.as_str() {
+            "--portcullis" => drop(typed.next()),
+            _ => words.push(word),
+        }
+    }
+    words.join(" ")
+}
+
+fn show(output: Output, report: &Report, tables: &[Table]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    if output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{}", report.origin())?;
+    for table in tables {
+        writeln!(out, "\n{}\n{}", table.title, table.text)?;
+    }
+    if !report.targets.is_empty() {
+        writeln!(out, "{}", report.targets())?;
+    }
+    Ok(())
+}
+
+/// For people; whoever has closed standard error does not read it.
+fn say(line: &str) {
+    let _unread = writeln!(io::stderr(), "{line}");
+}

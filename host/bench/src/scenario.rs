@@ -1,0 +1,317 @@
+//! What is asked of every proxy: `scenarios.toml`, read and checked. Nothing here knows how it is measured.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::place;
+use crate::template::{Words, replaced};
+
+/// A proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum PeerName {
+    Portcullis,
+    Nginx,
+    Haproxy,
+    Envoy,
+}
+
+impl PeerName {
+    /// All of them, in the order of the tables.
+    pub const ALL: [PeerName; 4] =
+        [PeerName::Portcullis, PeerName::Nginx, PeerName::Haproxy, PeerName::Envoy];
+
+    /// Whether it runs Wasm filters.
+    #[must_use]
+    pub fn runs_filters(self) -> bool {
+        matches!(self, PeerName::Portcullis | PeerName::Envoy)
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            PeerName::Portcullis => "Portcullis",
+            PeerName::Nginx => "nginx",
+            PeerName::Haproxy => "HAProxy",
+            PeerName::Envoy => "Envoy",
+        })
+    }
+}
+
+/// How much is asked at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Load {
+    /// As much as the proxy answers.
+    Saturated,
+    /// So many requests a second, whether or not the ones before are answered.
+    Rate(u32),
+    /// So many connections that have had one answer and wait.
+    Idle(u32),
+}
+
+impl TryFrom<String> for Load {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Load, String> {
+        let number = |digits: &str| digits.parse().map_err(|_| format!("{text} is no load"));
+        match (text.strip_suffix("/s"), text.strip_suffix(" idle")) {
+            (Some(rate), _) => number(rate).map(Load::Rate),
+            (_, Some(connections)) => number(connections).map(Load::Idle),
+            _ if text == "saturated" => Ok(Load::Saturated),
+            _ => Err(format!("{text} is no load")),
+        }
+    }
+}
+
+impl From<Load> for String {
+    fn from(load: Load) -> String {
+        load.to_string()
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Load::Saturated => write!(f, "saturated"),
+            Load::Rate(rate) => write!(f, "{rate}/s"),
+            Load::Idle(connections) => write!(f, "{connections} idle"),
+        }
+    }
+}
+
+/// What is spoken on one side of the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speech {
+    /// HTTP/1.1 in the clear.
+    #[default]
+    Http1,
+    /// HTTP/2 in the clear.
+    Http2,
+    /// HTTP/1.1 over TLS 1.3.
+    Tls,
+    /// The same, with certificates on both sides.
+    Mtls,
+}
+
+/// What the figures are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// CPU time for each request, requests a second.
+    #[default]
+    Requests,
+    /// CPU time for each GiB, MiB a second.
+    Bytes,
+}
+
+/// What can be seen of a filter from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Nothing; its counter tells.
+    #[default]
+    Nothing,
+    /// The header `x-bench-N` on requests and on responses.
+    Headers,
+    /// The body in capitals.
+    Capitals,
+}
+
+/// The same filter, once or several times.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Filters {
+    /// Below `host/bench` or the workspace.
+    pub module: String,
+    /// How often it stands in the chain.
+    #[serde(default = "once")]
+    pub count: u32,
+    #[serde(default)]
+    config: String,
+    config_file: Option<PathBuf>,
+    /// Its metric that counts exchanges.
+    pub counter: String,
+    /// What can be seen of it.
+    #[serde(default)]
+    pub effect: Effect,
+}
+
+impl Filters {
+    /// The configuration of the filter with this number; they count from 1.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub fn config(&self, number: u32) -> Result<String> {
+        match &self.config_file {
+            Some(file) => {
+                let file = place::home().join(file);
+                fs::read_to_string(&file).with_context(|| file.display().to_string())
+            }
+            None => replaced(&self.config, &Words::from([("n".to_owned(), number.to_string())])),
+        }
+    }
+}
+
+/// One scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scenario {
+    /// What `--only` calls it.
+    pub name: String,
+    /// One line for the tables.
+    pub about: String,
+    group: Option<String>,
+    /// Who takes part.
+    #[serde(default = "everybody")]
+    pub peers: Vec<PeerName>,
+    /// How much is asked.
+    #[serde(default = "saturated")]
+    pub loads: Vec<Load>,
+    /// Between client and proxy.
+    #[serde(default)]
+    pub client: Speech,
+    /// Requests in flight.
+    #[serde(default = "sixty_four")]
+    pub connections: u32,
+    /// A new connection for each request.
+    #[serde(default)]
+    pub close: bool,
+    /// What is asked for.
+    #[serde(default = "root")]
+    pub path: String,
+    /// Between proxy and upstream.
+    #[serde(default)]
+    pub upstream: Speech,
+    /// How many routes the proxy has.
+    #[serde(default = "once")]
+    pub routes: u32,
+    /// What the figures are about.
+    #[serde(default)]
+    pub figure: Subject,
+    /// The proxy asks the upstream before each request.
+    #[serde(default)]
+    pub callout: bool,
+    /// What is in the chain, on proxies that run filters.
+    pub filter: Option<Filters>,
+}
+
+fn everybody() -> Vec<PeerName> {
+    PeerName::ALL.to_vec()
+}
+
+fn saturated() -> Vec<Load> {
+    vec![Load::Saturated]
+}
+
+fn sixty_four() -> u32 {
+    64
+}
+
+fn once() -> u32 {
+    1
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+impl Scenario {
+    /// Scenarios of one group are measured in the same rounds.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.group.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The filters as this peer has them.
+    #[must_use]
+    pub fn filters_on(&self, peer: PeerName) -> Option<&Filters> {
+        self.filter.as_ref().filter(|_| peer.runs_filters())
+    }
+
+    /// The prefixes that the proxy routes by.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        match self.routes {
+            0 | 1 => vec![root()],
+            routes => (1..=routes).map(|number| format!("/r/{number:04}")).collect(),
+        }
+    }
+
+    /// What is asked for, in turn.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        match self.routes {
+            0 | 1 => vec![self.path.clone()],
+            _ => self.prefixes().into_iter().map(|prefix| prefix + "/x").collect(),
+        }
+    }
+
+    /// How many connections idle, at most.
+    #[must_use]
+    pub fn most_idle(&self) -> u32 {
+        let idle = |load: &Load| match load {
+            Load::Idle(connections) => *connections,
+            Load::Saturated | Load::Rate(_) => 0,
+        };
+        self.loads.iter().map(idle).max().unwrap_or(0)
+    }
+
+    /// How many requests the upstream sees for each one of a client.
+    #[must_use]
+    pub fn upstream_requests(&self) -> u64 {
+        if self.callout { 2 } else { 1 }
+    }
+}
+
+/// All scenarios, in their order.
+///
+/// # Errors
+/// The file is not there or says something that nobody knows.
+pub fn load() -> Result<Vec<Scenario>> {
+    let file = place::home().join("scenarios.toml");
+    parse(&fs::read_to_string(&file).with_context(|| file.display().to_string())?)
+}
+
+/// Reads scenarios.
+///
+/// # Errors
+/// The text says something that nobody knows, or a name twice.
+pub fn parse(text: &str) -> Result<Vec<Scenario>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        scenario: Vec<Scenario>,
+    }
+    let all = toml::from_str::<File>(text)?.scenario;
+    for (at, scenario) in all.iter().enumerate() {
+        let earlier = all[..at].iter().any(|other| other.name == scenario.name);
+        ensure!(!earlier, "two scenarios are called {}", scenario.name);
+        ensure!(!scenario.peers.is_empty(), "{} has no peers", scenario.name);
+    }
+    Ok(all)
+}
+
+/// Those with these names, in their own order; all of them if there are no names.
+///
+/// # Errors
+/// Nobody is called so.
+pub fn chosen(mut all: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>> {
+    let known: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+    for name in names {
+        ensure!(
+            known.contains(&name.as_str()),
+            "no scenario {name}; there are {}",
+            known.join(", ")
+        );
+    }
+    all.retain(|scenario| names.is_empty() || names.contains(&scenario.name));
+    Ok(all)
+}

@@ -1,0 +1,15 @@
+#[path = "../../../layers.rs"]
+mod law;
+
+const RESERVED: law::Reserved = &[
+    ("clap::", &["cli"]),
+    ("hyper::", &["net"]),
+    ("rcgen::", &["certificates"]),
+    ("println!", &[]),
+    ("unsafe ", &[]),
+];
+
+#[test]
+fn a_module_imports_only_what_is_declared_below_it() {
+    assert_eq!(law::breaches(env!("CARGO_MANIFEST_DIR"), RESERVED), Vec::<String>::new());
+}
