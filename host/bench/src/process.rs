@@ -38,7 +38,7 @@ impl Process {
         let file = File::create(&log)?;
         let mut pinned = pinned(command, core);
         pinned.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = pinned.spawn().context("no taskset (Debian: util-linux)")?;
+        let child = pinned.spawn().context("no setpriv (Debian: util-linux)")?;
         Ok(Process { child, log })
     }
 
@@ -95,11 +95,14 @@ impl Drop for Process {
     }
 }
 
-/// The same command, on one core only.
+/// The same command, on one core only, and ended when we end, however that happens.
 #[must_use]
 pub fn pinned(command: &Command, core: &str) -> Command {
-    let mut pinned = Command::new("taskset");
-    pinned.args(["-c", core]).arg(command.get_program()).args(command.get_args());
+    let mut pinned = Command::new("setpriv");
+    pinned
+        .args(["--pdeathsig", "TERM", "taskset", "-c", core])
+        .arg(command.get_program())
+        .args(command.get_args());
     pinned
 }
 

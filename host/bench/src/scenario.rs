@@ -236,6 +236,12 @@ impl Scenario {
         self.filter.as_ref().filter(|_| peer.runs_filters())
     }
 
+    /// Whether this peer goes without what the scenario is about: it runs no filters, and has nothing else for it.
+    #[must_use]
+    pub fn is_plain_on(&self, peer: PeerName) -> bool {
+        self.filter.is_some() && !self.callout && !peer.runs_filters()
+    }
+
     /// The prefixes that the proxy routes by.
     #[must_use]
     pub fn prefixes(&self) -> Vec<String> {

@@ -130,7 +130,7 @@ fn row(entry: &Entry, rounds: &BTreeMap<(Load, usize), Vec<Round>>) -> Row {
         scenario: entry.scenario.name.clone(),
         load: entry.load,
         peer: entry.peer,
-        plain: entry.scenario.filter.is_some() && !entry.peer.runs_filters(),
+        plain: entry.scenario.is_plain_on(entry.peer),
         figures: numbers.into_iter().filter_map(figure).collect(),
     }
 }
