@@ -6,5 +6,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // What a few connections and small guests touch here and there would be rounded up to 2 MiB each. Where the system
+    // insists on huge pages, more is resident and nothing else is different.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     portcullis::cli::main()
 }

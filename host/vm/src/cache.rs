@@ -1,4 +1,4 @@
-//! Compiled modules on disk, so that a restart need not compile again.
+//! Compiled modules on disk, so that a restart need not compile again, and that another process can compile.
 //!
 //! A folder of its own, readable and writable by this user only. A file is named by the module's digest and the engine's
 //! fingerprint, carries a checksum over both and over its content, and is written under another name first. Whatever
@@ -57,6 +57,11 @@ impl Cache {
         Ok(Cache { path: folder.to_owned(), folder: Arc::new(open) })
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+
     /// The compiled form of the module with this digest, if it is here, sound, and made by an engine like this one.
     pub(crate) fn load(&self, engine: &Engine, digest: [u8; 32]) -> Option<wasmtime::Module> {
         let key = Key { digest, fingerprint: engine.fingerprint() };
@@ -70,17 +75,19 @@ impl Cache {
         }
     }
 
-    /// Stores a compiled module. A failure is logged: the next start compiles again.
-    pub(crate) fn store(&self, engine: &Engine, digest: [u8; 32], module: &wasmtime::Module) {
+    /// Compiles and stores, and nothing else: for a process that only compiles.
+    pub(crate) fn fill(
+        &self,
+        engine: &Engine,
+        digest: [u8; 32],
+        bytes: &[u8],
+    ) -> Result<(), LoadError> {
         let key = Key { digest, fingerprint: engine.fingerprint() };
-        let stored = module
-            .serialize()
-            .map_err(|problem| problem.to_string())
-            .and_then(|code| self.write(&key, &code).map_err(|problem| problem.to_string()));
-        if let Err(problem) = stored {
-            let folder = self.path.display();
-            tracing::warn!(%folder, problem, "compiled module could not be cached");
-        }
+        let code = engine.compile(bytes)?;
+        self.write(&key, &code).map_err(|problem| LoadError::Cache {
+            path: self.path.display().to_string(),
+            problem: problem.to_string(),
+        })
     }
 
     fn read(&self, key: &Key) -> Option<Vec<u8>> {
@@ -147,11 +154,32 @@ impl Key {
     }
 }
 
+/// Compiles in this process and, where there is a cache, stores. A failure to store is logged: the next start compiles
+/// again.
+pub(crate) fn compile(
+    engine: &Engine,
+    digest: [u8; 32],
+    bytes: &[u8],
+    cache: Option<&Cache>,
+) -> Result<wasmtime::Module, LoadError> {
+    let code = engine.compile(bytes)?;
+    if let Some(cache) = cache {
+        let key = Key { digest, fingerprint: engine.fingerprint() };
+        if let Err(problem) = cache.write(&key, &code) {
+            let folder = cache.path.display();
+            tracing::warn!(%folder, %problem, "compiled module could not be cached");
+        }
+    }
+    deserialize(engine, &code).map_err(LoadError::of_engine)
+}
+
 #[allow(unsafe_code, reason = "loads code that this program compiled; the proof stands inside")]
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<wasmtime::Module> {
-    // SAFETY: `Module::deserialize` asks for bytes that `Module::serialize` produced. These were read once into memory
-    // that nobody else holds, from a regular file of this user in a folder that only this user may enter, and their
-    // SHA-256, taken together with the module's digest and the engine's fingerprint, is the one that `write` computed
-    // over what `serialize` returned. A torn, truncated, renamed or otherwise changed file has another checksum.
+    // SAFETY: `Module::deserialize` asks for unchanged bytes that `Engine::precompile_module` returned. Those handed over
+    // by `compile` come straight from there. Those handed over by `load` were read once into memory that nobody else
+    // holds, from a regular file of this user in a folder that only this user may enter, and their SHA-256, taken
+    // together with the module's digest and the engine's fingerprint, is the one that `write` computed over what
+    // `precompile_module` returned, in this process or in another one of this program. A torn, truncated, renamed or
+    // otherwise changed file has another checksum.
     unsafe { wasmtime::Module::deserialize(engine.wasmtime(), code) }
 }

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::LoadError;
 
-/// Compiles and runs modules. Cheap to clone.
+/// Runs modules. The compiler is set up only while it compiles, so that a process which is handed compiled code never
+/// holds it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engine {
     inner: wasmtime::Engine,
@@ -22,16 +23,38 @@ impl Engine {
 
     const STACK: usize = 512 << 10;
     const FRAMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
+    /// Part of the fingerprint: changes with what is asked of the compiler below.
+    const COMPILER: &str = "cranelift, speed";
 
     /// An engine for this machine.
     ///
     /// # Errors
-    /// [`LoadError::Compile`]: the machine lacks what the compiler needs.
+    /// [`LoadError::Compile`]: the machine lacks what guests need.
     pub fn new() -> Result<Engine, LoadError> {
-        let mut config = wasmtime::Config::new();
+        let mut config = Self::settings();
+        config.enable_compiler(false);
+        let inner = wasmtime::Engine::new(&config).map_err(LoadError::of_engine)?;
+        let mut fingerprint = Fingerprint(Sha256::new_with_prefix(Self::COMPILER));
+        inner.precompile_compatibility_hash().hash(&mut fingerprint);
+        Ok(Engine { fingerprint: fingerprint.0.finalize().into(), inner })
+    }
+
+    /// Compiled code of a module, in wasmtime's own format. Code compiled on this machine may ask for what its
+    /// processor has; wasmtime checks that again wherever it is loaded.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let mut config = Self::settings();
         config
             .strategy(wasmtime::Strategy::Cranelift)
             .cranelift_opt_level(wasmtime::OptLevel::Speed)
+            .native_unwind_info(false);
+        let compiler = wasmtime::Engine::new(&config).map_err(LoadError::of_engine)?;
+        compiler.precompile_module(bytes).map_err(LoadError::of_engine)
+    }
+
+    /// What compiled code depends on, the compiler itself aside.
+    fn settings() -> wasmtime::Config {
+        let mut config = wasmtime::Config::new();
+        config
             .epoch_interruption(true)
             .max_wasm_stack(Self::STACK)
             .memory_init_cow(true)
@@ -42,11 +65,7 @@ impl Engine {
             .wasm_simd(true)
             .wasm_memory64(false)
             .wasm_multi_memory(false);
-        let inner = wasmtime::Engine::new(&config)
-            .map_err(|problem| LoadError::Compile(format!("{problem:#}")))?;
-        let mut fingerprint = Fingerprint(Sha256::new());
-        inner.precompile_compatibility_hash().hash(&mut fingerprint);
-        Ok(Engine { fingerprint: fingerprint.0.finalize().into(), inner })
+        config
     }
 
     /// The embedder calls this every [`Engine::TICK`] from a thread of its own; what running callbacks may use is

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a module cannot be used. Every variant has a stable code.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// Not a Wasm binary, or one that does not validate.
@@ -40,6 +40,12 @@ pub enum LoadError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+impl LoadError {
+    pub(crate) fn of_engine(problem: wasmtime::Error) -> LoadError {
+        LoadError::Compile(format!("{problem:#}"))
+    }
 }
 
 /// Why an instance died, as metrics name it.

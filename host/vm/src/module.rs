@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::engine::Engine;
 use crate::error::LoadError;
 use crate::guest::Guest;
@@ -40,37 +40,77 @@ pub struct Module {
     digest: Digest,
     inspection: Inspection,
     abi: Abi,
-    from_cache: bool,
+    origin: Origin,
+}
+
+/// Where the compiled code came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Cache,
+    Compiler,
+}
+
+/// A module that may be compiled.
+struct Draft {
+    digest: Digest,
+    inspection: Inspection,
+}
+
+impl Draft {
+    fn of(bytes: &[u8]) -> Result<Draft, LoadError> {
+        let inspection = inspect(bytes)?;
+        inspection.verdict()?;
+        Ok(Draft { digest: Digest::of(bytes), inspection })
+    }
+
+    fn finish(
+        self,
+        engine: &Engine,
+        compiled: &wasmtime::Module,
+        origin: Origin,
+    ) -> Result<Module, LoadError> {
+        let Draft { digest, inspection } = self;
+        let linked = hostcalls::linker(engine.wasmtime(), compiled)
+            .and_then(|linker| linker.instantiate_pre(compiled))
+            .map_err(LoadError::of_engine)?;
+        let abi = inspection.abi.unwrap_or(Abi::V0_2_1);
+        Ok(Module { linked, digest, inspection, abi, origin })
+    }
 }
 
 impl Module {
-    /// Compiles, or loads what was compiled before. Takes long: never call on a worker thread.
+    /// Loads what was compiled before, or compiles in this process. Takes long: never call on a worker thread.
     ///
     /// # Errors
     /// The module is invalid, misses the ABI marker, imports what this host does not provide, or does not compile. A
     /// cache that fails is no error.
     pub fn load(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> Result<Module, LoadError> {
-        let compile = |problem: wasmtime::Error| LoadError::Compile(format!("{problem:#}"));
-        let digest = Digest::of(bytes);
-        let inspection = inspect(bytes)?;
-        inspection.verdict()?;
-        let abi = inspection.abi.unwrap_or(Abi::V0_2_1);
-        let cached = cache.and_then(|cache| cache.load(engine, digest.0));
-        let from_cache = cached.is_some();
-        let compiled = match cached {
-            Some(module) => module,
-            None => {
-                let module = wasmtime::Module::new(engine.wasmtime(), bytes).map_err(compile)?;
-                if let Some(cache) = cache {
-                    cache.store(engine, digest.0, &module);
-                }
-                module
-            }
-        };
-        let linked = hostcalls::linker(engine.wasmtime(), &compiled)
-            .and_then(|linker| linker.instantiate_pre(&compiled))
-            .map_err(compile)?;
-        Ok(Module { linked, digest, inspection, abi, from_cache })
+        let draft = Draft::of(bytes)?;
+        if let Some(compiled) = cache.and_then(|cache| cache.load(engine, draft.digest.0)) {
+            return draft.finish(engine, &compiled, Origin::Cache);
+        }
+        let compiled = cache::compile(engine, draft.digest.0, bytes, cache)?;
+        draft.finish(engine, &compiled, Origin::Compiler)
+    }
+
+    /// Loads what was compiled before, by whichever process; `None` when the cache does not have it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn find(engine: &Engine, bytes: &[u8], cache: &Cache) -> Result<Option<Module>, LoadError> {
+        let draft = Draft::of(bytes)?;
+        match cache.load(engine, draft.digest.0) {
+            Some(compiled) => draft.finish(engine, &compiled, Origin::Cache).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Compiles a module into the cache, for another process to [`find`](Self::find). Takes long.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and [`LoadError::Cache`]: it cannot be stored.
+    pub fn compile_into(engine: &Engine, bytes: &[u8], cache: &Cache) -> Result<(), LoadError> {
+        cache.fill(engine, Draft::of(bytes)?.digest.0, bytes)
     }
 
     /// SHA-256 of the bytes it was made of.
@@ -85,7 +125,7 @@ impl Module {
 
     /// Whether the compiled code came from the cache.
     pub fn from_cache(&self) -> bool {
-        self.from_cache
+        self.origin == Origin::Cache
     }
 
     pub(crate) fn abi(&self) -> Abi {

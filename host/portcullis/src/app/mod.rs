@@ -18,7 +18,7 @@ use portcullis_vm::Engine;
 use crate::admin::Admin;
 use crate::control::{Board, Control};
 use crate::diagnose::{Code, Problem};
-use crate::fetch::{Store, open_cache};
+use crate::fetch::{Compiler, Store, open_cache};
 use crate::plan::ProcessSettings;
 use crate::source::{Change, Files};
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub proxy: Option<String>,
     /// Where compiled modules are kept; `None`: the user's cache folder.
     pub cache: Option<PathBuf>,
+    /// Who compiles them; `None`: this process.
+    pub compiler: Option<Compiler>,
 }
 
 /// Everything running: traffic is served, sources are followed.
@@ -57,18 +59,22 @@ impl App {
         let cache = open_cache(settings.cache.as_deref())
             .inspect_err(|error| tracing::warn!(%error, "compiled modules are not kept"))
             .ok();
-        let store = Arc::new(Store::new(engine.clone(), cache));
+        let store = Store::new(engine.clone(), cache);
+        let store = Arc::new(match settings.compiler {
+            Some(compiler) => store.with(compiler),
+            None => store,
+        });
         let plane = DataPlane::new(engine);
         let started = plane.started();
         let files = Files::new(settings.paths);
-        let mut control = Control::new(files, store, settings.proxy, plane);
+        let mut control = Control::new(files, store.clone(), settings.proxy, plane);
         control.start()?;
         let board = control.board();
         let (Some(proxy), Some(process)) = (started.get().cloned(), board.process()) else {
             return Err(vec![Problem::new(Code::P0901, "the data plane did not start")]);
         };
         let ready = Arc::new(AtomicBool::new(true));
-        let report = Everything::new(proxy.clone(), board.clone(), ready.clone());
+        let report = Everything::new(proxy.clone(), board.clone(), store, ready.clone());
         let admin = Admin::start(process.admin, process.health, Arc::new(report))
             .map_err(|error| vec![taken(&error)])?;
         let door = control.door();

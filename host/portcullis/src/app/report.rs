@@ -8,18 +8,25 @@ use serde_json::{Value, json};
 
 use crate::admin::Report;
 use crate::control::Board;
+use crate::fetch::Store;
 use crate::spec::{self, Document};
 
 /// Control's board and the data plane's own account, in one.
 pub(super) struct Everything {
     proxy: Proxy,
     board: Arc<Board>,
+    store: Arc<Store>,
     ready: Arc<AtomicBool>,
 }
 
 impl Everything {
-    pub(super) fn new(proxy: Proxy, board: Arc<Board>, ready: Arc<AtomicBool>) -> Everything {
-        Everything { proxy, board, ready }
+    pub(super) fn new(
+        proxy: Proxy,
+        board: Arc<Board>,
+        store: Arc<Store>,
+        ready: Arc<AtomicBool>,
+    ) -> Everything {
+        Everything { proxy, board, store, ready }
     }
 }
 
@@ -42,6 +49,7 @@ impl Report for Everything {
     fn status(&self) -> Value {
         let mut status = self.board.status();
         status["schema"] = json!("portcullis.status/1");
+        status["modules"] = self.store.status();
         status["ready"] = json!(self.ready().is_ok());
         status["proxy"] = serde_json::to_value(self.proxy.status()).unwrap_or_default();
         status

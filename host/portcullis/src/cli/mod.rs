@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod check;
+pub mod compile;
 pub mod demo;
 pub mod explain;
 pub mod inspect;
@@ -143,6 +144,9 @@ pub enum Verb {
     Inspect(inspect::Args),
     /// What a problem's code means, with an example
     Explain(explain::Args),
+    /// Compile the module on standard input into the cache; `run` does this
+    #[command(hide = true)]
+    Compile(compile::Args),
 }
 
 /// Values of `-o`.
@@ -196,6 +200,7 @@ pub fn main() -> ExitCode {
         Verb::Build(args) => build::run(args, &term),
         Verb::Inspect(args) => inspect::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
+        Verb::Compile(args) => compile::run(args),
     };
     outcome.render(&term);
     ExitCode::from(outcome.exit.code())

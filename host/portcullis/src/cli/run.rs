@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{Exit, Outcome};
 use crate::app::{App, Settings};
 use crate::diagnose::{Code, Problem};
+use crate::fetch::Compiler;
 use crate::logging::{Format, Log, default_level};
 use crate::term::Term;
 
@@ -79,6 +80,7 @@ fn serve(args: &Args, term: &Term) -> Outcome {
         paths: args.config.clone(),
         proxy: args.proxy.clone(),
         cache: args.cache.clone(),
+        compiler: Some(Compiler::this_program()),
     };
     let app = match App::start(settings) {
         Ok(app) => Arc::new(app),

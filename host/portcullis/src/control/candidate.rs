@@ -48,6 +48,11 @@ impl Candidate {
         self.object == *object && self.shelf.is_current()
     }
 
+    /// Forgets that the compiler gave up on a module.
+    pub fn try_again(&self) {
+        self.shelf.try_again();
+    }
+
     /// Why there is no text.
     pub fn unreadable(&self) -> Option<Problem> {
         let cause = self.object.text.as_ref().err()?;

@@ -97,6 +97,9 @@ impl<P: Plane> Control<P> {
     /// Reads everything and makes it live as far as it is good.
     pub fn round(&mut self, eagerness: Eagerness) {
         let started = Instant::now();
+        if eagerness == Eagerness::Always {
+            self.offered.iter().flatten().for_each(|candidate| candidate.try_again());
+        }
         let (objects, errors) = self.files.read();
         let mut offered: Vec<Arc<Candidate>> =
             objects.into_iter().map(|object| self.candidate(object)).collect();

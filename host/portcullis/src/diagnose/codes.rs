@@ -65,6 +65,7 @@ codes! {
     P0209 "a filter is missing at the first start",
     P0210 "a module imports functions that do nothing here",
     P0211 "a module without callbacks for what it is to filter",
+    P0212 "the compiler gave up on a module",
     P0401 "a file cannot be read",
     P0402 "a file is too large",
     P0501 "an address cannot be listened on",

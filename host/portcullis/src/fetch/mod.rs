@@ -4,6 +4,8 @@
 //! version of an object stays good when its files change under it. Nothing here decides whether a document is accepted.
 
 mod shelf;
+mod workshop;
+mod compiler;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,18 +16,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use portcullis_vm::{Cache, Digest, Engine, LoadError, Module};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use compiler::{Compiler, NO_CACHE, UNFIT};
 pub use shelf::Shelf;
 
-const FILE_BYTES: u64 = 64 << 20;
+use crate::plan::ModuleError;
+use workshop::Workshop;
+
+/// What a module may have; the same goes for certificates and keys.
+pub const MODULE_BYTES: u64 = 64 << 20;
+
 const DISPLAYED: usize = 6;
 
 /// Reads and compiles, and remembers both: a module that anybody still uses is compiled once, a file that was not
 /// written to is not hashed again.
 pub struct Store {
-    engine: Engine,
-    cache: Option<Cache>,
+    workshop: Workshop,
     modules: Mutex<BTreeMap<Digest, Weak<Module>>>,
     stamps: Mutex<BTreeMap<PathBuf, (Stamp, Version)>>,
 }
@@ -40,9 +48,20 @@ struct Stamp {
 }
 
 impl Store {
-    /// `cache`: where compiled modules are kept between runs.
+    /// Compiles in this process. `cache`: where compiled modules are kept between runs.
     pub fn new(engine: Engine, cache: Option<Cache>) -> Store {
-        Store { engine, cache, modules: Mutex::default(), stamps: Mutex::default() }
+        let workshop = Workshop::new(engine, cache);
+        Store { workshop, modules: Mutex::default(), stamps: Mutex::default() }
+    }
+
+    /// Has a process of its own compile.
+    pub fn with(self, compiler: Compiler) -> Store {
+        Store { workshop: self.workshop.with(compiler), ..self }
+    }
+
+    /// Where modules came from so far.
+    pub fn status(&self) -> Value {
+        self.workshop.status()
     }
 
     /// What a file contains now; `None` when it cannot be read.
@@ -54,18 +73,18 @@ impl Store {
         {
             return Some(version);
         }
-        let version = Version::of(&stored_bytes(path, FILE_BYTES).ok()?);
+        let version = Version::of(&stored_bytes(path, MODULE_BYTES).ok()?);
         lock(&self.stamps).insert(path.to_owned(), (stamp, version));
         Some(version)
     }
 
-    fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, LoadError> {
+    fn compile(&self, bytes: &[u8]) -> Result<Arc<Module>, ModuleError> {
         let digest = Digest::of(bytes);
         let known = lock(&self.modules).get(&digest).and_then(Weak::upgrade);
         if let Some(module) = known {
             return Ok(module);
         }
-        let module = Arc::new(Module::load(&self.engine, bytes, self.cache.as_ref())?);
+        let module = Arc::new(self.workshop.module(bytes)?);
         let mut modules = lock(&self.modules);
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&module));

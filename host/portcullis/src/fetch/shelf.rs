@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use portcullis_vm::{Digest, Module};
 
-use super::{FILE_BYTES, Store, Version, lock, stored_bytes};
+use super::{MODULE_BYTES, Store, Version, lock, stored_bytes};
 use crate::plan::ModuleError;
 
 /// Files as they were when they were first asked for. A shelf never reads a file twice.
@@ -29,6 +29,8 @@ enum Content {
     Bytes(Bytes),
     /// Compiled; what it was compiled from is not kept.
     Module(Arc<Module>),
+    /// Read, and of no use as a module: that is not tried twice.
+    Unfit(Bytes, ModuleError),
     Unreadable(io::ErrorKind, String),
 }
 
@@ -44,7 +46,7 @@ impl Shelf {
     /// It could not be read when it was first asked for: what the system said.
     pub fn bytes(&self, path: &Path) -> Result<Bytes, String> {
         match self.item(path).content {
-            Content::Bytes(bytes) => Ok(bytes),
+            Content::Bytes(bytes) | Content::Unfit(bytes, _) => Ok(bytes),
             Content::Module(_) => Err("it is used as a module".to_owned()),
             Content::Unreadable(_, problem) => Err(problem),
         }
@@ -65,20 +67,24 @@ impl Shelf {
         let bytes = match self.item(path).content {
             Content::Bytes(bytes) => bytes,
             Content::Module(module) => return pinned(module.digest()).map(|()| module),
+            Content::Unfit(_, error) => return Err(error),
             Content::Unreadable(io::ErrorKind::FileTooLarge, _) => {
-                let size = path.metadata().map_or(FILE_BYTES + 1, |meta| meta.len());
-                return Err(ModuleError::TooLarge { path: named(), size, limit: FILE_BYTES });
+                let size = path.metadata().map_or(MODULE_BYTES + 1, |meta| meta.len());
+                return Err(ModuleError::TooLarge { path: named(), size, limit: MODULE_BYTES });
             }
             Content::Unreadable(_, problem) => {
                 return Err(ModuleError::Unreadable { path: named(), problem });
             }
         };
         pinned(Digest::of(&bytes))?;
-        let module = self.store.compile(&bytes)?;
+        let made = self.store.compile(&bytes);
         if let Some(item) = lock(&self.items).get_mut(path) {
-            item.content = Content::Module(module.clone());
+            item.content = match &made {
+                Ok(module) => Content::Module(module.clone()),
+                Err(error) => Content::Unfit(bytes, error.clone()),
+            };
         }
-        Ok(module)
+        made
     }
 
     /// The files on the shelf, with their content's version.
@@ -91,9 +97,18 @@ impl Shelf {
         self.files().iter().all(|(path, version)| self.store.version(path) == *version)
     }
 
+    /// Forgets that the compiler gave up on a module: it may have been the machine's fault.
+    pub fn try_again(&self) {
+        for item in lock(&self.items).values_mut() {
+            if let Content::Unfit(bytes, ModuleError::Compiler { .. }) = &item.content {
+                item.content = Content::Bytes(bytes.clone());
+            }
+        }
+    }
+
     fn item(&self, path: &Path) -> Item {
         let mut items = lock(&self.items);
-        let read = || match stored_bytes(path, FILE_BYTES) {
+        let read = || match stored_bytes(path, MODULE_BYTES) {
             Ok(bytes) => {
                 Item { version: Some(Version::of(&bytes)), content: Content::Bytes(bytes.into()) }
             }

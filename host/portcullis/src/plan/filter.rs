@@ -260,6 +260,9 @@ fn module_problem(document: &Document, path: &str, error: ModuleError) -> Proble
             .problem(Code::P0204, "spec.sha256", format!("{path} is not the expected module"))
             .because(format!("its digest is {found}"))
             .hint("if this is the module you want, put its digest here"),
+        ModuleError::Compiler { problem } => at(Code::P0212, format!("{path} was not compiled"))
+            .because(format!("the process that compiles it gave up: {problem}"))
+            .hint("make the module smaller; SIGHUP tries again"),
         ModuleError::Load(LoadError::UnknownImports(names)) => {
             let plural = if names.len() == 1 { "" } else { "s" };
             at(Code::P0201, format!("{path}: unknown import{plural} {}", names.join(", ")))

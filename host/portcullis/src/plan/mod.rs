@@ -53,7 +53,7 @@ pub struct ModuleRequest<'a> {
 }
 
 /// Why there is no module.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
     /// It cannot be read.
@@ -81,6 +81,12 @@ pub enum ModuleError {
         path: String,
         /// Its digest.
         found: Digest,
+    },
+    /// The process that compiled it died or took too long over it.
+    #[error("the compiling process gave up: {problem}")]
+    Compiler {
+        /// How it ended.
+        problem: String,
     },
     /// It cannot be used.
     #[error(transparent)]

@@ -9,6 +9,7 @@
 mod acceptance;
 mod admin;
 mod check;
+mod compiling;
 mod control;
 mod demo;
 mod examples;
