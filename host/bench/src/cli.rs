@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::{self, Plan};
 use crate::report::{self, Report, Table};
-use crate::scenario;
+use crate::scenario::{self, PeerName};
 
 /// The tables' part of BENCHMARKS.md.
 const PART: &str = "compare";
@@ -36,6 +36,9 @@ struct CompareArgs {
     /// Only this scenario (may be repeated; scenarios.toml lists them), and BENCHMARKS.md stays as it is
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<String>,
+    /// Only this proxy (may be repeated), and BENCHMARKS.md stays as it is
+    #[arg(long, value_name = "NAME", value_parser = peer)]
+    peer: Vec<PeerName>,
     /// Use this portcullis instead of building it
     #[arg(long, value_name = "PATH")]
     portcullis: Option<PathBuf>,
@@ -66,8 +69,8 @@ pub fn main() -> ExitCode {
 }
 
 fn compare(args: CompareArgs) -> Result<()> {
-    let whole = args.only.is_empty() && !args.quick;
-    let scenarios = scenario::chosen(scenario::load()?, &args.only)?;
+    let whole = args.only.is_empty() && args.peer.is_empty() && !args.quick;
+    let scenarios = scenario::chosen(scenario::load()?, &args.only, &args.peer)?;
     let seconds = if args.quick { compare::QUICK_SECONDS } else { compare::SECONDS };
     let plan = Plan { scenarios, seconds, portcullis: args.portcullis, command: command() };
     let report = compare::run(&plan, &mut say)?;
@@ -78,6 +81,11 @@ fn compare(args: CompareArgs) -> Result<()> {
         say(&format!("{} written", report::PATH));
     }
     Ok(())
+}
+
+fn peer(text: &str) -> Result<PeerName, String> {
+    let named = PeerName::ALL.into_iter().find(|peer| peer.to_string().eq_ignore_ascii_case(text));
+    named.ok_or_else(|| "portcullis, nginx, haproxy or envoy".to_owned())
 }
 
 /// As it can be typed again; where a program lies on this machine is nobody's concern.

@@ -54,9 +54,9 @@ pub(crate) struct Bench {
 /// Something is missing without which nothing can be measured, a proxy does not start, or one did other work than it should.
 pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let bench = prepare(plan, say)?;
+    let modules = modules::compile(&plan.scenarios, say)?;
     place::open_many_files()?;
     place::take_core()?;
-    let modules = modules::compile(&plan.scenarios, say)?;
     let certificates = certified()?;
     let nginx = bench.program(PeerName::Nginx).context("the upstream is an nginx")?;
     let upstream = Upstream::start(&nginx.path, certificates.path())?;
@@ -105,7 +105,7 @@ fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
         let found = match name {
             PeerName::Portcullis => Ok(portcullis(plan, say)?),
             // The upstream is one.
-            PeerName::Nginx => tools::debian("nginx", "nginx-light", say),
+            PeerName::Nginx => tools::debian("nginx", "nginx", say),
             _ if !peers.contains(&name) => continue,
             PeerName::Haproxy => tools::debian("haproxy", "haproxy", say),
             PeerName::Envoy => tools::envoy(say),

@@ -63,14 +63,14 @@ impl Program {
     /// # Errors
     /// It cannot be started.
     pub fn version(&self) -> Result<String> {
-        let argument = if self.name == PeerName::Portcullis { "--version" } else { "-v" };
-        let argument = if self.name == PeerName::Envoy { "--version" } else { argument };
+        let argument = match self.name {
+            PeerName::Portcullis | PeerName::Envoy => "--version",
+            PeerName::Nginx | PeerName::Haproxy => "-v",
+        };
         let line = tools::version(&self.path, argument)?;
-        // Envoy prints its path and what it was built from.
-        Ok(match line.split('/').rev().collect::<Vec<_>>()[..] {
-            [_, _, _, version, ..] if self.name == PeerName::Envoy => format!("envoy {version}"),
-            _ => line,
-        })
+        // Envoy prints its path, and COMMIT/VERSION/TREE/KIND/TLS.
+        let envoy = line.rsplit('/').nth(3).filter(|_| self.name == PeerName::Envoy);
+        Ok(envoy.map_or_else(|| line.clone(), |version| format!("Envoy {version}")))
     }
 
     /// Starts it for a scenario; it takes requests when this returns.

@@ -66,12 +66,14 @@ fn a_scenario_says_what_differs_from_the_plainest_one() {
 #[test]
 fn only_scenarios_that_exist_can_be_chosen() {
     let all = || scenario::load().unwrap();
-    let names = |only: &[&str]| {
+    let names = |only: &[&str], peers: &[PeerName]| {
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
-        let chosen = scenario::chosen(all(), &only).map_err(|error| error.to_string())?;
+        let chosen = scenario::chosen(all(), &only, peers).map_err(|error| error.to_string())?;
         Ok::<_, String>(chosen.into_iter().map(|scenario| scenario.name).collect::<Vec<_>>())
     };
-    assert_eq!(names(&["five", "none"]).unwrap(), ["none", "five"]);
-    assert_eq!(names(&[]).unwrap().len(), all().len());
-    assert!(names(&["fife"]).unwrap_err().contains("five"));
+    assert_eq!(names(&["five", "none"], &[]).unwrap(), ["none", "five"]);
+    assert_eq!(names(&[], &[]).unwrap().len(), all().len());
+    assert!(names(&["fife"], &[]).unwrap_err().contains("five"));
+    assert_eq!(names(&["callout", "tls"], &[PeerName::Haproxy]).unwrap(), ["tls"]);
+    assert!(names(&["callout"], &[PeerName::Haproxy]).is_err());
 }
