@@ -18,6 +18,10 @@ pub enum Metric {
     RequestsPerSecond,
     /// MiB passed on in a second.
     MibPerSecond,
+    /// How much of its core the proxy used, percent. Far below 100 under saturation, something else was the bottleneck.
+    CorePercent,
+    /// How much of the proxy's core others used, percent: what makes figures doubtful.
+    OthersPercent,
     /// Median latency, microseconds.
     P50Us,
     /// 99th percentile of the latency, microseconds.
@@ -38,11 +42,19 @@ impl Metric {
             Metric::KibPerConnection => "KiB/connection",
             Metric::RequestsPerSecond => "requests/s",
             Metric::MibPerSecond => "MiB/s",
+            Metric::CorePercent => "core %",
+            Metric::OthersPercent => "others %",
             Metric::P50Us => "p50 µs",
             Metric::P99Us => "p99 µs",
             Metric::ResidentMib => "resident MiB",
             Metric::FileMib => "of files",
         }
+    }
+
+    /// Whether it has a column; what says something of the whole run has none.
+    #[must_use]
+    pub fn is_shown(self) -> bool {
+        self != Metric::OthersPercent
     }
 
     /// Whether ratios to other proxies are about it.

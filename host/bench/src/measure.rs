@@ -31,6 +31,30 @@ pub fn cpu(root: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// What a core has done so far but idle, for whomever; to the hundredth of a second.
+///
+/// # Errors
+/// There is no such core.
+pub fn busy(core: &str) -> Result<Duration> {
+    let all = fs::read_to_string("/proc/stat")?;
+    busy_in(&all, core).with_context(|| format!("no core {core} in /proc/stat"))
+}
+
+/// The same, from the text of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, in hundredths; proc(5).
+#[must_use]
+pub fn busy_in(text: &str, core: &str) -> Option<Duration> {
+    let name = format!("cpu{core} ");
+    let fields = text.lines().find_map(|line| line.strip_prefix(&name))?.split_whitespace();
+    let fields: Option<Vec<u64>> = fields.take(8).map(|field| field.parse().ok()).collect();
+    let hundredths = match fields?[..] {
+        [user, nice, system, _idle, _waiting, irq, softirq, steal] => {
+            user + nice + system + irq + softirq + steal
+        }
+        _ => return None,
+    };
+    Some(Duration::from_millis(hundredths * 10))
+}
+
 /// Resident memory of a process and its children; pages that they share count for each.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -11,6 +11,7 @@ use crate::figures::Metric;
 use crate::load::{Sample, Target};
 use crate::measure::{self, Memory};
 use crate::peers::{Peer, Stage};
+use crate::place;
 use crate::proof::{Counts, Probing, agree, dialect, every, expected};
 use crate::scenario::{Load, PeerName, Scenario, Subject};
 
@@ -41,6 +42,36 @@ struct Counted {
     filters: Option<u64>,
 }
 
+/// CPU time: the proxy's own, all of its core's, and how much there was.
+struct Work {
+    proxy: Duration,
+    core: Duration,
+    clock: Instant,
+    elapsed: Duration,
+}
+
+impl Work {
+    fn so_far(peer: &Peer) -> Result<Work> {
+        let proxy = measure::cpu(peer.id())?;
+        let core = measure::busy(place::PROXY_CORE)?;
+        Ok(Work { proxy, core, clock: Instant::now(), elapsed: Duration::ZERO })
+    }
+
+    fn since(&self, earlier: &Work) -> Work {
+        Work {
+            proxy: self.proxy.saturating_sub(earlier.proxy),
+            core: self.core.saturating_sub(earlier.core),
+            clock: self.clock,
+            elapsed: self.clock - earlier.clock,
+        }
+    }
+
+    /// Percent of the time that passed.
+    fn share(&self, part: Duration) -> f64 {
+        part.as_secs_f64() / self.elapsed.as_secs_f64() * 100.0
+    }
+}
+
 impl Rounds<'_> {
     fn target(&self, peer: &Peer) -> Target<'_> {
         let certificates = self.stage.certificates;
@@ -62,42 +93,44 @@ impl Rounds<'_> {
         let right = expected(scenario, peer.name, self.stage.upstream)?;
         let body = right.body.len();
         let before = self.counted(peer)?;
-        let cpu_before = measure::cpu(peer.id())?;
+        let work = Work::so_far(peer)?;
         let probing = Probing::start(peer.address, scenario, dialect, right, every(rate, seconds))?;
         let (sample, memory) = self.loaded(peer, load, seconds)?;
         let probes = probing.finish()?;
         thread::sleep(SETTLE);
-        let cpu = measure::cpu(peer.id())?.saturating_sub(cpu_before);
+        let work = Work::so_far(peer)?.since(&work);
         let after = self.counted(peer)?;
         no_failures(&sample)?;
         agree(&self.counts(peer.name, sample.requests + probes, &before, &after))?;
         let requests = (sample.requests + probes) as f64;
-        Ok(self.figures(&sample, requests, cpu, memory, body))
+        Ok(self.figures(&sample, requests, &work, memory, body))
     }
 
     fn figures(
         &self,
         sample: &Sample,
         requests: f64,
-        cpu: Duration,
+        work: &Work,
         memory: Memory,
         body: usize,
     ) -> Round {
         let rate = sample.requests as f64 / sample.seconds;
+        let cpu = work.proxy.as_secs_f64();
         let costs = match self.scenario.figure {
-            Subject::Requests => [
-                (Metric::CpuUsPerRequest, cpu.as_secs_f64() * 1e6 / requests),
-                (Metric::RequestsPerSecond, rate),
-            ],
+            Subject::Requests => {
+                [(Metric::CpuUsPerRequest, cpu * 1e6 / requests), (Metric::RequestsPerSecond, rate)]
+            }
             Subject::Bytes => {
                 let size = body as f64 / MIB;
                 [
-                    (Metric::CpuMsPerGib, cpu.as_secs_f64() * 1e3 / (requests * size / 1024.0)),
+                    (Metric::CpuMsPerGib, cpu * 1e3 / (requests * size / 1024.0)),
                     (Metric::MibPerSecond, rate * size),
                 ]
             }
         };
         let others = [
+            (Metric::CorePercent, work.share(work.proxy)),
+            (Metric::OthersPercent, work.share(work.core.saturating_sub(work.proxy))),
             (Metric::P50Us, sample.p50),
             (Metric::P99Us, sample.p99),
             (Metric::ResidentMib, memory.resident as f64 / 1024.0),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::table::align;
 use super::{Report, Table};
-use crate::figures::short;
+use crate::figures::{Metric, short};
 use crate::place;
 
 /// In the workspace.
@@ -39,8 +39,10 @@ impl Report {
     #[must_use]
     pub fn origin(&self) -> String {
         let machine = &self.machine;
+        let others = self.rows.iter().filter_map(|row| row.figures.get(&Metric::OthersPercent));
+        let others = others.map(|figure| figure.max).fold(0.0, f64::max);
         format!(
-            "`{}`, {} rounds of {} s, {}. {}, {} cores, Linux {}. {}.",
+            "`{}`, {} rounds of {} s, {}; at most {others:.0} % of the proxy's core went to others. {}, {} cores, Linux {}. {}.",
             self.command,
             self.rounds,
             self.seconds,

@@ -38,8 +38,8 @@ impl Table {
             Load::Rate(rate) => format!(", {rate} requests/s"),
             Load::Saturated | Load::Idle(_) => String::new(),
         };
-        let metrics: BTreeSet<Metric> =
-            rows.iter().flat_map(|row| row.figures.keys()).copied().collect();
+        let metrics = rows.iter().flat_map(|row| row.figures.keys()).copied();
+        let metrics: BTreeSet<Metric> = metrics.filter(|metric| metric.is_shown()).collect();
         let cost = metrics.iter().copied().find(|metric| metric.is_cost());
         let mut head = vec![String::new()];
         for metric in &metrics {

@@ -1,6 +1,7 @@
 //! What generators and proxies print, as it is read.
 
 use portcullis_bench::load::{Tool, read};
+use portcullis_bench::measure::busy_in;
 use portcullis_bench::peers::{metric, requests_of_frontend, stat};
 use portcullis_bench::scenario::{self, Load};
 use portcullis_bench::upstream;
@@ -94,4 +95,12 @@ portcullis_requests_total_of_others 5
     assert_eq!(requests_of_frontend(table, "absent"), None);
     let page = "Active connections: 1 \nserver accepts handled requests\n 10 10 31 \nReading: 0\n";
     assert_eq!(upstream::requests(page), Some(31));
+}
+
+#[test]
+fn what_a_core_did_is_all_but_idling_and_waiting() {
+    let text =
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 100 10 20 5000 300 1 2 3 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\n";
+    assert_eq!(busy_in(text, "0").unwrap().as_millis(), 1360);
+    assert_eq!(busy_in(text, "7"), None);
 }
