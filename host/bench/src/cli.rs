@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::{self, Plan};
@@ -76,6 +76,7 @@ fn compare(args: CompareArgs) -> Result<()> {
     let report = compare::run(&plan, &mut say)?;
     let tables = Table::all(&plan.scenarios, &report.rows);
     show(args.output, &report, &tables)?;
+    ensure!(report.failures.is_empty(), "{}", report.failures.join("\n"));
     if whole {
         report::write(PART, &report.markdown(&tables))?;
         say(&format!("{} written", report::PATH));

@@ -16,9 +16,6 @@ const OHA: &str = "1.16.0";
 pub type Found = std::result::Result<PathBuf, String>;
 
 /// A program of a Debian package; installed where it is missing and we may.
-///
-/// # Errors
-/// The installer cannot be started.
 pub fn debian(program: &str, package: &str, say: &mut dyn FnMut(&str)) -> Found {
     if let Some(found) = on_path(program) {
         return Ok(found);

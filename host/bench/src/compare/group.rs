@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use crate::figures::{Figure, Metric};
+use crate::figures::{Figure, Metric, short};
 use crate::load::Tool;
 use crate::peers::{Peer, Stage};
 use crate::report::Row;
@@ -52,13 +52,9 @@ pub(super) fn run(
                 Load::Idle(connections) => idle::round(&turn, peer.name, connections),
                 load => turn.measure(peer, load, rates.get(key).copied().unwrap_or_default()),
             };
-            let name = &contender.scenario.name;
-            let round = round.with_context(|| format!("{} in {name}, {load}", peer.name))?;
-            let cost = round.iter().find(|(metric, _)| metric.is_cost());
-            let cost = cost.map_or_else(String::new, |(metric, number)| {
-                format!("{} {}", crate::figures::short(*number), metric.title())
-            });
-            say(&format!("{name}, {load}, round {number} of {ROUNDS}: {} {cost}", peer.name));
+            let what = format!("{} in {}, {load}", peer.name, contender.scenario.name);
+            let round = round.with_context(|| what.clone())?;
+            say(&format!("round {number} of {ROUNDS}: {what}: {}", cost(&round)));
             measured.push(round);
         }
     }
@@ -118,6 +114,13 @@ fn warm_up(
         rates.insert((*load, *at), rate);
     }
     Ok(rates)
+}
+
+fn cost(round: &Round) -> String {
+    let found = round.iter().find(|(metric, _)| metric.is_cost());
+    found.map_or_else(String::new, |(metric, number)| {
+        format!("{} {}", short(*number), metric.title())
+    })
 }
 
 fn row(entry: &Entry, rounds: &BTreeMap<(Load, usize), Vec<Round>>) -> Row {

@@ -51,7 +51,8 @@ pub(crate) struct Bench {
 /// Runs it. `say` gets a line for each step.
 ///
 /// # Errors
-/// Something is missing without which nothing can be measured, a proxy does not start, or one did other work than it should.
+/// Something is missing without which nothing can be measured. What goes wrong in one group is among the report's failures, and does not
+/// keep the others from being measured.
 pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let bench = prepare(plan, say)?;
     let modules = modules::compile(&plan.scenarios, say)?;
@@ -61,9 +62,15 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let nginx = bench.program(PeerName::Nginx).context("the upstream is an nginx")?;
     let upstream = Upstream::start(&nginx.path, certificates.path())?;
     let stage = Stage { upstream: &upstream, modules: &modules, certificates: certificates.path() };
-    let mut rows = Vec::new();
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for group in groups(&plan.scenarios) {
-        rows.extend(group::run(&bench, &group, &stage, say)?);
+        match group::run(&bench, &group, &stage, say) {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => {
+                say(&format!("failed: {error:#}"));
+                failures.push(format!("{error:#}"));
+            }
+        }
     }
     let mut versions: Vec<String> =
         bench.programs.iter().map(Program::version).collect::<Result<_>>()?;
@@ -76,6 +83,7 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
         seconds: plan.seconds,
         targets: targets(&rows),
         rows,
+        failures,
     })
 }
 
@@ -119,7 +127,7 @@ fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
         .iter()
         .flat_map(|scenario| scenario.loads.iter().filter_map(|load| Tool::of(scenario, *load)));
     for tool in wanted.collect::<BTreeSet<Tool>>() {
-        if let Some(path) = there(&format!("{tool:?}"), tool.install(say), say)? {
+        if let Some(path) = there(tool.name(), tool.install(say), say)? {
             bench.generators.add(tool, path);
         }
     }

@@ -76,11 +76,21 @@ impl Tool {
         }
     }
 
+    /// Its program.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Wrk => "wrk",
+            Tool::H2load => "h2load",
+            Tool::Oha => "oha",
+        }
+    }
+
     /// Finds or installs it.
     pub fn install(self, say: &mut dyn FnMut(&str)) -> Found {
         match self {
-            Tool::Wrk => tools::debian("wrk", "wrk", say),
-            Tool::H2load => tools::debian("h2load", "nghttp2-client", say),
+            Tool::Wrk => tools::debian(self.name(), "wrk", say),
+            Tool::H2load => tools::debian(self.name(), "nghttp2-client", say),
             Tool::Oha => tools::oha(say),
         }
     }
@@ -113,7 +123,7 @@ impl Generators {
     /// The generator is missing, ends badly, or says what cannot be read.
     pub fn run(&self, target: &Target, load: Load, seconds: u32) -> Result<Sample> {
         let tool = Tool::of(target.scenario, load).context("idle connections need no generator")?;
-        let program = self.0.get(&tool).with_context(|| format!("no {tool:?}"))?;
+        let program = self.0.get(&tool).with_context(|| format!("no {}", tool.name()))?;
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program);
         let sample = match tool {
@@ -132,7 +142,7 @@ impl Generators {
                 oha::read(&said(&command)?)
             }
         };
-        sample.with_context(|| format!("{tool:?}"))
+        sample.context(tool.name())
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Met or missed.
     pub targets: Vec<Target>,
+    /// A proxy did not start or did other work than it should: why there are no rows of its group.
+    pub failures: Vec<String>,
 }
 
 impl Report {
