@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::LoadError;
 use crate::guest::Guest;
 use crate::hostcalls;
-use crate::inspect::{Abi, Inspection, inspect};
+use crate::inspect::{Abi, Bodies, Inspection, inspect_with};
 
 /// SHA-256 of a module's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,10 +57,10 @@ struct Draft {
 }
 
 impl Draft {
-    fn of(bytes: &[u8]) -> Result<Draft, LoadError> {
-        let inspection = inspect(bytes)?;
+    fn of(bytes: &[u8], digest: Digest, bodies: Bodies) -> Result<Draft, LoadError> {
+        let inspection = inspect_with(bytes, bodies)?;
         inspection.verdict()?;
-        Ok(Draft { digest: Digest::of(bytes), inspection })
+        Ok(Draft { digest, inspection })
     }
 
     fn finish(
@@ -85,11 +85,13 @@ impl Module {
     /// The module is invalid, misses the ABI marker, imports what this host does not provide, or does not compile. A
     /// cache that fails is no error.
     pub fn load(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> Result<Module, LoadError> {
-        let draft = Draft::of(bytes)?;
-        if let Some(compiled) = cache.and_then(|cache| cache.load(engine, draft.digest.0)) {
+        let digest = Digest::of(bytes);
+        if let Some(compiled) = cache.and_then(|cache| cache.load(engine, digest.0)) {
+            let draft = Draft::of(bytes, digest, Bodies::Known)?;
             return draft.finish(engine, &compiled, Origin::Cache);
         }
-        let compiled = cache::compile(engine, draft.digest.0, bytes, cache)?;
+        let draft = Draft::of(bytes, digest, Bodies::Checked)?;
+        let compiled = cache::compile(engine, digest.0, bytes, cache)?;
         draft.finish(engine, &compiled, Origin::Compiler)
     }
 
@@ -98,11 +100,11 @@ impl Module {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn find(engine: &Engine, bytes: &[u8], cache: &Cache) -> Result<Option<Module>, LoadError> {
-        let draft = Draft::of(bytes)?;
-        match cache.load(engine, draft.digest.0) {
-            Some(compiled) => draft.finish(engine, &compiled, Origin::Cache).map(Some),
-            None => Ok(None),
-        }
+        let digest = Digest::of(bytes);
+        let compiled = cache.load(engine, digest.0);
+        let bodies = if compiled.is_some() { Bodies::Known } else { Bodies::Checked };
+        let draft = Draft::of(bytes, digest, bodies)?;
+        compiled.map(|compiled| draft.finish(engine, &compiled, Origin::Cache)).transpose()
     }
 
     /// Compiles a module into the cache, for another process to [`find`](Self::find). Takes long.
@@ -110,7 +112,8 @@ impl Module {
     /// # Errors
     /// As [`load`](Self::load), and [`LoadError::Cache`]: it cannot be stored.
     pub fn compile_into(engine: &Engine, bytes: &[u8], cache: &Cache) -> Result<(), LoadError> {
-        cache.fill(engine, Draft::of(bytes)?.digest.0, bytes)
+        let draft = Draft::of(bytes, Digest::of(bytes), Bodies::Checked)?;
+        cache.fill(engine, draft.digest.0, bytes)
     }
 
     /// SHA-256 of the bytes it was made of.

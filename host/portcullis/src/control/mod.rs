@@ -88,7 +88,7 @@ impl<P: Plane> Control<P> {
         loop {
             match self.watch.wait() {
                 Change::Stop => return,
-                Change::Maybe => self.round(Eagerness::WhenChanged),
+                Change::Maybe | Change::Writing => self.round(Eagerness::WhenChanged),
                 Change::Asked => self.round(Eagerness::Always),
             }
         }

@@ -12,11 +12,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::files::holding_folders;
 
+/// After a file was replaced, closed or removed: others may follow at once, as when a folder is copied.
+const SETTLED: Duration = Duration::from_millis(10);
+/// While somebody writes into a file; it ends early when that file is closed.
 const QUIET: Duration = Duration::from_millis(100);
 const LONGEST_WAIT_FOR_QUIET: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_secs(3);
@@ -26,6 +29,8 @@ const POLL: Duration = Duration::from_secs(3);
 pub enum Change {
     /// Something that was read may have changed.
     Maybe,
+    /// Something that was read is being written to.
+    Writing,
     /// Somebody asked for a reload, changed or not.
     Asked,
     /// The end.
@@ -84,19 +89,24 @@ impl Watch {
             Err(RecvTimeoutError::Timeout) => return Change::Maybe,
             Err(RecvTimeoutError::Disconnected) => return Change::Stop,
         };
-        if first == Change::Maybe { self.settle() } else { first }
+        match first {
+            Change::Maybe | Change::Writing => self.settle(first),
+            Change::Asked | Change::Stop => first,
+        }
     }
 
     fn patience(&self) -> Duration {
         if self.polling { POLL } else { Duration::MAX }
     }
 
-    fn settle(&self) -> Change {
+    fn settle(&self, mut last: Change) -> Change {
         let started = Instant::now();
         while started.elapsed() < LONGEST_WAIT_FOR_QUIET {
-            match self.changes.recv_timeout(QUIET) {
-                Ok(Change::Maybe) => {}
-                Ok(other) => return other,
+            let quiet = if last == Change::Writing { QUIET } else { SETTLED };
+            match self.changes.recv_timeout(quiet) {
+                Ok(Change::Asked) => return Change::Asked,
+                Ok(Change::Stop) => return Change::Stop,
+                Ok(change) => last = change,
                 Err(_) => break,
             }
         }
@@ -163,8 +173,9 @@ fn watcher(
     let seen = move |event: notify::Result<notify::Event>| {
         let concerns = event.as_ref().map_or(true, |event| concerns(event, &followed));
         if concerns {
+            let writing = event.is_ok_and(|event| is_half_way(&event.kind));
             // The reader is gone only when the process ends.
-            let _ = wake.send(Change::Maybe);
+            let _ = wake.send(if writing { Change::Writing } else { Change::Maybe });
         }
     };
     notify::recommended_watcher(seen)
@@ -172,6 +183,12 @@ fn watcher(
             tracing::warn!(%error, "cannot watch, looking every {} s instead", POLL.as_secs());
         })
         .ok()
+}
+
+/// A new file is empty until somebody has written to it and closed it; links and folders are whole at once, and look the
+/// same here, so that they wait as well.
+fn is_half_way(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_)))
 }
 
 /// Reading is no change (our own readings would wake us for ever), and of a folder's neighbours only the folder itself

@@ -8,7 +8,7 @@ mod origin;
 use wasmparser::types::{CoreTypeId, Types};
 use wasmparser::{
     Export as RawExport, ExternalKind, Import as RawImport, KnownCustom, MemoryType, Parser,
-    Payload, TypeRef, ValType, Validator, WasmFeatures,
+    Payload, TypeRef, ValType, ValidPayload, Validator, WasmFeatures,
 };
 
 use crate::abi::signatures;
@@ -148,14 +148,37 @@ const RUST_SDK_IMPORTS: [&str; 6] = [
 /// It is no valid module. A missing marker or an unknown import is no error here but in
 /// [`Inspection::verdict`] and [`Module::load`](crate::Module::load).
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    inspect_with(bytes, Bodies::Checked)
+}
+
+/// Whether the bodies of functions are validated: most of the work, and all of it done where the module was compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    Checked,
+    Known,
+}
+
+pub(crate) fn inspect_with(bytes: &[u8], bodies: Bodies) -> Result<Inspection, LoadError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadError::Invalid("it does not begin as a Wasm file does".to_owned()));
     }
-    read(bytes).map_err(|problem| LoadError::Invalid(problem.to_string()))
+    read(bytes, bodies).map_err(|problem| LoadError::Invalid(problem.to_string()))
 }
 
-fn read(bytes: &[u8]) -> wasmparser::Result<Inspection> {
-    let types = Validator::new_with_features(FEATURES).validate_all(bytes)?;
+fn types(bytes: &[u8], bodies: Bodies) -> wasmparser::Result<Types> {
+    let mut validator = Validator::new_with_features(FEATURES);
+    if bodies == Bodies::Known {
+        for payload in Parser::new(0).parse_all(bytes) {
+            if let ValidPayload::End(types) = validator.payload(&payload?)? {
+                return Ok(types);
+            }
+        }
+    }
+    validator.validate_all(bytes)
+}
+
+fn read(bytes: &[u8], bodies: Bodies) -> wasmparser::Result<Inspection> {
+    let types = types(bytes, bodies)?;
     let mut found = Inspection {
         abi: None,
         imports: Vec::new(),
