@@ -10,9 +10,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::compare::{self, Plan};
 use crate::report::{self, Report, Table};
 use crate::scenario::{self, PeerName};
+use crate::swap;
 
-/// The tables' part of BENCHMARKS.md.
+/// Parts of BENCHMARKS.md.
 const PART: &str = "compare";
+const SWAP_PART: &str = "swap";
 
 /// Measures this proxy beside others, on two cores
 #[derive(Debug, Parser)]
@@ -26,6 +28,18 @@ struct Cli {
 enum Verb {
     /// The same work on Portcullis, nginx, HAProxy and Envoy, in turn; writes the tables of BENCHMARKS.md
     Compare(CompareArgs),
+    /// Starts, changes of a filter under load, and memory after a thousand of them; writes their part of BENCHMARKS.md
+    Swap(AloneArgs),
+}
+
+#[derive(Debug, Args)]
+struct AloneArgs {
+    /// Fewer repetitions, and BENCHMARKS.md stays as it is
+    #[arg(long)]
+    quick: bool,
+    /// Use this portcullis instead of building it
+    #[arg(long, value_name = "PATH")]
+    portcullis: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +72,7 @@ enum Output {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Compare(args) => compare(args),
+        Verb::Swap(args) => swap(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,9 +93,30 @@ fn compare(args: CompareArgs) -> Result<()> {
     show(args.output, &report, &tables)?;
     ensure!(report.failures.is_empty(), "{}", report.failures.join("\n"));
     if whole {
-        report::write(PART, &report.markdown(&tables))?;
-        say(&format!("{} written", report::PATH));
+        written(PART, &report.markdown(&tables))?;
     }
+    Ok(())
+}
+
+fn swap(args: AloneArgs) -> Result<()> {
+    let (repetitions, changes) = if args.quick { swap::Plan::QUICK } else { swap::Plan::WHOLE };
+    let portcullis = args.portcullis;
+    let plan = swap::Plan { repetitions, changes, portcullis, command: command() };
+    let report = swap::run(&plan, &mut say)?;
+    let text = report.markdown();
+    writeln!(io::stdout().lock(), "{text}")?;
+    let tally = &report.tally;
+    let first = tally.first_failure.as_deref().unwrap_or_default();
+    ensure!(tally.failures == 0, "{} requests failed, the first: {first}", tally.failures);
+    if !args.quick {
+        written(SWAP_PART, &text)?;
+    }
+    Ok(())
+}
+
+fn written(part: &str, text: &str) -> Result<()> {
+    report::write(part, text)?;
+    say(&format!("{} written", report::PATH));
     Ok(())
 }
 

@@ -91,6 +91,15 @@ impl Figure {
     }
 }
 
+/// The number below which that many percent of all lie; `None` without any.
+#[must_use]
+pub fn percentile(numbers: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [median, min, max] = [self.median, self.min, self.max].map(short);

@@ -5,10 +5,13 @@
 
 pub mod cli;
 pub mod compare;
+pub mod swap;
 pub mod report;
 pub mod proof;
 pub mod measure;
 pub mod load;
+pub mod traffic;
+pub mod alone;
 pub mod peers;
 pub mod upstream;
 pub mod modules;
@@ -16,6 +19,7 @@ pub mod tools;
 pub mod scenario;
 pub mod figures;
 pub mod certificates;
+pub mod waiting;
 pub mod process;
 pub mod template;
 pub mod net;

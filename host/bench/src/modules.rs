@@ -18,22 +18,28 @@ pub type Modules = BTreeMap<String, PathBuf>;
 /// # Errors
 /// One is not there or does not compile.
 pub fn compile(scenarios: &[Scenario], say: &mut dyn FnMut(&str)) -> Result<Modules> {
-    let folder = place::kept().join("modules");
-    fs::create_dir_all(&folder)?;
     let mut modules = Modules::new();
     for filters in scenarios.iter().filter_map(|scenario| scenario.filter.as_ref()) {
-        let name = &filters.module;
-        if modules.contains_key(name) {
-            continue;
+        if !modules.contains_key(&filters.module) {
+            modules.insert(filters.module.clone(), one(&filters.module, say)?);
         }
-        let own = place::home().join(name);
-        let source = if own.is_dir() { own } else { place::workspace().join(name) };
-        let output = folder.join(format!("{}.wasm", name.replace('/', "-")));
-        let mut options = Options::new(source);
-        options.target_dir = Some(place::target().join("wasm"));
-        options.output = Some(output.clone());
-        build(&options, say).with_context(|| format!("module {name}"))?;
-        modules.insert(name.clone(), output);
     }
     Ok(modules)
+}
+
+/// Compiles one, by its folder below `host/bench` or the workspace; where it lies then.
+///
+/// # Errors
+/// It is not there or does not compile.
+pub fn one(name: &str, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let folder = place::kept().join("modules");
+    fs::create_dir_all(&folder)?;
+    let own = place::home().join(name);
+    let source = if own.is_dir() { own } else { place::workspace().join(name) };
+    let output = folder.join(format!("{}.wasm", name.replace('/', "-")));
+    let mut options = Options::new(source);
+    options.target_dir = Some(place::target().join("wasm"));
+    options.output = Some(output.clone());
+    build(&options, say).with_context(|| format!("module {name}"))?;
+    Ok(output)
 }

@@ -10,6 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub const PROXY_CORE: &str = "0";
 /// The core of everything else: generator, upstream, this program.
 pub const OTHER_CORE: &str = "1";
+/// Both.
+pub const ALL_CORES: &str = "0,1";
 /// 10 000 connections, and what else a process opens.
 const FILES: u64 = 16_384;
 

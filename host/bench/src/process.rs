@@ -52,7 +52,19 @@ impl Process {
     ///
     /// # Errors
     /// The process has ended, or the time is over; with its last lines.
-    pub fn until<T>(&mut self, mut found: impl FnMut() -> Option<T>) -> Result<T> {
+    pub fn until<T>(&mut self, found: impl FnMut() -> Option<T>) -> Result<T> {
+        self.until_every(LOOK, found)
+    }
+
+    /// The same, with so long between two looks.
+    ///
+    /// # Errors
+    /// As [`Process::until`].
+    pub fn until_every<T>(
+        &mut self,
+        pause: Duration,
+        mut found: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
         let started = Instant::now();
         loop {
             if let Some(found) = found() {
@@ -62,7 +74,7 @@ impl Process {
                 bail!("it ended ({status}); it said\n{}", self.last_lines());
             }
             ensure!(started.elapsed() < PATIENCE, "not in time; it said\n{}", self.last_lines());
-            thread::sleep(LOOK);
+            thread::sleep(pause);
         }
     }
 

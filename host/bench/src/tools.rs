@@ -82,11 +82,14 @@ pub fn oha(say: &mut dyn FnMut(&str)) -> Found {
     Ok(program)
 }
 
-/// This program's subject, as it is shipped.
+/// This program's subject, as it is shipped, unless another one is given.
 ///
 /// # Errors
 /// It does not compile.
-pub fn portcullis(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+pub fn portcullis(given: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(std::path::absolute(given)?);
+    }
     say("building: cargo build --release --package portcullis");
     let mut build = cargo();
     build.args(["build", "--release", "--quiet", "--package", "portcullis"]);

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,8 +18,19 @@ use crate::template::{Filling, fill};
 
 /// As `upstream.conf` has it.
 const GREETING: &str = "It is a pleasure to be your upstream\n";
+/// Of those that are alike.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 1);
 /// Under `/body/`, with their sizes.
 const TEXTS: [(&str, usize); 3] = [("1k", 1 << 10), ("64k", 64 << 10), ("1m", 1 << 20)];
+
+/// Where it can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// On 127.0.0.1.
+    OneAddress,
+    /// On all of 127.0.0.0/8, as if it were many; nobody else is answered.
+    EveryAddress,
+}
 
 /// The running upstream.
 #[derive(Debug)]
@@ -28,6 +39,7 @@ pub struct Upstream {
     folder: TempDir,
     plain: SocketAddr,
     secure: SocketAddr,
+    wide: u16,
     status: StubStatus,
 }
 
@@ -36,18 +48,23 @@ impl Upstream {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(nginx: &Path, certificates: &Path) -> Result<Upstream> {
+    pub fn start(nginx: &Path, certificates: &Path, reach: Reach) -> Result<Upstream> {
         let folder = tempfile::tempdir()?;
         let bodies = folder.path().join("body");
         fs::create_dir(&bodies)?;
         for (name, size) in TEXTS {
             fs::write(bodies.join(name), text(size))?;
         }
-        let [plain, secure, status] = [free_port()?, free_port()?, free_port()?];
+        let [plain, secure, status, wide] =
+            [free_port()?, free_port()?, free_port()?, free_port()?];
         let mut filling = Filling::default();
         filling.word("folder", folder.path().display()).word("plain", plain);
         filling.word("secure", secure).word("status", status);
         filling.word("certificates", certificates.display());
+        filling.word("wide", wide);
+        if reach == Reach::EveryAddress {
+            filling.flag("wide");
+        }
         as_root(&mut filling);
         let config = configuration("upstream.conf", &filling, folder.path())?;
         let mut command = Command::new(nginx);
@@ -56,13 +73,20 @@ impl Upstream {
         process.until_listening(local(status)).context("the upstream does not start")?;
         let status = StubStatus::at(local(status));
         let (plain, secure) = (local(plain), local(secure));
-        Ok(Upstream { process, folder, plain, secure, status })
+        Ok(Upstream { process, folder, plain, secure, wide, status })
     }
 
     /// Where proxies reach it.
     #[must_use]
     pub fn address(&self, speech: Speech) -> SocketAddr {
         if speech == Speech::Mtls { self.secure } else { self.plain }
+    }
+
+    /// So many addresses of it, all alike; only with [`Reach::EveryAddress`].
+    pub fn addresses(&self, count: u32) -> impl Iterator<Item = SocketAddr> {
+        let address = |number: u32| Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + number);
+        let wide = self.wide;
+        (0..count).map(move |number| SocketAddr::from((address(number), wide)))
     }
 
     /// What it answers to a path.

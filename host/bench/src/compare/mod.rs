@@ -18,7 +18,7 @@ use crate::place;
 use crate::report::{Machine, Report, targets};
 use crate::scenario::{PeerName, Scenario};
 use crate::tools;
-use crate::upstream::Upstream;
+use crate::upstream::{Reach, Upstream};
 
 /// Of a round.
 pub const SECONDS: u32 = 4;
@@ -60,7 +60,7 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
     place::take_core()?;
     let certificates = certified()?;
     let nginx = bench.program(PeerName::Nginx).context("the upstream is an nginx")?;
-    let upstream = Upstream::start(&nginx.path, certificates.path())?;
+    let upstream = Upstream::start(&nginx.path, certificates.path(), Reach::OneAddress)?;
     let stage = Stage { upstream: &upstream, modules: &modules, certificates: certificates.path() };
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for group in groups(&plan.scenarios) {
@@ -111,7 +111,7 @@ fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
         plan.scenarios.iter().flat_map(|scenario| &scenario.peers).copied().collect();
     for name in PeerName::ALL {
         let found = match name {
-            PeerName::Portcullis => Ok(portcullis(plan, say)?),
+            PeerName::Portcullis => Ok(tools::portcullis(plan.portcullis.as_deref(), say)?),
             // The upstream is one.
             PeerName::Nginx => tools::debian("nginx", "nginx", say),
             _ if !peers.contains(&name) => continue,
@@ -132,13 +132,6 @@ fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
         }
     }
     Ok(bench)
-}
-
-fn portcullis(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    match &plan.portcullis {
-        Some(given) => Ok(std::path::absolute(given)?),
-        None => tools::portcullis(say),
-    }
 }
 
 /// What cannot be had is left out with a word about it; in CI there is nothing that cannot be had.

@@ -8,6 +8,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod changes;
 mod configurations;
 mod counts;
 mod generators;
