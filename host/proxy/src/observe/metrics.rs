@@ -199,12 +199,19 @@ impl Registry {
         self.entries.retain(|(_, labels), _| !has_pair(labels, &pair));
     }
 
-    /// Everything in the Prometheus text format, version 0.0.4
-    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>), sorted by family and labels.
-    pub fn render(&self) -> String {
+    /// Drops gauges that nobody holds any more; how many series are left. Generations come and go whether anybody reads
+    /// the metrics or not.
+    pub fn sweep(&self) -> usize {
         let gone =
             |series: &Series| matches!(series, Series::Gauge(gauge) if gauge.strong_count() == 0);
         self.entries.retain(|_, entry| !gone(&entry.series));
+        self.entries.len()
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4
+    /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>), sorted by family and labels.
+    pub fn render(&self) -> String {
+        self.sweep();
         let mut lines = Vec::new();
         for entry in &self.entries {
             let (name, labels) = entry.key();

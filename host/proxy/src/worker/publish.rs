@@ -77,6 +77,7 @@ impl Inner {
         snapshot.check().map_err(Refusal::Snapshot)?;
         let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         // What is told of the proxy meanwhile does not wait for guests to start.
+        self.process.registry.sweep();
         let mut published = self.published().clone();
         let access_log = published.log_for(&snapshot, self)?;
         let (bound, mut sockets) = self.bind(&snapshot, &published)?;

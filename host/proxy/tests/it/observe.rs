@@ -20,6 +20,18 @@ const TOOK: Family<Histogram, 1> = Family::new("took_seconds", "How long it took
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
+fn gauges_that_nobody_holds_go_without_anybody_reading_the_metrics() {
+    let registry = Registry::default();
+    let kept = registry.series(&OPEN, ["kept"]);
+    for generation in 0..100 {
+        drop(registry.series(&OPEN, [&generation.to_string()]));
+        assert!(registry.sweep() <= 2, "{}", registry.render());
+    }
+    kept.add(1);
+    assert!(registry.render().contains("open{who=\"kept\"} 1\n"));
+}
+
+#[test]
 fn metrics_are_prometheus_text_in_a_stable_order() {
     let registry = Registry::default();
     registry.series(&SEEN, ["b", "quote \" slash \\ line\n"]).add(2);
