@@ -147,20 +147,41 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     let cases = playable(cases, &compiled)?;
     let done = |report: &Report| tell(args.output, report);
     let mut reports = suite::run(&cases, &hosts, &compiled.modules, &done);
+    for host in &hosts {
+        suite::once_more(&mut reports, host.name(), |failed| {
+            let again: Vec<Case> =
+                cases.iter().filter(|case| failed(&case.name)).cloned().collect();
+            Ok(suite::run(&again, std::slice::from_ref(host), &compiled.modules, &done))
+        })?;
+    }
     let filled = suite::fill(&hosts, &cells, &compiled.modules)?;
     let table = Table::load()?;
     for (name, results) in filled {
         let mut judged = suite::judge(name, results, &table);
-        if let Some(envoy) =
-            hosts.iter().find(|host| host.name() == name && name == HostName::Envoy)
-        {
-            suite::ask_again(envoy, &mut judged, &cells, &compiled.modules, &table)?;
-        }
         tell_cells(args.output, name, &judged);
+        let host = hosts.iter().find(|host| host.name() == name).context("a host is gone")?;
+        suite::once_more(&mut judged, name, |failed| {
+            let again: Vec<Cell> =
+                cells.iter().filter(|cell| failed(&cell.name())).cloned().collect();
+            let second = matrix::fill(host, &compiled.modules, &again)?;
+            Ok(suite::judge(name, second, &table))
+        })?;
         reports.extend(judged);
     }
     if let (None, Some(Host::Portcullis(portcullis))) = (&args.case, hosts.first()) {
-        reports.extend(hostile::run(&hostile::load()?, portcullis, &done)?);
+        let guests = hostile::load()?;
+        let mut judged = hostile::run(&guests, portcullis, &done)?;
+        suite::once_more(&mut judged, HostName::Portcullis, |failed| {
+            let again: Vec<_> =
+                guests.iter().filter(|guest| failed(&guest.file())).cloned().collect();
+            hostile::run(&again, portcullis, &done)
+        })?;
+        reports.extend(judged);
+    }
+    for report in reports.iter().filter(|report| report.first_try.is_some()) {
+        let first = report.first_try.iter().flatten().map(|problem| format!("\n    {problem}"));
+        let first: String = first.collect();
+        say(&format!("{} {}: at the first try{first}", report.host, report.case));
     }
     finish(args.output, &reports)
 }
@@ -294,7 +315,14 @@ fn finish(output: Output, reports: &[Report]) -> Result<ExitCode> {
                 serde_json::to_string_pretty(reports).context("a report has no JSON form")?;
             writeln!(io::stdout(), "{text}")?;
         }
-        Output::Text => say(&format!("{} passed, {failed} failed", reports.len() - failed)),
+        Output::Text => {
+            // Hundreds of lines may have come since.
+            reports
+                .iter()
+                .filter(|report| !report.problems.is_empty())
+                .for_each(|report| tell(output, report));
+            say(&format!("{} passed, {failed} failed", reports.len() - failed));
+        }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -102,7 +102,8 @@ pub fn run(
             let noticed = suite.cells(mutant)? || suite.cases(mutant)? || suite.hostile(mutant)?;
             let problem = "nothing notices that it does nothing".to_owned();
             let problems = if noticed { Vec::new() } else { vec![problem] };
-            let report = Report { case: mutant.name(), host: suite.host.name(), problems };
+            let report =
+                Report { case: mutant.name(), host: suite.host.name(), problems, first_try: None };
             done(&report);
             reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
         }
@@ -134,7 +135,12 @@ impl Suite<'_> {
         let results = matrix::fill(self.host, &modules, &cells)?;
         let reports = suite::judge(self.host.name(), results, self.table);
         let problems = reports.into_iter().flat_map(|report| report.problems).collect();
-        Ok(Report { case: format!("control/{abi}"), host: self.host.name(), problems })
+        Ok(Report {
+            case: format!("control/{abi}"),
+            host: self.host.name(),
+            problems,
+            first_try: None,
+        })
     }
 
     /// Whether a cell that calls it comes to something else than the table says. A host that the guest cannot start on is

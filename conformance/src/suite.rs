@@ -29,6 +29,9 @@ pub struct Report {
     pub host: HostName,
     /// What is not as it says; nothing: it passes.
     pub problems: Vec<String>,
+    /// What was not at the first of two tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_try: Option<Vec<String>>,
 }
 
 /// Runs every case on every host that it is for; reports in the order of the cases. `done` gets each as it comes.
@@ -72,7 +75,7 @@ fn one(case: &Case, host: &Host, modules: &Modules) -> Report {
         Ok(played) => problems(&expected, &played),
         Err(error) => vec![format!("{error:#}")],
     };
-    Report { case: case.name.clone(), host: host.name(), problems }
+    Report { case: case.name.clone(), host: host.name(), problems, first_try: None }
 }
 
 /// Fills cells on all hosts, at the same time.
@@ -104,32 +107,37 @@ pub fn judge(host: HostName, results: Results, table: &Table) -> Vec<Report> {
     let report = |(case, result): (String, String)| {
         let expected = table.result(host, &case).unwrap_or("not in TABLE.md");
         let problem = (expected != result).then(|| format!("{result}, not {expected}"));
-        Report { case, host, problems: problem.into_iter().collect() }
+        Report { case, host, problems: problem.into_iter().collect(), first_try: None }
     };
     results.into_iter().map(report).collect()
 }
 
-/// Fills the cells that are not as the table says once more, and judges anew: some race with timers of the reference host, which
-/// are not what is tested. Our own host has one try.
+/// More failures than this are no accident, and stand.
+const ACCIDENTS: usize = 8;
+
+/// What failed on a host is tried once more: cases meet timers of two programs on a machine that others use too. Whatever
+/// passes only then keeps what was wrong at first, for everybody to see.
 ///
 /// # Errors
-/// The host cannot be started.
-pub fn ask_again(
-    host: &Host,
+/// Those of `again`.
+pub fn once_more(
     reports: &mut [Report],
-    cells: &[Cell],
-    modules: &Modules,
-    table: &Table,
+    host: HostName,
+    again: impl FnOnce(&dyn Fn(&str) -> bool) -> Result<Vec<Report>>,
 ) -> Result<()> {
-    let failed = |cell: &Cell| {
-        reports.iter().any(|report| !report.problems.is_empty() && report.case == cell.name())
-    };
-    let again: Vec<Cell> = cells.iter().filter(|cell| failed(cell)).cloned().collect();
-    if again.is_empty() {
+    let failed: BTreeSet<String> = reports
+        .iter()
+        .filter(|report| report.host == host && !report.problems.is_empty())
+        .map(|report| report.case.clone())
+        .collect();
+    if failed.is_empty() || failed.len() > ACCIDENTS {
         return Ok(());
     }
-    for second in judge(host.name(), matrix::fill(host, modules, &again)?, table) {
-        if let Some(first) = reports.iter_mut().find(|report| report.case == second.case) {
+    for mut second in again(&|case| failed.contains(case))? {
+        let known =
+            reports.iter_mut().find(|report| (report.host, &report.case) == (host, &second.case));
+        if let Some(first) = known {
+            second.first_try = Some(std::mem::take(&mut first.problems));
             *first = second;
         }
     }

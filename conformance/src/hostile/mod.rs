@@ -50,7 +50,8 @@ pub fn run(
     for guest in guests {
         let judged = judge(guest, &mut house, &yard, &others);
         let problems = judged.with_context(|| guest.file())?;
-        let report = Report { case: guest.file(), host: HostName::Portcullis, problems };
+        let report =
+            Report { case: guest.file(), host: HostName::Portcullis, problems, first_try: None };
         done(&report);
         reports.push(report);
     }
