@@ -1,10 +1,12 @@
 //! The clock of one client connection: since when a request's head is on its way, and since when nothing is.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::snapshot::Limits;
 
@@ -52,11 +54,8 @@ impl Watch {
         }
     }
 
-    /// How long nothing runs out.
-    ///
-    /// # Errors
-    /// What has run out.
-    pub fn check(&self, limits: &Limits) -> Result<Duration, Expiry> {
+    /// How long nothing runs out, or what has.
+    fn check(&self, limits: &Limits) -> Result<Duration, Expiry> {
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return Ok(limits.request_header_timeout);
         }
@@ -69,6 +68,18 @@ impl Watch {
             Duration::ZERO => Err(expiry),
             // While the connection is idle a head may begin at any moment.
             left => Ok(left.min(limits.request_header_timeout)),
+        }
+    }
+
+    /// Waits until something has run out.
+    pub async fn expired(&self, limits: &Limits) -> Expiry {
+        let mut clock = pin!(sleep(limits.request_header_timeout.min(limits.idle_timeout)));
+        loop {
+            clock.as_mut().await;
+            match self.check(limits) {
+                Ok(wait) => clock.as_mut().reset(tokio::time::Instant::now() + wait),
+                Err(expiry) => return expiry,
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod node;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -138,7 +139,7 @@ pub struct Attributes {
     /// `response.size`: body bytes sent so far.
     pub response_bytes: u64,
     /// `response.code_details`
-    pub code_details: Option<String>,
+    pub code_details: Option<Cow<'static, str>>,
     /// `response.flags`, Envoy's bit set.
     pub response_flags: u64,
     /// `route_name`, `xds.route_name`

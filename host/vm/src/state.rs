@@ -47,8 +47,8 @@ pub struct ResponseHead {
 /// One exchange as guests see it.
 #[derive(Debug)]
 pub struct HttpStream {
-    /// Readable for the life of the stream.
-    pub request: RequestHead,
+    /// Readable for the life of the stream. Shared with whoever sends it: a guest's change makes a copy then.
+    pub request: Arc<RequestHead>,
     /// The part of the request body that the current body callback sees.
     pub request_body: Buffer,
     /// Present from the trailers phase on, or once a guest has added one in the last body callback.
@@ -82,7 +82,7 @@ impl HttpStream {
     /// A stream at the start of its request.
     pub fn new(request: RequestHead, attributes: Attributes) -> HttpStream {
         HttpStream {
-            request,
+            request: Arc::new(request),
             request_body: Buffer::default(),
             request_trailers: None,
             response: None,

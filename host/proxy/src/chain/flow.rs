@@ -57,8 +57,8 @@ pub struct Held {
     pub paused: Option<Full>,
     /// `body` ends the stream.
     pub end: bool,
-    /// Trailers that wait.
-    pub trailers: Option<Trailers>,
+    /// Trailers that wait; there hardly ever are any.
+    pub trailers: Option<Box<Trailers>>,
     /// The filter has ended the stream early; what still comes is dropped.
     pub drop_rest: bool,
     /// How much of `body` is lent to a callback of the root context.

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use portcullis_vm::{Direction, HttpStream, LocalReply, Stream, StreamKey, Streams, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 
+use crate::chain::flow::Passed;
+use crate::chain::links::Link;
 use crate::chain::slot::SlotId;
 
 /// Most bytes that wait in a mailbox to be put into a body.
@@ -22,7 +24,20 @@ pub struct Local {
     streams: RefCell<Streams>,
     mailboxes: RefCell<Vec<Option<Rc<Mailbox>>>>,
     ending: Cell<bool>,
+    spares: RefCell<Vec<Spare>>,
 }
+
+/// What chains that have ended leave to those that begin: empty, with its room.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    pub(super) links: Vec<Link>,
+    pub(super) passed: [VecDeque<Passed>; 2],
+}
+
+/// Spares that a worker keeps.
+const MOST_SPARES: usize = 128;
+/// Pieces that a spare has room for at the most.
+const SPARE_PIECES: usize = 16;
 
 /// What happened to an exchange outside its own callbacks.
 #[derive(Debug)]
@@ -109,6 +124,12 @@ impl Mailbox {
         }
     }
 
+    /// Wakes one of those who wait.
+    pub fn wake_one(&self, party: Party) {
+        let woken = self.waiting.borrow_mut()[party as usize].take();
+        woken.into_iter().for_each(Waker::wake);
+    }
+
     /// Wakes everybody who waits.
     pub fn wake(&self) {
         let woken = std::mem::take(&mut *self.waiting.borrow_mut());
@@ -191,6 +212,22 @@ impl Local {
             *mailbox = None;
         }
         self.streams.borrow_mut().remove(key)
+    }
+
+    /// What a chain begins with.
+    pub(super) fn take_spare(&self) -> Spare {
+        self.spares.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes what a chain has ended with.
+    pub(super) fn keep_spare(&self, mut spare: Spare) {
+        spare.links.clear();
+        spare.passed.iter_mut().for_each(VecDeque::clear);
+        let fits = spare.passed.iter().all(|passed| passed.capacity() <= SPARE_PIECES);
+        let mut spares = self.spares.borrow_mut();
+        if fits && spares.len() < MOST_SPARES {
+            spares.push(spare);
+        }
     }
 
     /// Runs a task on this worker. While the worker itself is ending, nothing new begins.

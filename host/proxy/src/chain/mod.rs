@@ -34,6 +34,7 @@ pub use slot::{Slot, SlotId};
 use crate::facts::Verdict;
 use flow::Flow;
 use links::Link;
+use local::Spare;
 
 /// Why the filters end the exchange.
 #[derive(Debug)]
@@ -129,10 +130,13 @@ impl Chain {
         key: StreamKey,
         mailbox: Rc<Mailbox>,
     ) -> Chain {
+        let Spare { mut links, passed: [request, response] } = local.take_spare();
+        links.extend(slots.iter().cloned().map(Link::new));
+        let flow = |passed| Flow { passed, ..Flow::default() };
         Chain {
             kind,
-            links: slots.iter().cloned().map(Link::new).collect(),
-            flows: [Flow::default(), Flow::default()],
+            links,
+            flows: [flow(request), flow(response)],
             local,
             key,
             mailbox,
@@ -315,5 +319,12 @@ impl Chain {
             Direction::Request => position,
             Direction::Response => self.links.len() - 1 - position,
         }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let passed = self.flows.each_mut().map(|flow| std::mem::take(&mut flow.passed));
+        self.local.keep_spare(Spare { links: std::mem::take(&mut self.links), passed });
     }
 }

@@ -127,7 +127,7 @@ impl Chain {
                 held.lets_go = false;
                 if let Some(map) = added {
                     held.end = false;
-                    held.trailers = Some(Trailers { map, shown: Shown::Paused });
+                    held.trailers = Some(Box::new(Trailers { map, shown: Shown::Paused }));
                 }
                 // Nobody can keep the sender from sending what the guest itself has added.
                 let grown = held.body.len() > before;
@@ -196,7 +196,7 @@ impl Chain {
                 return;
             }
             if held.holds_all() {
-                held.trailers = Some(Trailers { map, shown: Shown::No });
+                held.trailers = Some(Box::new(Trailers { map, shown: Shown::No }));
                 return;
             }
             let (action, shown) = self.run_with_trailers(index, direction, map);
@@ -213,7 +213,8 @@ impl Chain {
                 _ => None,
             };
             if let Some(shown) = shown {
-                self.links[index].held(direction).trailers = Some(Trailers { map, shown });
+                self.links[index].held(direction).trailers =
+                    Some(Box::new(Trailers { map, shown }));
                 return;
             }
             self.release(direction, position);
@@ -276,7 +277,7 @@ impl Chain {
         if end || !body.is_empty() {
             self.data(direction, position + 1, body, end);
         }
-        match trailers {
+        match trailers.map(|trailers| *trailers) {
             Some(Trailers { map, shown: Shown::No }) => self.trailers(direction, position, map),
             Some(Trailers { map, .. }) => self.trailers(direction, position + 1, map),
             None => {}
@@ -292,7 +293,7 @@ impl Chain {
         if end || !body.is_empty() {
             self.data(direction, position, body, end);
         }
-        if let Some(Trailers { map, .. }) = trailers {
+        if let Some(Trailers { map, .. }) = trailers.map(|trailers| *trailers) {
             self.trailers(direction, position, map);
         }
     }

@@ -1,15 +1,16 @@
 //! Attempts at the upstream: which backend, what is sent, when an attempt has failed, and whether there is another.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER, UPGRADE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use portcullis_vm::{Direction, RequestHead};
+use portcullis_vm::{Direction, HttpStream, RequestHead};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::body::{Inlet, RequestStream};
@@ -48,8 +49,8 @@ impl Exchange {
         let rule = &selected.rule;
         let (cluster, reference, endpoint) = self.choose(rule)?;
         let mut head = self.upstream_head(selected, reference, hop)?;
-        if bodyless && hop.upgrade.is_none() {
-            head.headers.remove(TRAILER);
+        if bodyless && hop.upgrade.is_none() && head.headers.contains_key(TRAILER) {
+            Arc::make_mut(&mut head).headers.remove(TRAILER);
         }
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
@@ -126,25 +127,30 @@ impl Exchange {
         selected: &Selected,
         reference: &WeightedBackend,
         hop: &Hop,
-    ) -> Result<RequestHead, Interruption> {
+    ) -> Result<Arc<RequestHead>, Interruption> {
         let gone = || Interruption::Failure(Failure::BadRequest("the exchange is over".to_owned()));
-        let mut head = self.with_request(RequestHead::clone).ok_or_else(gone)?;
+        let share = |stream: &mut HttpStream| stream.request.clone();
+        // Copied by the first change to it, if there is one.
+        let mut head = self.local.with(self.key, share).ok_or_else(gone)?;
         for filter in selected.rule.filters.iter().chain(&reference.filters) {
             match filter {
                 RouteFilter::RequestHeaders(modifier) => {
-                    route::apply_to_request(modifier, &mut head)
+                    route::apply_to_request(modifier, Arc::make_mut(&mut head))
                         .map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?
                 }
                 RouteFilter::Rewrite(rewrite) => {
-                    route::rewrite(rewrite, &mut head, &selected.prefix)
+                    route::rewrite(rewrite, Arc::make_mut(&mut head), &selected.prefix)
                 }
                 _ => {}
             }
         }
         // Guests and modifiers may have added some.
-        head::strip_hop_by_hop(&mut head.headers);
+        if head::has_hop_by_hop(&head.headers) {
+            head::strip_hop_by_hop(&mut Arc::make_mut(&mut head).headers);
+        }
         if hop.trailers {
-            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+            let te = HeaderValue::from_static("trailers");
+            Arc::make_mut(&mut head).headers.insert(TE, te);
         }
         Ok(head)
     }
@@ -183,7 +189,8 @@ impl Exchange {
                     drop(attempt);
                     // What is kept of the body stays what was sent: nobody reads on during the pause.
                     self.end_attempt();
-                    self.unless_interrupted(sleep(backoff(retry.backoff, retries))).await?;
+                    let pause = pin!(sleep(backoff(retry.backoff, retries)));
+                    self.unless_interrupted(pause).await?;
                 }
                 Some(_) if retries > 0 => {
                     self.facts.borrow_mut().flags.insert(Flags::RETRY_LIMIT);
@@ -238,7 +245,8 @@ impl Exchange {
             true => Body::Empty,
             false => Body::stream(RequestStream::new(self)),
         };
-        let send = self.unless_interrupted(cluster.send(head, body, options));
+        let send = pin!(cluster.send(head, body, options));
+        let send = self.unless_interrupted(send);
         let Some(limit) = rule.timeouts.backend_request else {
             return send.await.map(Attempt::from);
         };
@@ -252,15 +260,14 @@ impl Exchange {
     /// Whoever still sends the body for the last attempt gives up.
     fn end_attempt(&self) {
         self.replay.borrow_mut().attempt += 1;
-        self.mailbox.wake();
+        self.mailbox.wake_one(Party::Request);
     }
 
     /// Waits, unless the filters end the exchange first.
     async fn unless_interrupted<T>(
         &self,
-        future: impl Future<Output = T>,
+        mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Interruption> {
-        let mut future = pin!(future);
         poll_fn(|context| {
             self.mailbox.wait(Party::Head, context);
             let mut chain = self.chain.borrow_mut();
@@ -276,11 +283,12 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// Gives a part of the exchange until `deadline`.
+    /// Gives a part of the exchange until `deadline`. The part stays where it is: moved into this future, it would be in
+    /// the state of the exchange twice.
     pub(super) async fn in_time<T>(
         &self,
         deadline: Option<Instant>,
-        part: impl Future<Output = Result<T, Interruption>>,
+        part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
     ) -> Result<T, Interruption> {
         let Some(deadline) = deadline else { return part.await };
         match timeout_at(deadline.into(), part).await {

@@ -261,7 +261,10 @@ impl HttpBody for RequestStream {
 /// The response's body on its way to the client. Dropped before its end, it tells that the client has gone.
 pub struct ResponseStream {
     exchange: Rc<Exchange>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// Runs once the body has had to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    begun: bool,
     /// By `content-length`; who has so many bytes does not ask for the end.
     length: Option<u64>,
     ready: Buffer,
@@ -276,16 +279,35 @@ impl ResponseStream {
         ending: Ending,
         deadline: Option<Instant>,
     ) -> ResponseStream {
-        let deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
         let length = exchange.chain.borrow().promised(Direction::Response);
         ResponseStream {
             exchange,
             deadline,
+            timer: None,
+            begun: false,
             length,
             ready: Buffer::default(),
             last: false,
             _ending: ending,
         }
+    }
+
+    /// Whether a body that never has to be waited for takes too long; one that is there at once cannot.
+    fn is_late(&mut self) -> bool {
+        let begun = std::mem::replace(&mut self.begun, true);
+        begun && self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        timer.as_mut().poll(context)
+    }
+
+    fn overdue(&self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.exchange.facts.borrow_mut().flags.insert(Flags::UPSTREAM_TIMEOUT);
+        self.exchange.timed_out("request");
+        cut("the request took too long")
     }
 
     fn poll_piece(
@@ -345,14 +367,13 @@ impl HttpBody for ResponseStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            this.exchange.facts.borrow_mut().flags.insert(Flags::UPSTREAM_TIMEOUT);
-            this.exchange.timed_out("request");
-            return cut("the request took too long");
+        if this.is_late() {
+            return this.overdue();
         }
-        let frame = ready!(this.poll_piece(context));
+        let Poll::Ready(frame) = this.poll_piece(context) else {
+            ready!(this.poll_timer(context));
+            return this.overdue();
+        };
         let mut facts = this.exchange.facts.borrow_mut();
         match &frame {
             Some(Ok(frame)) => {

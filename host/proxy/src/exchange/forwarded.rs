@@ -14,11 +14,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn stamp(
     headers: &mut HeaderMap,
     peer: SocketAddr,
+    name: &HeaderValue,
     scheme: &'static str,
     trusted_hops: usize,
 ) -> SocketAddr {
     let client = client_address(headers, peer, trusted_hops);
-    append_peer(headers, peer.ip());
+    append_peer(headers, name);
     let trusted = trusted_hops > 0;
     if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
         insert(headers, FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -56,8 +57,17 @@ fn parse_address(entry: &str) -> Option<SocketAddr> {
     entry.parse().ok()
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
-    let peer = peer.to_canonical().to_string();
+/// How a peer is named in `x-forwarded-for`.
+pub fn name_of(peer: IpAddr) -> HeaderValue {
+    // Made once for each connection; its clones share the text.
+    HeaderValue::try_from(peer.to_canonical().to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+fn append_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
+    if !headers.contains_key(&FORWARDED_FOR) {
+        return insert(headers, FORWARDED_FOR, peer.clone());
+    }
     let mut line = Vec::new();
     for value in headers.get_all(&FORWARDED_FOR) {
         line.extend_from_slice(value.as_bytes());
@@ -71,12 +81,17 @@ fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
 
 /// A random UUID (RFC 9562, version 4).
 fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let random = fastrand::u128(..);
-    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    let text =
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    let mut bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut text = [b'-'; 36];
+    for (at, place) in text.iter_mut().enumerate() {
+        if !matches!(at, 8 | 13 | 18 | 23) {
+            bits = bits.rotate_left(4);
+            *place = DIGITS[(bits & 0xf) as usize];
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 /// A map that is full keeps what it has: the request then goes on without our header.

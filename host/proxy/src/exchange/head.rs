@@ -15,6 +15,9 @@ use crate::reply::Failure;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// What concerns one connection only, beside what `connection` names.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
 #[derive(Debug, Default)]
@@ -35,8 +38,7 @@ pub fn accept(parts: Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
         return bad("CONNECT is not served");
     }
     check_framing(&headers, version)?;
-    let authority = authority(&uri, &headers, version)?;
-    headers.remove(HOST);
+    let authority = authority(&uri, &mut headers, version)?;
     let path = match uri.path_and_query() {
         Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
         None => Bytes::from_static(b"/"),
@@ -86,13 +88,11 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
 }
 
 /// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
-fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, Failure> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+fn authority(uri: &Uri, headers: &mut HeaderMap, version: Version) -> Result<Bytes, Failure> {
+    if headers.get_all(HOST).iter().nth(1).is_some() {
         return bad("more than one host header");
     }
-    let authority = match (uri.authority(), host) {
+    let authority = match (uri.authority(), headers.remove(HOST)) {
         (Some(target), Some(host))
             if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) =>
         {
@@ -132,17 +132,30 @@ fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
 
 /// Removes what concerns one connection only: RFC 9110, 7.6.1.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !has_hop_by_hop(headers) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-            .filter(|name| !is_end_to_end(name))
-            .collect();
-        named.iter().for_each(|name| drop(headers.remove(name)));
-        headers.remove(CONNECTION);
+        strip_named(headers);
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
-        headers.remove(name);
-    }
+    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Whether there is anything to strip. A look at each name costs less than looking each of ours up.
+pub fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+}
+
+/// Removes what `connection` names.
+fn strip_named(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter(|token| {
+            !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close")
+        })
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
+    named.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// Fields that a `connection` header cannot take from the message: without them it would mean something else.

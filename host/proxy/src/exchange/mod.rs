@@ -14,6 +14,7 @@ mod wait;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -25,12 +26,14 @@ use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, StreamKey};
 
 use crate::body::Body;
-use crate::chain::{Chain, Lender, Local, Mailbox, SlotId, Terminal};
+use crate::chain::{Chain, Lender, Local, Mailbox, Party, SlotId, Terminal};
 use crate::clock::InFlight;
 use crate::facts::Flags;
 use crate::generation::Generation;
 use crate::reply::{Dialect, Failure};
 use crate::snapshot::{ListenerDirection, ListenerIndex};
+
+pub use forwarded::name_of;
 
 use body::{Inlet, Replay};
 use record::Facts;
@@ -42,6 +45,8 @@ use request::Ready;
 pub struct Client {
     /// Who, and by which connection.
     pub connection: Arc<ConnectionAttributes>,
+    /// [`name_of`] the peer.
+    pub name: HeaderValue,
     /// The listener it came by.
     pub listener: ListenerIndex,
     /// The connection is about to end: say so in the response.
@@ -124,8 +129,13 @@ pub async fn serve(
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };
     let facts = Facts::of(&head, &generation, client.listener);
-    let address =
-        forwarded::stamp(&mut head.headers, client.connection.peer, scheme, listener.trusted_hops);
+    let address = forwarded::stamp(
+        &mut head.headers,
+        client.connection.peer,
+        &client.name,
+        scheme,
+        listener.trusted_hops,
+    );
     let direction = match listener.direction {
         ListenerDirection::Outbound => 2,
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
@@ -213,10 +223,10 @@ impl Exchange {
     ) -> Result<Response<Body>, Reset> {
         let provisional = self.select();
         self.note_route(provisional.as_ref());
-        let phase = self.request_phase(provisional);
+        let phase = pin!(self.request_phase(provisional));
         let interruption = match self.in_time(self.request_deadline(), phase).await {
             Ok(Ready::Upstream(selected, end)) => {
-                let phase = self.upstream_phase(&selected, end, &hop, on_upgrade);
+                let phase = pin!(self.upstream_phase(&selected, end, &hop, on_upgrade));
                 match self.in_time(self.request_deadline(), phase).await {
                     Ok(response) => return self.response_phase(response, ending, &hop).await,
                     Err(interruption) => interruption,
@@ -240,11 +250,13 @@ impl Exchange {
         }
         *self.request_body.borrow_mut() = Inlet::Ended;
         *self.response_body.borrow_mut() = Inlet::Ended;
-        self.seal_attributes();
+        let duration = self.started.elapsed();
+        self.seal_attributes(duration);
         self.chain.borrow_mut().finish();
-        self.record();
+        self.record(duration);
         self.local.remove(self.key);
-        self.mailbox.wake();
+        // An upstream that answered early may still wait for the rest of the request; the other parties are this one.
+        self.mailbox.wake_one(Party::Request);
         self.in_flight.take();
     }
 }

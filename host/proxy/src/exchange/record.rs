@@ -134,25 +134,24 @@ impl Exchange {
     }
 
     /// Completes the attributes that guests see in their log phase.
-    pub(super) fn seal_attributes(&self) {
+    pub(super) fn seal_attributes(&self, duration: Duration) {
         let mut facts = self.facts.borrow_mut();
         if !facts.completed && !facts.cut && facts.flags.is_empty() {
             facts.flags.insert(Flags::DOWNSTREAM_TERMINATION);
         }
         self.local.with(self.key, |stream| {
             let attributes = &mut stream.attributes;
-            attributes.duration = Some(self.started.elapsed());
+            attributes.duration = Some(duration);
             attributes.response_bytes = facts.response_bytes;
             attributes.response_flags = facts.flags.bits();
-            attributes.code_details = Some(facts.details.to_string());
+            attributes.code_details = Some(facts.details.clone());
             attributes.attempts = u64::from(facts.attempts);
         });
     }
 
     /// Counts the exchange and leaves its line for the access log.
-    pub(super) fn record(&self) {
+    pub(super) fn record(&self, duration: Duration) {
         let mut facts = self.facts.borrow_mut();
-        let duration = self.started.elapsed();
         let outcome = Outcome {
             rule: facts.rule.as_ref(),
             backend: facts.backend.as_ref().map(|backend| &backend.name),

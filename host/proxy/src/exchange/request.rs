@@ -121,6 +121,9 @@ impl Exchange {
     }
 
     pub(super) fn note_route(&self, selected: Option<&Selected>) {
+        if self.is_noted(selected) {
+            return;
+        }
         let name = selected.map(|selected| selected.route.name.clone());
         let hostname = selected.map(|selected| selected.hostname.clone());
         let hosts = match selected {
@@ -135,6 +138,17 @@ impl Exchange {
             stream.attributes.upstream_hosts = hosts;
         });
         self.facts.borrow_mut().rule = selected.map(|selected| selected.rule.clone());
+    }
+
+    /// Whether the selection is the one that was noted last.
+    fn is_noted(&self, selected: Option<&Selected>) -> bool {
+        let facts = self.facts.borrow();
+        let (Some(selected), Some(rule)) = (selected, &facts.rule) else { return false };
+        let same_host = |stream: &mut HttpStream| {
+            let noted = stream.attributes.virtual_host.as_ref();
+            noted.is_some_and(|noted| Arc::ptr_eq(noted, &selected.hostname))
+        };
+        Arc::ptr_eq(rule, &selected.rule) && self.local.with(self.key, same_host) == Some(true)
     }
 
     /// The endpoints of the backends that a rule sends requests to.

@@ -1,5 +1,6 @@
 //! From the head of a response, the upstream's or ours, through the filters to the client.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRAILER, UPGRADE};
@@ -41,7 +42,7 @@ impl Exchange {
             stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
         });
         self.chain.borrow_mut().feed_head(Direction::Response, end);
-        match self.in_time(deadline, self.take_head(Direction::Response)).await {
+        match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
             Ok(end) => Ok(self.forward_response(end, ending, hop)),
             Err(interruption) => self.replace(interruption, ending),
         }

@@ -1,6 +1,7 @@
 //! Waiting for a head to pass the filters, and putting its `content-length` right when it goes.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, HeaderValue};
@@ -29,8 +30,7 @@ impl Exchange {
     /// Waits until the head may go: one that declares a length waits for the first piece of a body that a filter sees,
     /// since the filter may change it.
     pub(super) async fn wait_release(&self, direction: Direction) -> Result<(), Interruption> {
-        let declared = self.declared_length(direction);
-        let waits = declared && self.chain.borrow().sees_body(direction);
+        let waits = self.chain.borrow().sees_body(direction) && self.declared_length(direction);
         poll_fn(|context| {
             self.poll_until(direction, context, |chain| match chain.passed(direction) {
                 Some(Passed::Headers { end }) => *end || !waits || chain.has_body(direction),
@@ -43,9 +43,7 @@ impl Exchange {
     /// Takes a head that may go; true when nothing follows.
     pub(super) fn release_head(&self, direction: Direction) -> bool {
         let mut chain = self.chain.borrow_mut();
-        if self.declared_length(direction) && !self.is_head_only(direction) {
-            self.correct_length(&mut chain, direction);
-        }
+        self.correct_length(&mut chain, direction);
         match chain.take_passed(direction) {
             Some(Passed::Headers { end }) => end,
             _ => true,
@@ -93,24 +91,35 @@ impl Exchange {
     /// Puts `content-length` right where filters have changed the length, or takes it away where it is not known yet.
     fn correct_length(&self, chain: &mut Chain, direction: Direction) {
         let (whole, changed) = (chain.whole_length(direction), chain.length_changed(direction));
-        let length = self.local.with(self.key, |stream| {
-            let headers = match direction {
-                Direction::Request => &mut stream.request.headers,
-                Direction::Response => &mut stream.response.as_mut()?.headers,
+        let settled = self.local.with(self.key, |stream| {
+            let headers = match (direction, &stream.response) {
+                (Direction::Request, _) => &stream.request.headers,
+                // The length is not that of a body which follows.
+                (Direction::Response, Some(head)) if self.has_no_body(head.status) => return None,
+                (Direction::Response, Some(head)) => &head.headers,
+                (Direction::Response, None) => return None,
             };
-            let declared = headers.remove(CONTENT_LENGTH)?;
+            let declared = headers.get(CONTENT_LENGTH)?;
             let declared = declared.to_str().ok().and_then(|length| length.parse().ok());
-            let length = whole.or(declared.filter(|_| !changed))?;
-            drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
+            let length = whole.or(declared.filter(|_| !changed));
+            if length.is_none() || length != declared {
+                set_length(stream, direction, length);
+            }
             Some(length)
         });
-        chain.promise(direction, length.flatten());
+        if let Some(length) = settled.flatten() {
+            chain.promise(direction, length);
+        }
     }
+}
 
-    /// Whether the length in the head is not that of a body which follows.
-    fn is_head_only(&self, direction: Direction) -> bool {
-        let status =
-            || self.local.with(self.key, |stream| stream.response.as_ref().map(|head| head.status));
-        direction == Direction::Response && self.has_no_body(status().flatten().unwrap_or_default())
+fn set_length(stream: &mut HttpStream, direction: Direction, length: Option<u64>) {
+    let headers = match (direction, &mut stream.response) {
+        (Direction::Response, Some(head)) => &mut head.headers,
+        _ => &mut Arc::make_mut(&mut stream.request).headers,
+    };
+    headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use http::StatusCode;
 
 use crate::facts::Flags;
@@ -21,7 +22,7 @@ pub struct Meters {
     registry: Arc<Registry>,
     listeners: Vec<(Arc<str>, Gauge)>,
     /// By listener and by the address of the rule, which lives as long as the generation.
-    counts: RefCell<HashMap<(ListenerIndex, usize), Rc<RequestCounts>>>,
+    counts: RefCell<HashMap<(ListenerIndex, usize), Rc<RequestCounts>, RandomState>>,
 }
 
 /// What an exchange adds to the counters when it ends.

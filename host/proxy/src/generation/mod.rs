@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use foldhash::fast::RandomState;
 use portcullis_vm::Plugin;
 use tokio::task::spawn_local;
 
@@ -40,7 +41,7 @@ pub struct Generation {
     slots: Vec<Rc<Slot>>,
     /// By listener index: the filters in request order.
     chains: Vec<Vec<Rc<Slot>>>,
-    listeners: HashMap<String, ListenerIndex>,
+    listeners: HashMap<String, ListenerIndex, RandomState>,
 }
 
 /// By filter index; `None`: the running plugin of the current generation serves on.

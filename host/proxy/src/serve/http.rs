@@ -1,10 +1,9 @@
 //! HTTP on one client connection: hyper's connection, our clock, and the wish to leave.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,9 +13,9 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use portcullis_vm::ConnectionAttributes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
 
 use super::io::Metered;
+use super::quiet::{First, beside};
 use super::{Guest, LocalExecutor, Reception, Stage};
 use crate::body::Body;
 use crate::clock::{Expiry, InFlight, Watch};
@@ -149,26 +148,19 @@ impl Reception {
         Error = Reset,
         Future = impl Future<Output = Result<Response<Body>, Reset>> + 'static,
     > {
+        let name = exchange::name_of(attributes.peer.ip());
         service_fn(move |request| {
-            let in_flight = InFlight::begin(&watch);
-            let (reception, attributes, guest) =
-                (reception.clone(), attributes.clone(), guest.clone());
-            async move { reception.answer(attributes, in_flight, guest, request).await }
+            let generation = reception.generation.borrow().clone();
+            let client = generation.listener(&reception.name).map(|listener| Client {
+                connection: attributes.clone(),
+                name: name.clone(),
+                listener,
+                closing: *reception.stage.borrow() >= Stage::Leaving,
+                in_flight: InFlight::begin(&watch),
+                guest: guest.clone(),
+            });
+            async move { exchange::serve(generation, client.ok_or(Reset)?, request).await }
         })
-    }
-
-    async fn answer(
-        self: &Rc<Self>,
-        connection: Arc<ConnectionAttributes>,
-        in_flight: InFlight,
-        guest: Rc<Guest>,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Reset> {
-        let generation = self.generation.borrow().clone();
-        let Some(listener) = generation.listener(&self.name) else { return Err(Reset) };
-        let closing = *self.stage.borrow() >= Stage::Leaving;
-        let client = Client { connection, listener, closing, in_flight, guest };
-        exchange::serve(generation, client, request).await
     }
 }
 
@@ -184,33 +176,27 @@ async fn attend<C, E>(
 where
     C: Future<Output = Result<(), E>> + Unpin,
 {
-    let mut limits = limits.clone();
-    let mut departure = pin!(departure);
-    let mut left = false;
-    let mut clock = pin!(sleep(limits.request_header_timeout.min(limits.idle_timeout)));
-    poll_fn(|context| {
-        loop {
-            // What has arrived is looked at before the client is told to go.
-            if let Poll::Ready(result) = Pin::new(&mut *connection).poll(context) {
-                return Poll::Ready(Left::Ended(result));
-            }
-            let mut leaves = !left && departure.as_mut().poll(context).is_ready();
-            while !leaves && clock.as_mut().poll(context).is_ready() {
-                match watch.check(&limits) {
-                    Ok(wait) => clock.as_mut().reset(Instant::now() + wait),
-                    Err(Expiry::Idle) if !left => leaves = true,
-                    Err(expiry) => return Poll::Ready(Left::Expired(expiry)),
-                }
-            }
-            if !leaves {
-                return Poll::Pending;
-            }
-            left = true;
-            limits.idle_timeout = LINGER;
-            watch.restart();
-            clock.as_mut().reset(Instant::now() + LINGER);
-            shutdown(Pin::new(connection));
+    let leave = pin!(async {
+        tokio::select! {
+            biased;
+            () = departure => Ok(()),
+            expiry = watch.expired(limits) => match expiry {
+                Expiry::Idle => Ok(()),
+                Expiry::Head => Err(Expiry::Head),
+            },
         }
-    })
-    .await
+    });
+    // What has arrived is looked at before the client is told to go.
+    match beside(connection, leave).await {
+        First::Driven(result) => return Left::Ended(result),
+        First::Quiet(Err(expiry)) => return Left::Expired(expiry),
+        First::Quiet(Ok(())) => {}
+    }
+    watch.restart();
+    shutdown(Pin::new(connection));
+    let limits = Limits { idle_timeout: LINGER, ..limits.clone() };
+    match beside(connection, pin!(watch.expired(&limits))).await {
+        First::Driven(result) => Left::Ended(result),
+        First::Quiet(expiry) => Left::Expired(expiry),
+    }
 }

@@ -4,6 +4,7 @@
 mod bytes;
 mod http;
 mod io;
+mod quiet;
 
 use std::cell::RefCell;
 use std::future::Future;

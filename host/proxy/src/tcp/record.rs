@@ -156,7 +156,7 @@ impl Session {
         self.edit(|attributes| {
             attributes.duration = Some(facts.started.elapsed());
             attributes.response_flags = facts.flags.bits();
-            attributes.code_details = (!facts.details.is_empty()).then(|| facts.details.to_owned());
+            attributes.code_details = (!facts.details.is_empty()).then(|| facts.details.into());
         });
     }
 

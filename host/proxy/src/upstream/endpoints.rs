@@ -84,15 +84,15 @@ impl Endpoints {
         if let Some(place) = chosen.and_then(|chosen| self.places.get(chosen)) {
             return place.address().await.map_err(|reason| (Stage::Resolve, reason));
         }
-        let mut problem = (Stage::Endpoint, "the backend has no endpoint".to_owned());
+        let mut problem = None;
         for _ in 0..self.places.len() {
             let Some(place) = self.turn() else { break };
             match place.address().await {
                 Ok(address) => return Ok(address),
-                Err(reason) => problem = (Stage::Resolve, reason),
+                Err(reason) => problem = Some((Stage::Resolve, reason)),
             }
         }
-        Err(problem)
+        Err(problem.unwrap_or_else(|| (Stage::Endpoint, "the backend has no endpoint".to_owned())))
     }
 
     fn turn(&self) -> Option<&Place> {

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -37,7 +38,7 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Pool {
     idle_timeout: Duration,
-    slots: RefCell<HashMap<SocketAddr, Slot>>,
+    slots: RefCell<HashMap<SocketAddr, Slot, RandomState>>,
     reaping: Cell<bool>,
     counters: Rc<Counters>,
 }
@@ -117,9 +118,19 @@ impl Pool {
         address: SocketAddr,
         wanted: Wanted,
     ) -> Result<Lease, Refused> {
-        if let Some(lease) = self.checkout(address, wanted) {
-            return Ok(lease);
+        match self.checkout(address, wanted) {
+            Some(lease) => Ok(lease),
+            // Rare and large: kept out of the state that each request carries.
+            None => Box::pin(self.connect(dialer, address, wanted)).await,
         }
+    }
+
+    async fn connect(
+        self: &Rc<Self>,
+        dialer: &Dialer,
+        address: SocketAddr,
+        wanted: Wanted,
+    ) -> Result<Lease, Refused> {
         if wanted.http1_only || !dialer.expects_http2() {
             return self.open(dialer, address, wanted).await;
         }

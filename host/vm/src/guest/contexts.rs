@@ -1,6 +1,8 @@
 //! The contexts of an instance: which exchange each stands for, and which one host calls are about.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
 
 use crate::abi::numbers::ROOT_CONTEXT;
 use crate::state::StreamKey;
@@ -13,9 +15,12 @@ struct Context {
 /// Stream contexts by id; the root context is [`ROOT_CONTEXT`] and stands for no exchange.
 #[derive(Default)]
 pub(crate) struct Contexts {
-    streams: BTreeMap<u32, Context>,
+    /// The ids are ours: nobody can choose such that they collide.
+    streams: HashMap<u32, Context, FixedState>,
     last: u32,
     effective: u32,
+    /// The exchange of `effective`, which every host call asks for.
+    effective_stream: Option<StreamKey>,
 }
 
 impl Contexts {
@@ -33,6 +38,9 @@ impl Contexts {
 
     pub(crate) fn delete(&mut self, id: u32) {
         self.streams.remove(&id);
+        if id == self.effective {
+            self.effective_stream = None;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -51,6 +59,7 @@ impl Contexts {
     /// Makes host calls be about this context.
     pub(crate) fn select(&mut self, id: u32) {
         self.effective = id;
+        self.effective_stream = self.stream(id);
     }
 
     /// Whether host calls are about the root context.
@@ -59,7 +68,7 @@ impl Contexts {
     }
 
     pub(crate) fn effective_stream(&self) -> Option<StreamKey> {
-        self.stream(self.effective)
+        self.effective_stream
     }
 
     /// Notes that the effective exchange has been answered; false if it had been already.

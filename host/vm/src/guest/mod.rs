@@ -6,6 +6,7 @@ mod budget;
 mod calls;
 mod contexts;
 mod expressions;
+mod names;
 mod notes;
 mod quota;
 
@@ -28,6 +29,7 @@ pub(crate) use budget::Budget;
 pub(crate) use calls::{CallKind, Calls};
 pub(crate) use contexts::Contexts;
 pub(crate) use expressions::Expressions;
+pub(crate) use names::Names;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
 
@@ -140,6 +142,7 @@ pub(crate) struct Guest {
     pub(crate) budget: Budget,
     pub(crate) quota: Quota,
     pub(crate) notes: Notes,
+    pub(crate) names: Names,
 }
 
 impl Guest {
@@ -169,6 +172,7 @@ impl Guest {
             tick_period: None,
             awaiting_done: false,
             notes: Notes::default(),
+            names: Names::default(),
         }
     }
 

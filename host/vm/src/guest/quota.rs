@@ -26,6 +26,11 @@ impl Quota {
         self.denied
     }
 
+    /// Bytes of linear memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// Forgets what belonged to the previous callback.
     pub(crate) fn reset(&mut self) {
         self.denied = false;

@@ -1,18 +1,23 @@
 //! Changing heads and trailers. Nothing a guest writes can make an invalid head: what is no valid name or value, or
 //! would take a mandatory pseudo header away, is left out, and the caller says so.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderName};
 use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
 use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
-use crate::guest::{Guest, Moment};
+use crate::guest::{Guest, Moment, Names};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
 
 /// Why a change was left out.
 pub(super) type Ignored = &'static str;
+
+/// What a guest's bytes are as a name.
+type Parsed = Result<HeaderName, InvalidHeaderName>;
 
 /// Longest header taken from a guest, name and value together, in bytes.
 const MAX_HEADER: usize = 64 << 10;
@@ -57,7 +62,7 @@ impl<'a> Target<'a> {
             MapType::RequestHeaders if stream.request_sent => Err("the request has been sent"),
             MapType::RequestHeaders => {
                 stream.request_edited = true;
-                Ok(Target::Request(&mut stream.request))
+                Ok(Target::Request(Arc::make_mut(&mut stream.request)))
             }
             MapType::ResponseHeaders if stream.response_sent => Err("the response has been sent"),
             MapType::ResponseHeaders => {
@@ -71,19 +76,29 @@ impl<'a> Target<'a> {
     }
 
     /// Adds an entry; pseudo headers have one value and are replaced.
-    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
+    pub(super) fn add(
+        &mut self,
+        names: &mut Names,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), Ignored> {
         if self.set_pseudo(key, value)? {
             return Ok(());
         }
-        append(self.fields(), key, value)
+        append(self.fields(), names.of(key), value)
     }
 
     /// Removes all entries of a name and sets one.
-    pub(super) fn replace(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
+    pub(super) fn replace(
+        &mut self,
+        names: &mut Names,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), Ignored> {
         if self.set_pseudo(key, value)? {
             return Ok(());
         }
-        let (name, value) = entry(key, value)?;
+        let (name, value) = entry(names.of(key), value)?;
         let fields = self.fields();
         make_room(fields.iter().filter(|(known, _)| **known != name), &name, &value)?;
         fields.try_insert(name, value).map_err(|_| "there are too many headers")?;
@@ -103,11 +118,15 @@ impl<'a> Target<'a> {
     }
 
     /// Replaces everything; pseudo headers that `pairs` lacks keep their value. Says what it left out last.
-    pub(super) fn set(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Ignored> {
+    pub(super) fn set(
+        &mut self,
+        names: &mut Names,
+        pairs: &[(&[u8], &[u8])],
+    ) -> Result<(), Ignored> {
         self.fields().clear();
         let mut result = Ok(());
         for (key, value) in pairs {
-            result = self.add(key, value).and(result);
+            result = self.add(names, key, value).and(result);
         }
         result
     }
@@ -148,7 +167,7 @@ pub(super) fn message_fields(pairs: &[(&[u8], &[u8])]) -> (HeaderMap, Result<(),
         if key.starts_with(b":") || framing {
             continue;
         }
-        result = append(&mut fields, key, value).and(result);
+        result = append(&mut fields, HeaderName::from_bytes(key), value).and(result);
     }
     (fields, result)
 }
@@ -181,8 +200,8 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
     Ok(true)
 }
 
-fn append(fields: &mut HeaderMap, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-    let (name, value) = entry(key, value)?;
+fn append(fields: &mut HeaderMap, name: Parsed, value: &[u8]) -> Result<(), Ignored> {
+    let (name, value) = entry(name, value)?;
     make_room(fields.iter(), &name, &value)?;
     fields.try_append(name, value).map_err(|_| "there are too many headers")?;
     Ok(())
@@ -205,11 +224,11 @@ fn make_room<'a>(
     }
 }
 
-fn entry(key: &[u8], value: &[u8]) -> Result<(HeaderName, HeaderValue), Ignored> {
-    if key.len().saturating_add(value.len()) > MAX_HEADER {
+fn entry(name: Parsed, value: &[u8]) -> Result<(HeaderName, HeaderValue), Ignored> {
+    let name = name.map_err(|_| "the header name is invalid")?;
+    if name.as_str().len().saturating_add(value.len()) > MAX_HEADER {
         return Err("the header is too long");
     }
-    let name = HeaderName::from_bytes(key).map_err(|_| "the header name is invalid")?;
     let value = HeaderValue::from_bytes(value).map_err(|_| "the header value is invalid")?;
     Ok((name, value))
 }

@@ -88,7 +88,7 @@ impl Instance {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.guest().memory.map_or(0, |memory| memory.data_size(&self.store))
+        self.guest().quota.memory()
     }
 
     /// Runs one callback: lends the streams, counts what it uses, and takes the streams back, also after a trap. The

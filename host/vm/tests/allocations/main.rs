@@ -13,6 +13,8 @@ mod allocations;
 #[path = "../it/host/mod.rs"]
 mod host;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use portcullis_vm::{HttpStream, Phase};
 
@@ -23,15 +25,16 @@ const NOTHING: Taken = Taken { blocks: 0, bytes: 0 };
 /// For the first reading of a part of the head that is shared from then on, by whoever reads it first. Lower it when it
 /// takes less.
 const SHARING: Taken = Taken { blocks: 1, bytes: 24 };
-/// For one stream through a filter that sets a header each way: two names and two values. Lower it when it takes less.
-const WHOLE_LIFE: Taken = Taken { blocks: 4, bytes: 24 };
+/// For one stream through a filter that sets a header each way: two values. Lower it when it takes less.
+const WHOLE_LIFE: Taken = Taken { blocks: 2, bytes: 24 };
 
 /// A request as the embedder has read it: header values share what was read, path and authority own their bytes.
 fn request() -> Box<HttpStream> {
     let mut stream = host::stream();
     drop(stream.request.headers.clone());
-    stream.request.authority = Bytes::copy_from_slice(&stream.request.authority);
-    stream.request.path = Bytes::copy_from_slice(&stream.request.path);
+    let head = Arc::make_mut(&mut stream.request);
+    head.authority = Bytes::copy_from_slice(&head.authority);
+    head.path = Bytes::copy_from_slice(&head.path);
     stream
 }
 

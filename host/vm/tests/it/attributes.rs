@@ -60,7 +60,7 @@ const STAGES: [&str; 6] = ["request", "tls", "chosen", "upstream", "response", "
 fn at(stage: usize, attribute: &str) -> Host {
     let mut host = Host::new(&keep(&path(attribute)));
     let stream = host.stream();
-    stream.request.headers.extend(headers(&[
+    Arc::make_mut(&mut stream.request).headers.extend(headers(&[
         ("x-request-id", "1"),
         ("referer", "r"),
         ("user-agent", "u"),
@@ -82,7 +82,7 @@ fn at(stage: usize, attribute: &str) -> Host {
         known.pool_ready = Some(Duration::from_millis(1));
     }
     if stage >= 5 {
-        known.code_details = Some("via_upstream".to_owned());
+        known.code_details = Some("via_upstream".into());
         known.duration = Some(Duration::from_millis(2));
         known.backend_latency = Some(Duration::from_millis(1));
         stream.request_trailers = Some(headers(&[("t", "1")]));

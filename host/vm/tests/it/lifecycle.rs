@@ -1,5 +1,6 @@
 //! Start, contexts, timers, queues and the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_vm::{
@@ -153,7 +154,7 @@ fn a_guest_reaches_any_exchange_it_knows_through_its_context() {
         say(3)
     ));
     let mut second = stream();
-    second.request.path = "/second".into();
+    Arc::make_mut(&mut second.request).path = "/second".into();
     let second = host.streams.insert(second);
     host.plugin.create_context(&mut host.streams, second).unwrap();
     assert_eq!(host.plugin.contexts(), 2);

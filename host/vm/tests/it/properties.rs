@@ -85,7 +85,7 @@ fn attributes_of_a_finished_exchange_are_known() {
         stream.response_trailers = Some(headers(&[("grpc-status", "14")]));
         stream.attributes.duration = Some(Duration::from_millis(15));
         stream.attributes.response_flags = 2;
-        stream.attributes.code_details = Some("via_upstream".to_owned());
+        stream.attributes.code_details = Some("via_upstream".into());
     };
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("response\\00code", eight(503)),
