@@ -1,5 +1,6 @@
 //! What was typed, what is shown, and the exit code.
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +8,10 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::chart::svg;
 use crate::compare::{self, Plan};
+use crate::grow::{self, Axis};
+use crate::place;
 use crate::report::{self, Report, Table};
 use crate::scenario::{self, PeerName};
 use crate::swap;
@@ -15,6 +19,9 @@ use crate::swap;
 /// Parts of BENCHMARKS.md.
 const PART: &str = "compare";
 const SWAP_PART: &str = "swap";
+const GROW_PART: &str = "grow";
+/// In the workspace.
+const CURVES: &str = "docs/growth.svg";
 
 /// Measures this proxy beside others, on two cores
 #[derive(Debug, Parser)]
@@ -30,6 +37,8 @@ enum Verb {
     Compare(CompareArgs),
     /// Starts, changes of a filter under load, and memory after a thousand of them; writes their part of BENCHMARKS.md
     Swap(AloneArgs),
+    /// What routes, filters, connections, endpoints and documents cost from one to ten thousand; writes docs/growth.svg and the tables
+    Grow(GrowArgs),
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +70,15 @@ struct CompareArgs {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+struct GrowArgs {
+    #[command(flatten)]
+    alone: AloneArgs,
+    /// Only this (may be repeated): hosts, prefixes, expressions, filters, connections, endpoints, documents; no file is written
+    #[arg(long, value_name = "WHAT", value_parser = axis)]
+    only: Vec<Axis>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
@@ -73,6 +91,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Compare(args) => compare(args),
         Verb::Swap(args) => swap(args),
+        Verb::Grow(args) => grow(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,10 +133,33 @@ fn swap(args: AloneArgs) -> Result<()> {
     Ok(())
 }
 
+fn grow(args: GrowArgs) -> Result<()> {
+    let (most, rounds, seconds) = if args.alone.quick { (1000, 1, 1) } else { (10_000, 3, 2) };
+    let whole = args.only.is_empty() && !args.alone.quick;
+    let axes = if args.only.is_empty() { Axis::ALL.to_vec() } else { args.only };
+    let portcullis = args.alone.portcullis;
+    let plan = grow::Plan { axes, most, rounds, seconds, portcullis, command: command() };
+    let report = grow::run(&plan, &mut say)?;
+    let text = report.markdown();
+    writeln!(io::stdout().lock(), "{text}")?;
+    ensure!(report.failures.is_empty(), "{}", report.failures.join("\n"));
+    if whole {
+        fs::write(place::workspace().join(CURVES), svg(&report.panels()))?;
+        say(&format!("{CURVES} written"));
+        written(GROW_PART, &text)?;
+    }
+    Ok(())
+}
+
 fn written(part: &str, text: &str) -> Result<()> {
     report::write(part, text)?;
     say(&format!("{} written", report::PATH));
     Ok(())
+}
+
+fn axis(text: &str) -> Result<Axis, String> {
+    let named = Axis::ALL.into_iter().find(|axis| axis.noun() == text);
+    named.ok_or_else(|| format!("one of {}", Axis::ALL.map(Axis::noun).join(", ")))
 }
 
 fn peer(text: &str) -> Result<PeerName, String> {

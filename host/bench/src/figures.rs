@@ -14,6 +14,12 @@ pub enum Metric {
     CpuMsPerGib,
     /// KiB of resident memory that an idle connection adds.
     KibPerConnection,
+    /// Milliseconds from a start to the first answer.
+    StartMs,
+    /// Milliseconds that `check` takes.
+    CheckMs,
+    /// Milliseconds from a changed document to its first answer on every connection.
+    ReloadMs,
     /// Requests answered in a second.
     RequestsPerSecond,
     /// MiB passed on in a second.
@@ -40,6 +46,9 @@ impl Metric {
             Metric::CpuUsPerRequest => "CPU µs/request",
             Metric::CpuMsPerGib => "CPU ms/GiB",
             Metric::KibPerConnection => "KiB/connection",
+            Metric::StartMs => "start ms",
+            Metric::CheckMs => "check ms",
+            Metric::ReloadMs => "reload ms",
             Metric::RequestsPerSecond => "requests/s",
             Metric::MibPerSecond => "MiB/s",
             Metric::CorePercent => "core %",

@@ -6,7 +6,9 @@
 pub mod cli;
 pub mod compare;
 pub mod swap;
+pub mod grow;
 pub mod report;
+pub mod chart;
 pub mod proof;
 pub mod measure;
 pub mod load;

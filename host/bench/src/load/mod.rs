@@ -42,6 +42,23 @@ pub struct Sample {
     pub p99: f64,
 }
 
+/// One of many requests that are asked in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whom it is for, if not the address.
+    pub host: Option<String>,
+    /// What is asked for.
+    pub path: String,
+}
+
+impl Ask {
+    /// A path on the address.
+    #[must_use]
+    pub fn path(path: &str) -> Ask {
+        Ask { host: None, path: path.to_owned() }
+    }
+}
+
 /// Whom it is turned on.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
@@ -143,6 +160,27 @@ impl Generators {
             }
         };
         sample.context(tool.name())
+    }
+}
+
+impl Generators {
+    /// Asks for all of these in turn, with wrk.
+    ///
+    /// # Errors
+    /// It is missing, ends badly, or says what cannot be read.
+    pub fn in_turn(
+        &self,
+        address: SocketAddr,
+        asks: &[Ask],
+        connections: u32,
+        seconds: u32,
+    ) -> Result<Sample> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new(self.0.get(&Tool::Wrk).context("no wrk")?);
+        wrk::fill_amount(&mut command, connections, seconds);
+        wrk::fill_in_turn(&mut command, asks, folder.path())?;
+        command.arg(format!("http://{address}/"));
+        wrk::read(&said(&command)?).context("wrk")
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Sample, Target};
+use super::{Ask, Sample, Target};
 
 pub(super) fn fill(
     command: &mut Command,
@@ -16,28 +16,40 @@ pub(super) fn fill(
     folder: &Path,
 ) -> Result<()> {
     let scenario = target.scenario;
-    command.args(["--threads", "1", "--latency", "--timeout", "10s"]);
-    command.args(["--connections", &scenario.connections.to_string()]);
-    command.args(["--duration", &format!("{seconds}s")]);
+    fill_amount(command, scenario.connections, seconds);
     if scenario.close {
         command.args(["--header", "connection: close"]);
     }
     let paths = scenario.paths();
     if paths.len() > 1 {
-        let file = folder.join("paths.lua");
-        fs::write(&file, in_turn(&paths))?;
-        command.arg("--script").arg(file);
+        let asks: Vec<Ask> = paths.iter().map(|path| Ask::path(path)).collect();
+        fill_in_turn(command, &asks, folder)?;
     }
     command.arg(target.url(paths.first().map_or("/", |path| path)));
     Ok(())
 }
 
+pub(super) fn fill_amount(command: &mut Command, connections: u32, seconds: u32) {
+    command.args(["--threads", "1", "--latency", "--timeout", "10s"]);
+    command.args(["--connections", &connections.to_string()]);
+    command.args(["--duration", &format!("{seconds}s")]);
+}
+
+pub(super) fn fill_in_turn(command: &mut Command, asks: &[Ask], folder: &Path) -> Result<()> {
+    let file = folder.join("asks.lua");
+    fs::write(&file, in_turn(asks))?;
+    command.arg("--script").arg(file);
+    Ok(())
+}
+
 /// Requests are written down once, so that taking the next one costs nothing.
-fn in_turn(paths: &[String]) -> String {
+fn in_turn(asks: &[Ask]) -> String {
     let mut script = String::from("local requests, at = {}, 0\nfunction init(args)\n");
-    for path in paths {
+    for Ask { host, path } in asks {
+        let host = host.as_ref().map(|host| format!(", {{Host = \"{host}\"}}"));
+        let host = host.unwrap_or_default();
         let _infallible =
-            writeln!(script, "  table.insert(requests, wrk.format(\"GET\", \"{path}\"))");
+            writeln!(script, "  table.insert(requests, wrk.format(\"GET\", \"{path}\"{host}))");
     }
     script.push_str("end\nfunction request()\n  at = at % #requests + 1\n");
     script.push_str("  return requests[at]\nend\n");

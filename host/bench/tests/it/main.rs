@@ -11,6 +11,7 @@
 mod changes;
 mod configurations;
 mod counts;
+mod curves;
 mod generators;
 mod layers;
 mod tables;
