@@ -68,7 +68,14 @@ impl Envoy {
         })
     }
 
+    /// One that neither ends nor gets ready has hung in its own start, which says nothing of a guest: it gets another try.
     pub(super) fn start(&self, setup: &Setup) -> Result<Running> {
+        let mut hung = false;
+        let started = self.try_start(setup, &mut hung);
+        if !hung { started } else { self.try_start(setup, &mut false) }
+    }
+
+    fn try_start(&self, setup: &Setup, hung: &mut bool) -> Result<Running> {
         let home = tempfile::tempdir()?;
         let admin_file = home.path().join("admin");
         let file = home.path().join("envoy.json");
@@ -79,8 +86,11 @@ impl Envoy {
         command.args(["--log-level", "warn", "--component-log-level", "wasm:debug"]);
         command.args(["--log-format", LOG_FORMAT, "--log-format-escaped"]);
         let mut process = Process::start(&mut command, reader(setup))?;
-        let admin = process.until(|_| fs::read_to_string(&admin_file).ok()?.parse().ok())?;
-        process.until(|_| net::get(admin, "/ready").ok())?;
+        let ready = |_: &[String]| {
+            let admin = fs::read_to_string(&admin_file).ok()?.parse().ok()?;
+            net::get(admin, "/ready").ok().map(|_| admin)
+        };
+        let admin = process.until(ready).inspect_err(|_| *hung = process.lives())?;
         let listeners = listeners(admin)?;
         let threads = workers(process.id())?;
         Ok(Running { host: HostName::Envoy, process, listeners, admin, threads, home })
