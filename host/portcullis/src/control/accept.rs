@@ -3,7 +3,7 @@
 //! The unit of acceptance is the source object. One that is refused is replaced by its own last good version, or left
 //! out where it has none, and everything is planned again, until nothing more is refused. Traffic sees only the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use portcullis_proxy::Refusal;
@@ -122,9 +122,10 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn seat(&mut self, offered: Vec<Arc<Candidate>>) {
+        let live = self.live.candidates.iter().map(|live| (live.name(), live));
+        let live: HashMap<&Arc<str>, &Arc<Candidate>> = live.collect();
         for offered in offered {
-            let name = offered.name();
-            let last_good = self.live.candidates.iter().find(|live| live.name() == name).cloned();
+            let last_good = live.get(offered.name()).copied().cloned();
             let standing = Some(offered.clone());
             self.seats.push(Seat { offered, last_good, standing, problems: Vec::new() });
         }

@@ -10,7 +10,7 @@ mod board;
 mod candidate;
 mod plane;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -101,8 +101,7 @@ impl<P: Plane> Control<P> {
             self.offered.iter().flatten().for_each(|candidate| candidate.try_again());
         }
         let (objects, errors) = self.files.read();
-        let mut offered: Vec<Arc<Candidate>> =
-            objects.into_iter().map(|object| self.candidate(object)).collect();
+        let mut offered = self.candidates(objects);
         offered.extend(self.in_lost_folders(&errors));
         let lost: Vec<Problem> = errors.into_iter().map(unlisted).collect();
         if !lost.is_empty() && self.live.generation == 0 {
@@ -129,13 +128,20 @@ impl<P: Plane> Control<P> {
         self.live.candidates.iter().filter(lost).cloned().collect()
     }
 
-    /// The version that is live or was offered before, where it still is what the files say.
-    fn candidate(&self, object: Object) -> Arc<Candidate> {
-        let known = self.live.candidates.iter().chain(self.offered.iter().flatten());
-        match known.into_iter().find(|known| known.is_current(&object)) {
-            Some(known) => known.clone(),
-            None => Arc::new(Candidate::new(object, self.store.clone())),
+    /// The versions that are live or were offered before, where they still are what the files say.
+    fn candidates(&self, objects: Vec<Object>) -> Vec<Arc<Candidate>> {
+        let mut known: HashMap<&str, Vec<&Arc<Candidate>>> = HashMap::new();
+        for candidate in self.live.candidates.iter().chain(self.offered.iter().flatten()) {
+            known.entry(candidate.name()).or_default().push(candidate);
         }
+        let version = |object: Object| {
+            let mut versions = known.get(&*object.name).into_iter().flatten();
+            match versions.find(|known| known.is_current(&object)) {
+                Some(known) => (*known).clone(),
+                None => Arc::new(Candidate::new(object, self.store.clone())),
+            }
+        };
+        objects.into_iter().map(version).collect()
     }
 
     /// Watches what was read. What changed between the reading and the first watch is read now.

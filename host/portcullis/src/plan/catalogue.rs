@@ -1,5 +1,7 @@
 //! Every document by kind, namespace and name; who is there twice, and who was probably meant.
 
+use std::collections::HashMap;
+
 use super::ObjectName;
 use super::desk::Desk;
 use crate::diagnose::{Code, Problem, nearest};
@@ -8,6 +10,8 @@ use crate::spec::{Document, Object};
 /// All documents, newcomers with a taken name excepted.
 pub(super) struct Catalogue {
     documents: Vec<Document>,
+    /// Where in `documents` those with this name are, of whatever kind and namespace.
+    named: HashMap<String, Vec<usize>>,
     refused: Vec<ObjectName>,
 }
 
@@ -27,10 +31,13 @@ fn name_of(document: &Document) -> ObjectName {
 
 impl Catalogue {
     pub fn new(documents: Vec<Document>, desk: &mut Desk<'_>) -> Catalogue {
-        let mut catalogue = Catalogue { documents: Vec::new(), refused: Vec::new() };
+        let mut catalogue =
+            Catalogue { documents: Vec::new(), named: HashMap::new(), refused: Vec::new() };
         for document in documents {
             let taken = catalogue.get(document.kind, &document.namespace, &document.name);
             let Some(first) = taken.filter(|first| !first.name.is_empty()) else {
+                let same_name = catalogue.named.entry(document.name.clone()).or_default();
+                same_name.push(catalogue.documents.len());
                 catalogue.documents.push(document);
                 continue;
             };
@@ -53,11 +60,10 @@ impl Catalogue {
     /// A document of this name, right or not.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Document> {
         let same = |document: &&Document| {
-            family(document.kind) == family(kind)
-                && document.namespace == namespace
-                && document.name == name
+            family(document.kind) == family(kind) && document.namespace == namespace
         };
-        self.documents.iter().find(same)
+        let named = self.named.get(name)?.iter();
+        named.filter_map(|index| self.documents.get(*index)).find(same)
     }
 
     /// Documents of a kind, right or not.
