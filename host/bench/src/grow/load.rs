@@ -15,6 +15,8 @@ use crate::proof::{Counts, agree};
 use super::{Axis, Bench};
 
 const CONNECTIONS: u32 = 64;
+/// When a round begins, and when it ends.
+const UNDER_WAY: u64 = 2 * CONNECTIONS as u64;
 /// As long as 10 000 endpoints take to be dialled.
 const WARM_UP_SECONDS: u32 = 2;
 /// What was under way when the generator ended is over after this.
@@ -59,7 +61,7 @@ fn round(bench: &Bench, proxy: &Alone, load: &dyn Fn(u32) -> Result<Sample>) -> 
         upstream_each: 1,
         filters: None,
         filters_each: 0,
-        in_flight: CONNECTIONS.into(),
+        in_flight: UNDER_WAY,
     })?;
     Ok(spent.as_secs_f64() * 1e6 / sample.requests as f64)
 }
