@@ -16,7 +16,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// What concerns one connection only, beside what `connection` names.
-const HOP_BY_HOP: [HeaderName; 6] =
+static HOP_BY_HOP: [HeaderName; 6] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
@@ -31,14 +31,16 @@ pub struct Hop {
 /// Checks a request's head and brings it into the form that filters and upstreams see.
 ///
 /// # Errors
-/// A request that different recipients could read differently, or that is no request to a proxy of this kind.
-pub fn accept(parts: Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
-    let Parts { method, uri, version, mut headers, .. } = parts;
+/// A request that different recipients could read differently, or that is no request to a proxy of this kind. `parts` are
+/// as they were then; otherwise the headers are taken out.
+pub fn accept(parts: &mut Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
+    let Parts { method, uri, version, headers, .. } = parts;
+    let (method, version) = (method.clone(), *version);
     if method == Method::CONNECT {
         return bad("CONNECT is not served");
     }
-    check_framing(&headers, version)?;
-    let authority = authority(&uri, &mut headers, version)?;
+    check_framing(headers, version)?;
+    let authority = authority(uri, headers, version)?;
     let path = match uri.path_and_query() {
         Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
         None => Bytes::from_static(b"/"),
@@ -48,6 +50,8 @@ pub fn accept(parts: Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
     }
     // The connection says so, whatever the client claims in `:scheme`.
     let scheme = Bytes::from_static(if tls { b"https" } else { b"http" });
+    let mut headers = std::mem::take(headers);
+    headers.remove(HOST);
     if version == Version::HTTP_2 {
         join_cookies(&mut headers);
     }
@@ -88,11 +92,13 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
 }
 
 /// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
-fn authority(uri: &Uri, headers: &mut HeaderMap, version: Version) -> Result<Bytes, Failure> {
-    if headers.get_all(HOST).iter().nth(1).is_some() {
+fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, Failure> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
         return bad("more than one host header");
     }
-    let authority = match (uri.authority(), headers.remove(HOST)) {
+    let authority = match (uri.authority(), host) {
         (Some(target), Some(host))
             if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) =>
         {
@@ -115,6 +121,11 @@ fn is_authority_byte(byte: u8) -> bool {
 }
 
 fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
+    headers.remove(EXPECT);
+    headers.remove(HTTP2_SETTINGS);
+    if !has_hop_by_hop(headers) {
+        return Hop::default();
+    }
     let upgrade = match version {
         Version::HTTP_11 if has_token(headers, &CONNECTION, "upgrade") => {
             headers.get(UPGRADE).cloned()
@@ -125,8 +136,6 @@ fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
     let upgrade = upgrade.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
     let hop = Hop { upgrade, trailers: has_token(headers, &TE, "trailers") };
     strip_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    headers.remove(HTTP2_SETTINGS);
     hop
 }
 

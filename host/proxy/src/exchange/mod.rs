@@ -106,26 +106,45 @@ impl Drop for Ending {
     }
 }
 
-/// Answers one request.
-///
-/// Dropping the future ends the exchange: the client has gone.
+/// An exchange that waits to be answered. Dropped, it ends: the client has gone.
+pub struct Begun {
+    exchange: Rc<Exchange>,
+    ending: Ending,
+    hop: head::Hop,
+    on_upgrade: OnUpgrade,
+}
+
+impl Begun {
+    /// Answers the request.
+    ///
+    /// # Errors
+    /// A filter reset the exchange, or the response cannot be expressed.
+    pub async fn answer(self) -> Result<Response<Body>, Reset> {
+        let Begun { exchange, ending, hop, on_upgrade } = self;
+        exchange.run(ending, hop, on_upgrade).await
+    }
+}
+
+/// Begins the exchange of one request. Apart from [`Begun::answer`], whose state each request carries, so that nothing
+/// of this is in it.
 ///
 /// # Errors
-/// A filter reset the exchange, or the response cannot be expressed.
-pub async fn serve(
+/// The answer to a request that is refused.
+pub fn begin(
     generation: Rc<Generation>,
     client: Client,
     mut request: Request<Incoming>,
-) -> Result<Response<Body>, Reset> {
+) -> Result<Begun, Box<Response<Body>>> {
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (parts, incoming) = request.into_parts();
-    let (version, method) = (parts.version, parts.method.clone());
-    let dialect = Dialect::of(&parts.headers);
-    let asked = Asked::of(&parts);
-    let (mut head, hop) = match head::accept(parts, client.connection.tls.is_some()) {
+    let (mut parts, incoming) = request.into_parts();
+    let (mut head, hop) = match head::accept(&mut parts, client.connection.tls.is_some()) {
         Ok(accepted) => accepted,
-        Err(failure) => return Ok(asked.refuse(&generation, &client, &failure)),
+        Err(failure) => {
+            return Err(Box::new(Asked::of(&parts).refuse(&generation, &client, &failure)));
+        }
     };
+    let (version, method) = (parts.version, head.method.clone());
+    let dialect = Dialect::of(&head.headers);
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };
     let facts = Facts::of(&head, &generation, client.listener);
@@ -177,8 +196,7 @@ pub async fn serve(
     });
     let lender: Weak<dyn Lender> = Rc::<Exchange>::downgrade(&exchange);
     exchange.mailbox.set_lender(lender);
-    let ending = Ending(exchange.clone());
-    exchange.run(ending, hop, on_upgrade).await
+    Ok(Begun { ending: Ending(exchange.clone()), exchange, hop, on_upgrade })
 }
 
 const fn protocol(version: Version) -> &'static str {

@@ -159,7 +159,13 @@ impl Reception {
                 in_flight: InFlight::begin(&watch),
                 guest: guest.clone(),
             });
-            async move { exchange::serve(generation, client.ok_or(Reset)?, request).await }
+            let begun = client.map(|client| exchange::begin(generation, client, request));
+            async move {
+                match begun.ok_or(Reset)? {
+                    Ok(begun) => begun.answer().await,
+                    Err(refused) => Ok(*refused),
+                }
+            }
         })
     }
 }
