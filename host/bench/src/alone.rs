@@ -20,6 +20,9 @@ use crate::waiting;
 /// Between two looks whether it answers: what a start-up time may be off by.
 const GLANCE: Duration = Duration::from_micros(250);
 
+/// In one file: it may hold 100 000 values (P0113).
+const ROUTES: usize = 1000;
+
 /// Documents that a proxy serves.
 #[derive(Debug)]
 pub struct Documents {
@@ -29,7 +32,7 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Fills `peers/alone.yaml`, with ports on which nobody listens.
+    /// Fills `peers/alone.yaml` and `peers/routes.yaml`, with ports on which nobody listens.
     ///
     /// # Errors
     /// A word is missing, or the folder cannot be written.
@@ -40,6 +43,10 @@ impl Documents {
         let mut filling = filling.clone();
         filling.word("port", documents.port).word("admin", documents.admin);
         configuration("alone.yaml", &filling, &documents.path())?;
+        let form = Form::read("routes.yaml")?;
+        for (part, filling) in parts(&filling).iter().enumerate() {
+            documents.replace(&format!("routes-{part}.yaml"), &fill(&form.0, filling)?)?;
+        }
         Ok(documents)
     }
 
@@ -64,6 +71,27 @@ impl Documents {
         fs::write(&new, text)?;
         Ok(fs::rename(new, self.path().join(name))?)
     }
+}
+
+/// Fillings of `peers/routes.yaml`: each with some of the paths or of the hosts.
+fn parts(whole: &Filling) -> Vec<Filling> {
+    let list = |name: &str| whole.lists.get(name).cloned().unwrap_or_default();
+    let (matches, hosts) = (list("match"), list("host"));
+    let mut parts = Vec::new();
+    for some in matches.chunks(ROUTES) {
+        let mut part = Filling::default();
+        part.flag("paths").list("match", some.to_vec()).list("host", Vec::new());
+        parts.push(part);
+    }
+    for some in hosts.chunks(ROUTES) {
+        let mut part = Filling::default();
+        part.list("host", some.to_vec());
+        parts.push(part);
+    }
+    for (number, part) in parts.iter_mut().enumerate() {
+        part.word("part", number);
+    }
+    parts
 }
 
 /// The words of a list of which each turn has one.

@@ -29,7 +29,10 @@ pub(super) fn point(bench: &Bench, axis: Axis, count: u32) -> Result<BTreeMap<Me
         bench.setting().start(&Documents::new(&filling)?, &bench.body)?;
     }
     let documents = Documents::new(&filling)?;
-    let proxy = bench.setting().start(&documents, &bench.body)?;
+    let start = || bench.setting().start(&documents, &bench.body);
+    let starts = (0..bench.rounds).map(|_| Ok(start()?.start.as_secs_f64() * 1e3));
+    let starts: Vec<f64> = starts.collect::<Result<_>>()?;
+    let proxy = start()?;
     let asks = axis.asks(count);
     let load = |seconds| bench.generators.in_turn(documents.address(), &asks, CONNECTIONS, seconds);
     answered(&load(WARM_UP_SECONDS)?)?;
@@ -37,10 +40,9 @@ pub(super) fn point(bench: &Bench, axis: Axis, count: u32) -> Result<BTreeMap<Me
     let costs = (0..bench.rounds).map(|_| round(bench, &proxy, &load));
     let costs: Vec<f64> = costs.collect::<Result<_>>()?;
     let resident = measure::memory(proxy.id())?.resident as f64 / 1024.0;
-    let start = proxy.start.as_secs_f64() * 1e3;
     let figures = [
         (Metric::CpuUsPerRequest, Figure::of(&costs)),
-        (Metric::StartMs, Figure::of(&[start])),
+        (Metric::StartMs, Figure::of(&starts)),
         (Metric::ResidentMib, Figure::of(&[resident])),
     ];
     Ok(figures.into_iter().filter_map(|(metric, figure)| Some((metric, figure?))).collect())

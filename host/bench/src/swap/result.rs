@@ -10,6 +10,9 @@ use crate::traffic::Tally;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mark(pub f64);
 
+/// What memory may differ by and is still called flat.
+const FLAT_PERCENT: f64 = 5.0;
+
 /// How long one thing took, each time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times {
@@ -119,17 +122,19 @@ impl Report {
         text
     }
 
-    /// The second half beside the first, in words; the first reading still fills caches.
+    /// The most of the second half beside the most of the first, in words; the reading before the first change is none of them.
     fn growth(&self) -> String {
         let after_first: Vec<f64> = self.memory.iter().skip(1).map(|(_, mib)| *mib).collect();
         let (first, second) = after_first.split_at(after_first.len() / 2);
-        let medians = percentile(first, 50).zip(percentile(second, 50));
-        let Some((first, second)) = medians else { return "not measured".to_owned() };
+        let most = percentile(first, 100).zip(percentile(second, 100));
+        let Some((first, second)) = most else { return "not measured".to_owned() };
         let percent = (second / first - 1.0) * 100.0;
-        if percent <= 5.0 {
-            format!("flat (the second half's median is {percent:+.1} % of the first's)")
+        if percent <= FLAT_PERCENT {
+            format!(
+                "flat (the most of the second half differs by {percent:+.1} % from the first's)"
+            )
         } else {
-            format!("GROWS, {percent:+.1} % from the first half's median to the second's")
+            format!("GROWS, {percent:+.1} % from the most of the first half to that of the second")
         }
     }
 }
