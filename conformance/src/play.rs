@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::case::{Case, Filter};
 use crate::guests::Modules;
@@ -13,6 +13,8 @@ use crate::net::{Received, Recorded, Servers, Waiter, connect, send};
 
 /// How long a line of a guest may take.
 const LINE_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at something that cannot be waited for.
+const LOOK: Duration = Duration::from_millis(5);
 const ORIGIN: &str = "origin";
 
 /// What happened.
@@ -77,7 +79,7 @@ async fn played(case: &Case, host: &Host, modules: &Modules) -> Result<Played> {
     }
     let ending = running.clone();
     played.metrics = aside(move || ending.metrics()).await?;
-    let running = Arc::into_inner(running).context("somebody still waits for a line")?;
+    let running = only(running).await?;
     played.log = aside(move || running.stop()).await?;
     Ok(played)
 }
@@ -117,6 +119,22 @@ pub fn plugin(filter: &Filter, modules: &Modules) -> Result<Plugin> {
         limits: filter.limits.clone(),
         name,
     })
+}
+
+/// The process itself, once nobody waits for a line of it any more: an end of a message may be over before its own wait is.
+///
+/// # Errors
+/// Somebody still does.
+pub async fn only(mut running: Arc<Running>) -> Result<Running> {
+    let until = Instant::now() + 2 * LINE_PATIENCE;
+    loop {
+        running = match Arc::try_unwrap(running) {
+            Ok(alone) => return Ok(alone),
+            Err(shared) => shared,
+        };
+        ensure!(Instant::now() < until, "somebody still waits for a line");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn waiter(running: &Arc<Running>) -> Waiter {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::time::timeout;
 
 use super::Cell;
@@ -13,6 +13,7 @@ use super::traffic::{backends, bytes, request, unusual, unusual_connection};
 use crate::case::FilterType;
 use crate::host::{Host, Line, Listener, Plugin, Running, Server, Setup};
 use crate::net::{Received, Servers, Waiter, send, talk};
+use crate::play::only;
 
 /// The probe ended in the middle of a call, or did not come to it.
 pub(super) const NO_LINE: &str = "no line";
@@ -139,7 +140,7 @@ impl Stage {
 
     pub(super) async fn end(self) -> Result<Vec<Line>> {
         drop(self.servers);
-        let running = Arc::into_inner(self.running).context("somebody still waits for a line")?;
+        let running = only(self.running).await?;
         tokio::task::spawn_blocking(move || running.stop()).await?
     }
 }
