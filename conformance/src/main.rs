@@ -147,36 +147,24 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     let cases = playable(cases, &compiled)?;
     let done = |report: &Report| tell(args.output, report);
     let mut reports = suite::run(&cases, &hosts, &compiled.modules, &done);
-    for host in &hosts {
-        suite::once_more(&mut reports, host.name(), |failed| {
-            let again: Vec<Case> =
-                cases.iter().filter(|case| failed(&case.name)).cloned().collect();
-            Ok(suite::run(&again, std::slice::from_ref(host), &compiled.modules, &done))
-        })?;
-    }
     let filled = suite::fill(&hosts, &cells, &compiled.modules)?;
     let table = Table::load()?;
     for (name, results) in filled {
         let mut judged = suite::judge(name, results, &table);
         tell_cells(args.output, name, &judged);
-        let host = hosts.iter().find(|host| host.name() == name).context("a host is gone")?;
-        suite::once_more(&mut judged, name, |failed| {
-            let again: Vec<Cell> =
-                cells.iter().filter(|cell| failed(&cell.name())).cloned().collect();
-            let second = matrix::fill(host, &compiled.modules, &again)?;
-            Ok(suite::judge(name, second, &table))
-        })?;
+        let envoy = hosts.iter().find(|host| host.name() == name && name == HostName::Envoy);
+        if let Some(envoy) = envoy {
+            suite::once_more(&mut judged, name, |failed| {
+                let again: Vec<Cell> =
+                    cells.iter().filter(|cell| failed(&cell.name())).cloned().collect();
+                let second = matrix::fill(envoy, &compiled.modules, &again)?;
+                Ok(suite::judge(name, second, &table))
+            })?;
+        }
         reports.extend(judged);
     }
     if let (None, Some(Host::Portcullis(portcullis))) = (&args.case, hosts.first()) {
-        let guests = hostile::load()?;
-        let mut judged = hostile::run(&guests, portcullis, &done)?;
-        suite::once_more(&mut judged, HostName::Portcullis, |failed| {
-            let again: Vec<_> =
-                guests.iter().filter(|guest| failed(&guest.file())).cloned().collect();
-            hostile::run(&again, portcullis, &done)
-        })?;
-        reports.extend(judged);
+        reports.extend(hostile::run(&hostile::load()?, portcullis, &done)?);
     }
     for report in reports.iter().filter(|report| report.first_try.is_some()) {
         let first = report.first_try.iter().flatten().map(|problem| format!("\n    {problem}"));

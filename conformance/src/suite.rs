@@ -115,8 +115,8 @@ pub fn judge(host: HostName, results: Results, table: &Table) -> Vec<Report> {
 /// More failures than this are no accident, and stand.
 const ACCIDENTS: usize = 8;
 
-/// What failed on a host is tried once more: cases meet timers of two programs on a machine that others use too. Whatever
-/// passes only then keeps what was wrong at first, for everybody to see.
+/// What failed on the reference host is tried once more: some cells race with its timers, which are not what is tested. Our own
+/// host has one try. What passes only then keeps what was wrong at first, for everybody to see.
 ///
 /// # Errors
 /// Those of `again`.

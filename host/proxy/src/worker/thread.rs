@@ -27,8 +27,6 @@ use crate::serve::{Reception, Stage};
 
 /// Guests run on this stack, 512 KiB deep at the most, under frames of ours.
 const STACK: usize = 4 << 20;
-/// Tasks that run before the system is asked for events again, if there are always some that can.
-const EVENT_INTERVAL: u32 = 256;
 /// After the system has refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -95,7 +93,6 @@ impl Worker {
             move || {
                 let runtime = match Runtime::new_current_thread()
                     .enable_all()
-                    .event_interval(EVENT_INTERVAL)
                     .build_local(LocalOptions::default())
                 {
                     Ok(runtime) => runtime,
