@@ -158,9 +158,8 @@ pub fn has_hop_by_hop(headers: &HeaderMap) -> bool {
 /// Removes what `connection` names.
 fn strip_named(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter(|token| {
-            !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close")
-        })
+        // By far the most frequent one goes with the fixed names.
+        .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .filter(|name| !is_end_to_end(name))
         .collect();
