@@ -2,7 +2,7 @@
 //! costs is measured from outside, as that of any peer.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -190,7 +190,10 @@ impl Setting<'_> {
         command.args(["run", "--cache"]).arg(self.cache).arg("--config").arg(documents.path());
         let begun = Instant::now();
         let mut process = Process::start(&command, self.cores, documents.folder.path())?;
-        let answer = || std::net::TcpStream::connect(documents.address()).ok();
+        let at = documents.address();
+        // As long as nobody listens, a connection may find itself at its other end.
+        let answered = |stream: &TcpStream| stream.local_addr().is_ok_and(|own| own != at);
+        let answer = || TcpStream::connect(at).ok().filter(answered);
         let stream = process.until_every(GLANCE, answer).context("it does not start")?;
         let answered = waiting::asked(stream, body);
         answered.with_context(|| format!("it said\n{}", process.last_lines()))?;

@@ -83,7 +83,9 @@ impl Process {
     /// # Errors
     /// As [`Process::until`].
     pub fn until_listening(&mut self, address: SocketAddr) -> Result<()> {
-        self.until(|| TcpStream::connect(address).ok()).map(drop)
+        // As long as nobody listens, a connection may find itself at its other end.
+        let answered = |stream: &TcpStream| stream.local_addr().is_ok_and(|own| own != address);
+        self.until(|| TcpStream::connect(address).ok().filter(answered)).map(drop)
     }
 
     /// What it said last.

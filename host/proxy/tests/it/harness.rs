@@ -292,6 +292,25 @@ pub fn request(method: &str, path: &str) -> http::request::Builder {
 }
 
 /// Asks again until it is so.
+/// An address of this test's own at which nobody listens, as long as this lives.
+pub struct Unserved {
+    socket: tokio::net::TcpSocket,
+}
+
+impl Unserved {
+    pub fn new() -> Unserved {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // A server that asks for the same may begin to listen there.
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Unserved { socket }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+}
+
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::guests::rewriter;
 use crate::harness::{
-    Client, PATIENCE, Upstream, address, eventually, raw, request, runtime, start,
+    Client, PATIENCE, Unserved, Upstream, address, eventually, raw, request, runtime, start,
 };
 
 const SHORT: Option<Duration> = Some(Duration::from_millis(50));
@@ -130,12 +130,12 @@ fn a_status_that_is_not_listed_is_passed_on() {
 #[test]
 fn an_endpoint_that_refuses_connections_is_passed_over() {
     let upstream = Upstream::echo();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = Unserved::new();
     let mut snapshot = snapshot(BackendProtocol::Http, upstream.address, |rule| {
         rule.retry = retry(&[], 1);
     });
     let mut backend = (*snapshot.backends[0]).clone();
-    backend.endpoints.push(Endpoint { address: EndpointAddress::Ip(closed), weight: 1 });
+    backend.endpoints.push(Endpoint { address: EndpointAddress::Ip(closed.address()), weight: 1 });
     snapshot.backends[0] = Arc::new(backend);
     let proxy = start(snapshot);
     runtime().block_on(async {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{filtered, generations, snapshot};
 use crate::guests::filter;
 use crate::harness::{
-    Answer, Client, PATIENCE, Upstream, address, backend, eventually, runtime, start,
+    Answer, Client, PATIENCE, Unserved, Upstream, address, backend, eventually, runtime, start,
 };
 
 type Reply = Response<BoxBody<Bytes, Infallible>>;
@@ -323,10 +323,10 @@ fn a_unary_call_that_takes_too_long_is_given_up() {
 
 #[test]
 fn a_server_that_cannot_be_reached_or_speaks_http1_is_a_close() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = Unserved::new();
     let server = Server::start();
     let mut unreachable = with_rpc(&server.upstream, BackendProtocol::H2c, unary("Unary", 0));
-    unreachable.backends[1] = backend("default/rpc", BackendProtocol::H2c, gone);
+    unreachable.backends[1] = backend("default/rpc", BackendProtocol::H2c, gone.address());
     let old = with_rpc(&server.upstream, BackendProtocol::Http, streaming("Echo", "", ""));
     for (snapshot, begins) in [
         (unreachable, "close 14 connect to "),

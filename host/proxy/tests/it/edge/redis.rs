@@ -1,7 +1,7 @@
 //! Redis commands of filters: against a real server where there is one, and against servers that misbehave.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use portcullis_proxy::Snapshot;
@@ -9,7 +9,7 @@ use portcullis_proxy::snapshot::*;
 
 use super::{Scripted, filtered, snapshot};
 use crate::guests::filter;
-use crate::harness::{Client, Upstream, address, backend, eventually, runtime, start};
+use crate::harness::{Client, Unserved, Upstream, address, backend, eventually, runtime, start};
 
 /// A user with a password, and nobody else.
 const SETTINGS: &str = "bind 127.0.0.1
@@ -22,26 +22,15 @@ user default off
 /// A server of its own; it ends with the test.
 struct Server {
     child: Child,
-    address: SocketAddr,
+    port: Unserved,
 }
 
 impl Server {
     /// `None`, said in words, where no Redis is installed.
     fn start() -> Option<Server> {
-        Server::at(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
-    }
-
-    fn at(address: SocketAddr) -> Option<Server> {
-        let mut command = Command::new("redis-server");
-        command.arg("-").current_dir(std::env::temp_dir());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        match command.spawn() {
-            Ok(mut child) => {
-                let settings = format!("port {}\n{SETTINGS}", address.port());
-                child.stdin.take().unwrap().write_all(settings.as_bytes()).unwrap();
-                eventually("Redis listens", || TcpStream::connect(address).is_ok());
-                Some(Server { child, address })
-            }
+        let port = Unserved::new();
+        match serve(port.address()) {
+            Ok(child) => Some(Server { child, port }),
             Err(problem) => {
                 let wanted = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty());
                 assert!(!wanted, "there is no redis-server here ({problem})");
@@ -50,12 +39,41 @@ impl Server {
             }
         }
     }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = serve(self.address()).unwrap();
+    }
+}
+
+/// Returns once it takes connections. It says so itself: whoever asks by connecting may, before it
+/// listens, be connected to himself.
+fn serve(address: SocketAddr) -> std::io::Result<Child> {
+    let mut command = Command::new("redis-server");
+    command.arg("-").current_dir(std::env::temp_dir());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let settings = format!("port {}\n{SETTINGS}", address.port());
+    child.stdin.take().unwrap().write_all(settings.as_bytes())?;
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let ready = said.find(|line| line.contains("Ready to accept connections"));
+    assert!(ready.is_some(), "Redis ended");
+    // What it says later has to go somewhere.
+    std::thread::spawn(move || said.for_each(drop));
+    Ok(child)
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.stop();
     }
 }
 
@@ -128,7 +146,7 @@ fn a_real_server_replies_to_commands() {
     let Some(server) = Server::start() else { return };
     let ask = |commands: &[&[&str]]| {
         let filter = asking("store", "hush", 5000, commands);
-        let [answer] = ask(with_store(server.address, BackendProtocol::Redis, filter));
+        let [answer] = ask(with_store(server.address(), BackendProtocol::Redis, filter));
         answer
     };
     assert_eq!(ask(&[&["PING"]]), replied("+PONG\r\n"));
@@ -157,7 +175,7 @@ fn a_connection_begins_with_the_password_and_the_database() {
         (elsewhere, replied(":0\r\n")),
         (wrong, failed()),
     ] {
-        let answers = ask(with_store(server.address, BackendProtocol::Redis, filter));
+        let answers = ask(with_store(server.address(), BackendProtocol::Redis, filter));
         assert_eq!(answers, [answer]);
     }
 }
@@ -166,7 +184,7 @@ fn a_connection_begins_with_the_password_and_the_database() {
 fn commands_of_many_exchanges_share_a_connection() {
     let Some(server) = Server::start() else { return };
     let counting = asking("store", "hush", 5000, &[&["INCR", "count"][..]; 100]);
-    let proxy = start(with_store(server.address, BackendProtocol::Redis, counting));
+    let proxy = start(with_store(server.address(), BackendProtocol::Redis, counting));
     runtime().block_on(async {
         let mut client = Client::http2(address(&proxy)).await;
         assert_eq!(client.get("/").await.body, ":100\r\n");
@@ -178,17 +196,16 @@ fn commands_of_many_exchanges_share_a_connection() {
 
 #[test]
 fn a_server_that_comes_back_is_found_again() {
-    let Some(server) = Server::start() else { return };
+    let Some(mut server) = Server::start() else { return };
     let filter = asking("store", "hush", 5000, &[&["PING"]]);
-    let proxy = start(with_store(server.address, BackendProtocol::Redis, filter));
+    let proxy = start(with_store(server.address(), BackendProtocol::Redis, filter));
     let runtime = runtime();
     let mut client = runtime.block_on(Client::http1(address(&proxy)));
     let mut status = || runtime.block_on(client.get("/")).status.as_u16();
     assert_eq!(status(), 200);
-    let at = server.address;
-    drop(server);
+    server.stop();
     assert_eq!(status(), 201);
-    let _again = Server::at(at).unwrap();
+    server.start_again();
     eventually("Redis is found again", || status() == 200);
 }
 

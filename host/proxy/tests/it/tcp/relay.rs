@@ -1,7 +1,7 @@
 //! Bytes from side to side, the ends of both, and what is known of a connection afterwards.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use portcullis_proxy::snapshot::*;
 
 use super::{Log, ask, connect, echo, named, rest, server, snapshot, status, take, until_metric};
-use crate::harness::{PATIENCE, eventually, start};
+use crate::harness::{PATIENCE, Unserved, eventually, start};
 
 #[test]
 fn bytes_go_both_ways_and_are_counted_and_logged() {
@@ -101,9 +101,9 @@ fn much_in_both_directions_at_once_arrives_whole() {
 
 #[test]
 fn what_cannot_be_served_is_closed_and_logged_with_its_reason() {
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = Unserved::new();
     let unroutable = |edit: fn(&mut Snapshot)| {
-        let mut snapshot = snapshot(dead, Vec::new());
+        let mut snapshot = snapshot(dead.address(), Vec::new());
         edit(&mut snapshot);
         snapshot
     };
