@@ -18,7 +18,7 @@ use portcullis_vm::Engine;
 use crate::admin::Admin;
 use crate::control::{Board, Control};
 use crate::diagnose::{Code, Problem};
-use crate::fetch::{Compiler, Store, open_cache};
+use crate::fetch::{Compiler, Reach, Store, open_cache};
 use crate::plan::ProcessSettings;
 use crate::source::{Change, Files};
 
@@ -36,6 +36,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Who compiles them; `None`: this process.
     pub compiler: Option<Compiler>,
+    /// Whether modules may be fetched.
+    pub reach: Reach,
 }
 
 /// Everything running: traffic is served, sources are followed.
@@ -59,7 +61,7 @@ impl App {
         let cache = open_cache(settings.cache.as_deref())
             .inspect_err(|error| tracing::warn!(%error, "compiled modules are not kept"))
             .ok();
-        let store = Store::new(engine.clone(), cache);
+        let store = Store::new(engine.clone(), cache).within(settings.reach);
         let store = Arc::new(match settings.compiler {
             Some(compiler) => store.with(compiler),
             None => store,

@@ -43,7 +43,7 @@ impl Report for Everything {
     }
 
     fn metrics(&self) -> String {
-        self.proxy.metrics() + &self.board.metrics()
+        self.proxy.metrics() + &self.board.metrics() + &self.store.metrics()
     }
 
     fn status(&self) -> Value {

@@ -54,6 +54,10 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
     let candidates: Vec<Arc<Candidate>> =
         objects.into_iter().map(|object| Arc::new(Candidate::new(object, store.clone()))).collect();
     let mut planned = plan_all(&candidates, args.proxy.as_deref());
+    if planned.problems.iter().any(|problem| problem.code == Code::P0413) {
+        store.settle();
+        planned = plan_all(&candidates, args.proxy.as_deref());
+    }
     let unreadable: Vec<Problem> = candidates.iter().filter_map(|one| one.unreadable()).collect();
     if !unreadable.is_empty() {
         // Whether there is a Proxy cannot be said while a file is missing.

@@ -1,17 +1,19 @@
-//! `portcullis inspect`: what a module is, needs and claims, and which hosts it loads on. Reads the file and nothing else;
-//! never runs or compiles the module.
+//! `portcullis inspect`: what a module is, needs and claims, and which hosts it loads on. Reads the file, or fetches the
+//! image, and nothing else; never runs or compiles the module.
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use portcullis_vm::{
     Abi, Digest, Export, Import, Inspection, LoadError, Origin, Suitability, WrongType, inspect,
     origin,
 };
 use serde_json::{Value, json};
 
-use super::{Exit, Outcome};
+use super::{Exit, Outcome, pull, registry};
 use crate::diagnose::{Code, Problem};
-use crate::fetch::stored_bytes;
+use crate::fetch::oci::Reference;
+use crate::fetch::{Bring, Downloads, FetchError, Order, open_downloads, stored_bytes};
 use crate::term::{Paint, Style, Term, clean, table};
 
 /// As large as the data plane takes.
@@ -20,20 +22,19 @@ const LARGEST: u64 = 64 << 20;
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A Wasm module
+    /// A Wasm module: a file, or oci://IMAGE
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// How to speak to a registry.
+    #[command(flatten)]
+    pub registry: registry::Args,
 }
 
 /// Reads the module and describes it. A module that Portcullis does not take is described too, and ends with 65.
 pub fn run(args: &Args, term: &Term) -> Outcome {
-    let file = args.file.display().to_string();
-    let bytes = match stored_bytes(&args.file, LARGEST) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let problem = Problem::new(Code::P0401, format!("cannot read {file}"));
-            return Outcome::failed(Exit::Invalid, problem.because(error.to_string()));
-        }
+    let (file, bytes) = match read(args) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
     };
     let report = inspect(&bytes).and_then(|module| {
         let hosts = module.hosts();
@@ -75,6 +76,28 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
             }
         }
     }
+}
+
+/// The module, and where it is from: with the digest, if that is an image.
+fn read(args: &Args) -> Result<(String, Bytes), Outcome> {
+    let file = args.file.display().to_string();
+    if !file.starts_with("oci://") {
+        return match stored_bytes(&args.file, LARGEST) {
+            Ok(bytes) => Ok((file, bytes.into())),
+            Err(error) => {
+                let problem = Problem::new(Code::P0401, format!("cannot read {file}"));
+                Err(Outcome::failed(Exit::Invalid, problem.because(error.to_string())))
+            }
+        };
+    }
+    let image: Reference =
+        file.parse().map_err(|error: FetchError| Outcome::failed(Exit::Invalid, error.into()))?;
+    let registries = args.registry.registries(&image.registry);
+    let registries = registries.map_err(|problem| Outcome::failed(Exit::Invalid, *problem))?;
+    let downloads = open_downloads(None).or_else(|_| Downloads::passing()).map_err(pull::failed)?;
+    let order = Order { registries, ..pull::order(&file) };
+    let Bring { delivery, bytes } = order.bring(&downloads).map_err(pull::failed)?;
+    Ok((delivery.pinned, bytes))
 }
 
 fn refusal(file: &str, error: &LoadError) -> Problem {

@@ -9,6 +9,8 @@ pub mod compile;
 pub mod demo;
 pub mod explain;
 pub mod inspect;
+pub mod pull;
+pub mod registry;
 pub mod run;
 
 use std::process::ExitCode;
@@ -142,6 +144,8 @@ pub enum Verb {
     Build(build::Args),
     /// What a module is and needs, and which hosts it loads on; runs nothing
     Inspect(inspect::Args),
+    /// Fetch the module of an image and pin it
+    Pull(pull::Args),
     /// What a problem's code means, with an example
     Explain(explain::Args),
     /// Compile the module on standard input into the cache; `run` does this
@@ -199,6 +203,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
         Verb::Inspect(args) => inspect::run(args, &term),
+        Verb::Pull(args) => pull::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
         Verb::Compile(args) => compile::run(args),
     };

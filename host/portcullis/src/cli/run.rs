@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{Exit, Outcome};
 use crate::app::{App, Settings};
 use crate::diagnose::{Code, Problem};
-use crate::fetch::Compiler;
+use crate::fetch::{Compiler, Reach};
 use crate::logging::{Format, Log, default_level};
 use crate::term::Term;
 
@@ -33,6 +33,9 @@ pub struct Args {
     /// Where compiled modules are kept [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Fetch nothing: modules from registries and servers are those that were fetched before
+    #[arg(long)]
+    pub offline: bool,
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -81,6 +84,7 @@ fn serve(args: &Args, term: &Term) -> Outcome {
         proxy: args.proxy.clone(),
         cache: args.cache.clone(),
         compiler: Some(Compiler::this_program()),
+        reach: if args.offline { Reach::Offline } else { Reach::Network },
     };
     let app = match App::start(settings) {
         Ok(app) => Arc::new(app),
@@ -107,11 +111,14 @@ fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
 }
 
 fn refused(problems: Vec<Problem>) -> Outcome {
-    let exit =
-        match problems.iter().any(|problem| matches!(problem.code, Code::P0501 | Code::P0502)) {
-            true => Exit::Setup,
-            false => Exit::Invalid,
-        };
+    let any = |codes: &[Code]| problems.iter().any(|problem| codes.contains(&problem.code));
+    let exit = if any(&[Code::P0501, Code::P0502]) {
+        Exit::Setup
+    } else if any(&[Code::P0404, Code::P0405, Code::P0406, Code::P0409, Code::P0412]) {
+        Exit::Unavailable
+    } else {
+        Exit::Invalid
+    };
     Outcome { exit, problems, ..Outcome::default() }
 }
 

@@ -57,6 +57,12 @@ impl Seat {
         self.standing.as_ref().is_none_or(|standing| !Arc::ptr_eq(standing, &self.offered))
     }
 
+    /// Whether all that the offered version lacks is a module that is being fetched. That is no refusal yet.
+    pub fn waits(&self) -> bool {
+        let mut errors = self.problems.iter().filter(|problem| problem.is_error()).peekable();
+        errors.peek().is_some() && errors.all(|problem| problem.code == Code::P0413)
+    }
+
     /// What was live before any newcomer; changed objects before new ones: of two that define the same thing, the
     /// later one is refused.
     fn rank(&self) -> u8 {

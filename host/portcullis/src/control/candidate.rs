@@ -20,7 +20,8 @@ pub struct Candidate {
 impl Candidate {
     /// A version whose references are followed when they are needed.
     pub fn new(object: Object, store: Arc<Store>) -> Candidate {
-        Candidate { object, shelf: Shelf::new(store) }
+        let shelf = Shelf::new(store, object.version);
+        Candidate { object, shelf }
     }
 
     /// The source object's name.
@@ -30,7 +31,7 @@ impl Candidate {
 
     /// Of the text and of what it refers to, as far as that was followed.
     pub fn version(&self) -> Version {
-        self.object.version.with(self.shelf.files().into_values())
+        self.object.version.with(self.shelf.versions())
     }
 
     /// The documents; empty where they cannot be read.
@@ -83,15 +84,17 @@ impl Shelves<'_> {
 
 impl Modules for Shelves<'_> {
     fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
-        let path = request.url.strip_prefix("file://").unwrap_or(request.url);
-        let path = beside(request.source, path);
         match self.of(request.source) {
-            Some(shelf) => shelf.module(&path, request.sha256),
+            Some(shelf) => shelf.module(request),
             None => Err(ModuleError::Unreadable {
-                path: path.display().to_string(),
+                path: request.url.to_owned(),
                 problem: format!("{} is not planned", request.source),
             }),
         }
+    }
+
+    fn pinned(&self, request: &ModuleRequest<'_>) -> Option<String> {
+        self.of(request.source)?.pinned(request)
     }
 
     fn file(&self, source: &str, path: &str) -> Result<Bytes, String> {

@@ -46,9 +46,15 @@ pub struct Control<P> {
 impl<P: Plane> Control<P> {
     /// Nothing is read yet. `proxy` names the Proxy document that is meant, where there are several.
     pub fn new(files: Files, store: Arc<Store>, proxy: Option<String>, plane: P) -> Control<P> {
+        let watch = Watch::new();
+        let door = watch.door();
+        store.ring(move || {
+            // Nobody listens only while the process ends.
+            let _ = door.send(Change::Maybe);
+        });
         Control {
             files,
-            watch: Watch::new(),
+            watch,
             store,
             proxy,
             plane,
@@ -70,17 +76,32 @@ impl<P: Plane> Control<P> {
         self.watch.door()
     }
 
-    /// The first configuration. Objects that are broken are left out, as long as something remains that can serve.
+    /// The first configuration. Objects that are broken are left out, as long as something remains that can serve. Waits
+    /// for modules that have to be fetched: nothing serves yet, and without them nothing might be good enough. Where a
+    /// registry is down, a tag means what it meant when it was last looked up.
     ///
     /// # Errors
     /// Nothing is good enough to start with: all problems there are.
     pub fn start(&mut self) -> Result<(), Vec<Problem>> {
         self.watch.follow(self.files.folders(), []);
         self.round(Eagerness::WhenChanged);
+        while self.live.generation == 0 && self.wait_for_modules() {
+            self.round(Eagerness::WhenChanged);
+        }
         match self.live.generation {
             0 => Err(self.board.problems()),
             _ => Ok(()),
         }
+    }
+
+    /// True when a module has come since the last round, or is taken as it was.
+    fn wait_for_modules(&self) -> bool {
+        let on_their_way = |problem: &Problem| problem.code == Code::P0413;
+        if self.board.problems().iter().any(on_their_way) {
+            self.store.settle();
+            return true;
+        }
+        self.store.make_do()
     }
 
     /// Follows changes until it is told to stop.
@@ -99,6 +120,7 @@ impl<P: Plane> Control<P> {
         let started = Instant::now();
         if eagerness == Eagerness::Always {
             self.offered.iter().flatten().for_each(|candidate| candidate.try_again());
+            self.store.hurry();
         }
         let (objects, errors) = self.files.read();
         let mut offered = self.candidates(objects);
@@ -163,7 +185,9 @@ impl<P: Plane> Control<P> {
         }
         let states = seats.iter().map(|seat| self.state(seat)).collect();
         let anew = |seat: &Seat| {
-            seat.is_refused() && !before.iter().any(|other| Arc::ptr_eq(other, &seat.offered))
+            seat.is_refused()
+                && !seat.waits()
+                && !before.iter().any(|other| Arc::ptr_eq(other, &seat.offered))
         };
         let refused: Vec<&Seat> = seats.iter().filter(|seat| anew(seat)).collect();
         let errors = refused.iter().flat_map(|seat| seat.problems.iter());

@@ -1,9 +1,20 @@
-//! Brings what documents refer to: Wasm modules and the files beside a document (certificates, keys).
+//! Brings what documents refer to: Wasm modules, from files and over the network, and the files beside a document
+//! (certificates, keys).
 //!
+//! Where a module comes from is told by the scheme of its `url`, in [`Shelf::module`]: that is the door for another one.
 //! What one version of one source object refers to lies on a [`Shelf`]: read once and then kept, so that the last good
 //! version of an object stays good when its files change under it. Nothing here decides whether a document is accepted.
 
 mod shelf;
+mod remote;
+mod delivery;
+mod order;
+mod layout;
+mod unpack;
+mod downloads;
+pub mod oci;
+pub mod http;
+mod error;
 mod workshop;
 mod compiler;
 
@@ -20,20 +31,30 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use compiler::{Compiler, NO_CACHE, UNFIT};
+pub use delivery::Bring;
+pub use downloads::{DOWNLOADS_BYTES, Downloads, Known, Lease, Part};
+pub use error::{FetchError, FetchErrorKind};
+pub use layout::{Shape, module_layer};
+pub use order::{Delivery, Order, Reach};
 pub use shelf::Shelf;
+pub use unpack::{Member, Parcel};
 
 use crate::plan::ModuleError;
+use remote::Remote;
 use workshop::Workshop;
 
 /// What a module may have; the same goes for certificates and keys.
 pub const MODULE_BYTES: u64 = 64 << 20;
 
 const DISPLAYED: usize = 6;
+/// Below the folder of compiled modules.
+const FETCHED: &str = "fetched";
 
 /// Reads and compiles, and remembers both: a module that anybody still uses is compiled once, a file that was not
 /// written to is not hashed again.
 pub struct Store {
     workshop: Workshop,
+    remote: Remote,
     modules: Mutex<BTreeMap<Digest, Weak<Module>>>,
     stamps: Mutex<BTreeMap<PathBuf, (Stamp, Version)>>,
 }
@@ -50,8 +71,15 @@ struct Stamp {
 impl Store {
     /// Compiles in this process. `cache`: where compiled modules are kept between runs.
     pub fn new(engine: Engine, cache: Option<Cache>) -> Store {
+        let folder = cache.as_ref().map(|cache| cache.folder().join(FETCHED));
+        let remote = Remote::new(folder, Reach::Network);
         let workshop = Workshop::new(engine, cache);
-        Store { workshop, modules: Mutex::default(), stamps: Mutex::default() }
+        Store { workshop, remote, modules: Mutex::default(), stamps: Mutex::default() }
+    }
+
+    /// Uses the network, or only what is on this machine.
+    pub fn within(self, reach: Reach) -> Store {
+        Store { remote: self.remote.within(reach), ..self }
     }
 
     /// Has a process of its own compile.
@@ -59,9 +87,43 @@ impl Store {
         Store { workshop: self.workshop.with(compiler), ..self }
     }
 
-    /// Where modules came from so far.
+    /// Calls `bell`, from another thread, whenever something arrives or cannot be had.
+    pub fn ring(&self, bell: impl Fn() + Send + 'static) {
+        self.remote.ring(Box::new(bell));
+    }
+
+    /// Waits for what is being fetched now; each has its own time.
+    pub fn settle(&self) {
+        self.remote.settle();
+    }
+
+    /// Takes names as they were last looked up where nobody answers who could tell what they mean now. False: there is
+    /// nothing of that kind.
+    pub fn make_do(&self) -> bool {
+        self.remote.make_do()
+    }
+
+    /// Tries at once what could not be fetched before.
+    pub fn hurry(&self) {
+        self.remote.hurry();
+    }
+
+    /// Where modules came from so far, and what is fetched.
     pub fn status(&self) -> Value {
-        self.workshop.status()
+        let mut status = self.workshop.status();
+        status["remote"] = self.remote.status();
+        status
+    }
+
+    /// Our lines of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let [good, bad] = self.remote.tally();
+        let name = "portcullis_module_fetches_total";
+        let help = "Attempts to fetch a module from a registry or server.";
+        format!(
+            "# HELP {name} {help}\n# TYPE {name} counter\n\
+             {name}{{result=\"success\"}} {good}\n{name}{{result=\"failure\"}} {bad}\n"
+        )
     }
 
     /// What a file contains now; `None` when it cannot be read.
@@ -123,6 +185,33 @@ pub fn open_cache(wanted: Option<&Path>) -> Result<Cache, LoadError> {
         })?,
     };
     Cache::open(&folder)
+}
+
+/// Carries `work` out on this thread, for whoever has nothing else to do.
+///
+/// # Errors
+/// Those of `work`, or there is no runtime to be had.
+pub fn wait_for<T>(work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|problem| {
+        FetchError::new(FetchErrorKind::Folder, "nothing can be fetched", problem.to_string())
+    })?;
+    let done = runtime.block_on(work);
+    // A name that is still being looked up holds nobody up.
+    runtime.shutdown_background();
+    done
+}
+
+/// The folder of fetched modules, below that of compiled ones.
+///
+/// # Errors
+/// There is none, or it cannot be trusted.
+pub fn open_downloads(cache: Option<&Path>) -> Result<Downloads, FetchError> {
+    let cache = open_cache(cache).map_err(|problem| {
+        let title = "fetched modules cannot be kept";
+        FetchError::new(FetchErrorKind::Folder, title, problem.to_string())
+    })?;
+    Downloads::open(&cache.folder().join(FETCHED), DOWNLOADS_BYTES)
 }
 
 fn default_cache() -> Option<PathBuf> {

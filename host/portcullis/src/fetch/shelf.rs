@@ -1,4 +1,4 @@
-//! What one version of one source object refers to.
+//! What one version of one source object refers to: files, and modules from elsewhere.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,13 +8,30 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use portcullis_vm::{Digest, Module};
 
-use super::{MODULE_BYTES, Store, Version, lock, stored_bytes};
-use crate::plan::ModuleError;
+use super::order::{Delivery, Order};
+use super::remote::{Errand, State};
+use super::{FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, lock, stored_bytes};
+use crate::plan::{ModuleError, ModuleRequest, beside};
 
-/// Files as they were when they were first asked for. A shelf never reads a file twice.
+/// Files as they were when they were first asked for. A shelf never reads a file twice, and never fetches twice what it
+/// has.
 pub struct Shelf {
     store: Arc<Store>,
+    /// Of the documents.
+    text: Version,
     items: Mutex<BTreeMap<PathBuf, Item>>,
+    arrivals: Mutex<BTreeMap<Wanted, Arrival>>,
+}
+
+/// Address and pin.
+type Wanted = (String, Option<Digest>);
+
+/// A module from elsewhere, here or not.
+struct Arrival {
+    errand: Arc<Errand>,
+    /// What was known of the errand when it was last asked.
+    news: u64,
+    made: Option<(Delivery, Result<Arc<Module>, ModuleError>)>,
 }
 
 #[derive(Clone)]
@@ -35,9 +52,63 @@ enum Content {
 }
 
 impl Shelf {
-    /// An empty one.
-    pub fn new(store: Arc<Store>) -> Shelf {
-        Shelf { store, items: Mutex::default() }
+    /// An empty one, for documents whose text has this version.
+    pub fn new(store: Arc<Store>, text: Version) -> Shelf {
+        Shelf { store, text, items: Mutex::default(), arrivals: Mutex::default() }
+    }
+
+    /// The module that a document asks for, compiled. One from elsewhere may be on its way.
+    ///
+    /// # Errors
+    /// Why there is none, or none yet.
+    pub fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
+        match request.url.strip_prefix("file://") {
+            Some(path) => self.module_in(&beside(request.source, path), request.sha256),
+            None => self.module_from(request),
+        }
+    }
+
+    /// What the address of a module came to, once that is here: the address with its digest.
+    pub fn pinned(&self, request: &ModuleRequest<'_>) -> Option<String> {
+        let arrivals = lock(&self.arrivals);
+        let arrival = arrivals.get(&(request.url.to_owned(), request.sha256))?;
+        arrival.made.as_ref().map(|(delivery, _)| delivery.pinned.clone())
+    }
+
+    fn module_from(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
+        let wanted = (request.url.to_owned(), request.sha256);
+        if let Some((_, made)) = lock(&self.arrivals).get(&wanted).and_then(|one| one.made.clone())
+        {
+            return made;
+        }
+        let errand = self.store.remote.errand(Order {
+            url: request.url.to_owned(),
+            sha256: request.sha256,
+            policy: request.policy,
+            registries: request.registries.clone(),
+            secret: request.secret.cloned(),
+            occasion: self.text,
+        });
+        let (state, news) = errand.state();
+        let (made, result) = match state {
+            State::Pending => (None, Err(ModuleError::Pending { url: request.url.to_owned() })),
+            State::Failed(error) => (None, Err(error.into())),
+            State::Here(delivery) => {
+                let made = self.compiled(&delivery);
+                (Some((delivery, made.clone())), made)
+            }
+        };
+        lock(&self.arrivals).insert(wanted, Arrival { errand, news, made });
+        result
+    }
+
+    fn compiled(&self, delivery: &Delivery) -> Result<Arc<Module>, ModuleError> {
+        let bytes = self.store.remote.bytes(delivery).ok_or_else(|| {
+            let title = format!("{} is damaged on disk", delivery.pinned);
+            let cause = "it was sound a moment ago";
+            ModuleError::from(FetchError::new(FetchErrorKind::Folder, title, cause))
+        })?;
+        self.store.compile(&bytes)
     }
 
     /// The bytes of a certificate or key.
@@ -52,11 +123,8 @@ impl Shelf {
         }
     }
 
-    /// The module in a file, compiled; `wanted` is the digest it must have.
-    ///
-    /// # Errors
-    /// It could not be read, has another digest, or is no module that can run here.
-    pub fn module(&self, path: &Path, wanted: Option<Digest>) -> Result<Arc<Module>, ModuleError> {
+    /// The module in a file; `wanted` is the digest it must have.
+    fn module_in(&self, path: &Path, wanted: Option<Digest>) -> Result<Arc<Module>, ModuleError> {
         let named = || path.display().to_string();
         let pinned = |found: Digest| match wanted {
             Some(wanted) if wanted != found => {
@@ -92,13 +160,30 @@ impl Shelf {
         lock(&self.items).iter().map(|(path, item)| (path.clone(), item.version)).collect()
     }
 
-    /// Whether every file still has the content it has here.
-    pub fn is_current(&self) -> bool {
-        self.files().iter().all(|(path, version)| self.store.version(path) == *version)
+    /// What the shelf holds, as far as it was asked for.
+    pub fn versions(&self) -> Vec<Option<Version>> {
+        let arrivals = lock(&self.arrivals);
+        let arrived = arrivals.values().map(|arrival| {
+            let (delivery, _) = arrival.made.as_ref()?;
+            Some(Version(delivery.digest.0))
+        });
+        self.files().into_values().chain(arrived).collect()
     }
 
-    /// Forgets that the compiler gave up on a module: it may have been the machine's fault.
+    /// Whether every file still has the content it has here, and nothing new is known of what did not arrive.
+    pub fn is_current(&self) -> bool {
+        let known =
+            |arrival: &Arrival| arrival.made.is_some() || arrival.errand.news() == arrival.news;
+        lock(&self.arrivals).values().all(known)
+            && self.files().iter().all(|(path, version)| self.store.version(path) == *version)
+    }
+
+    /// Forgets that the compiler gave up on a module, or that it could not be read back: it may have been the machine's fault.
     pub fn try_again(&self) {
+        lock(&self.arrivals).retain(|_, arrival| {
+            let made = arrival.made.as_ref().map(|(_, made)| made);
+            !matches!(made, Some(Err(ModuleError::Compiler { .. } | ModuleError::Fetch { .. })))
+        });
         for item in lock(&self.items).values_mut() {
             if let Content::Unfit(bytes, ModuleError::Compiler { .. }) = &item.content {
                 item.content = Content::Bytes(bytes.clone());

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use portcullis_proxy::snapshot::{
     AllowCalls, FailStrategy, Filter, FilterIndex, Listener, ListenerDirection,
 };
-use portcullis_vm::{LoadError, LogLevel, Module, Node, PluginSpec};
+use portcullis_vm::{LogLevel, Node, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::{ModuleError, ModuleRequest, attach, beside, futile, limits, words};
-use crate::diagnose::{Code, Problem};
+use super::{Registry, attach, futile, limits, module, words};
+use crate::diagnose::Code;
 use crate::spec::filter::WasmFilterSpec;
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
 use crate::spec::route::ParentRef;
@@ -27,6 +27,8 @@ const ROOT_NAMESPACES: [&str; 2] = ["portcullis-system", "istio-system"];
 pub(super) struct Host<'a> {
     pub proxy: Option<&'a Document>,
     pub listeners: &'a [Listener],
+    /// `None`: it is not known how modules may be fetched.
+    pub registries: Option<Arc<[Registry]>>,
 }
 
 /// A filter that is right and that something here may run.
@@ -91,7 +93,7 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
         }
         futile::fields(document, &spec, desk);
         futile::calls(document, &spec, catalogue, desk);
-        let filter = one(document, &spec, desk).filter(|_| !desk.has_error_of(document));
+        let filter = one(document, &spec, host, desk).filter(|_| !desk.has_error_of(document));
         let listeners = listeners(document, &spec, (host, catalogue), desk);
         let concerned = spec.attach == Attach::Route || !listeners.is_empty();
         if let (Some(filter), true) = (filter, concerned) {
@@ -113,7 +115,12 @@ fn node(proxy: &Document) -> Node {
     Node { name: name.clone(), namespace: namespace.clone(), labels: labels.clone() }
 }
 
-fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Option<Filter> {
+fn one(
+    document: &Document,
+    spec: &WasmFilterSpec,
+    host: &Host<'_>,
+    desk: &mut Desk<'_>,
+) -> Option<Filter> {
     if spec.r#type == Some(PluginType::Network) && spec.attach == Attach::Route {
         let title = "a network filter belongs to a listener, not to routes";
         let problem = document.problem(Code::P0111, "spec.attach", title);
@@ -131,8 +138,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
     let limits = limits::of_plugin(document, &spec.limits, desk);
     let isolation = limits::isolation(document, spec, desk);
     let environment = environment(document, &spec.vm_config.env, desk);
-    let request = ModuleRequest { url: &spec.url, source: &document.file, sha256 };
-    let module = module(document, request, desk)?;
+    let (module, url) = module::find(document, spec, (sha256, host), desk)?;
     futile::module(document, spec, &module, desk);
     let name: Arc<str> = document.key().into();
     let vm_id = spec.vm_config.vm_id.clone().unwrap_or_else(|| name.to_string());
@@ -148,7 +154,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
     };
     Some(Filter {
         name,
-        url: spec.url.clone(),
+        url,
         module,
         plugin: Arc::new(plugin),
         fail: match spec.fail_strategy {
@@ -157,6 +163,7 @@ fn one(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Optio
         },
         isolation: isolation?,
         allow_calls: match &spec.allow.calls {
+            None if module::is_remote(&spec.url) => AllowCalls::Only(BTreeSet::new()),
             None => AllowCalls::Everything,
             Some(names) => AllowCalls::Only(names.iter().cloned().collect()),
         },
@@ -218,71 +225,6 @@ fn environment(
         }
     }
     variables
-}
-
-fn module(
-    document: &Document,
-    request: ModuleRequest<'_>,
-    desk: &mut Desk<'_>,
-) -> Option<Arc<Module>> {
-    let Some(path) = request.url.strip_prefix("file://") else {
-        let scheme = request.url.split_once("://").map_or("oci", |(scheme, _)| scheme);
-        let known = ["oci", "http", "https", "configmap"].contains(&scheme);
-        let (code, title) = if known {
-            (Code::P0110, format!("modules from {scheme}:// are not supported yet"))
-        } else {
-            (Code::P0111, format!("{scheme}:// is not where modules come from"))
-        };
-        let problem = document.problem(code, "spec.url", title);
-        return desk.refuse(problem.hint("use file://PATH, relative to this document"));
-    };
-    desk.uses(document, path);
-    match desk.modules.module(&request) {
-        Ok(module) => Some(module),
-        Err(error) => {
-            let shown = beside(&document.file, path).display().to_string();
-            desk.refuse(module_problem(document, &shown, error))
-        }
-    }
-}
-
-fn module_problem(document: &Document, path: &str, error: ModuleError) -> Problem {
-    let at = |code, title: String| document.problem(code, "spec.url", title);
-    match error {
-        ModuleError::Unreadable { problem, .. } => at(Code::P0401, format!("cannot read {path}"))
-            .because(problem)
-            .hint("names are relative to the folder of this document"),
-        ModuleError::TooLarge { size, limit, .. } => {
-            at(Code::P0402, format!("{path} has {size} bytes, more than {limit}"))
-                .hint("strip debug information; `portcullis build` does")
-        }
-        ModuleError::WrongDigest { found, .. } => document
-            .problem(Code::P0204, "spec.sha256", format!("{path} is not the expected module"))
-            .because(format!("its digest is {found}"))
-            .hint("if this is the module you want, put its digest here"),
-        ModuleError::Compiler { problem } => at(Code::P0212, format!("{path} was not compiled"))
-            .because(format!("the process that compiles it gave up: {problem}"))
-            .hint("make the module smaller; SIGHUP tries again"),
-        ModuleError::Load(LoadError::UnknownImports(names)) => {
-            let plural = if names.len() == 1 { "" } else { "s" };
-            at(Code::P0201, format!("{path}: unknown import{plural} {}", names.join(", ")))
-                .because("no Proxy-Wasm host function has this name and type")
-                .hint(
-                    "build for wasm32-wasip1 with a Proxy-Wasm SDK, without the code that needs it",
-                )
-        }
-        ModuleError::Load(error @ LoadError::NoAbi { .. }) => {
-            at(Code::P0202, format!("{path} is no Proxy-Wasm module"))
-                .because(error.to_string())
-                .hint("is this the right file? A Rust filter is a cdylib with proxy_wasm::main!")
-        }
-        ModuleError::Load(error @ LoadError::Cache { .. }) => {
-            at(Code::P0901, error.to_string()).hint("make the folder writable for this user only")
-        }
-        ModuleError::Load(error) => at(Code::P0203, format!("{path} cannot be used"))
-            .because(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
-            .hint("build the module again, and look at what was copied"),
-    }
 }
 
 /// The listeners whose chain the filter joins.

@@ -35,10 +35,12 @@ pub(super) fn fields(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk
     let policy = spec.image_pull_policy.unwrap_or_default() != PullPolicy::Unspecified;
     let secret = spec.image_pull_secret.as_ref().is_some_and(|name| !name.is_empty());
     let network = spec.r#type == Some(PluginType::Network);
+    let web = spec.url.starts_with("https://") || spec.url.starts_with("http://");
     let (from_file, of_network) = ("on a module from a file", "on a network filter");
     let futile = [
         ("imagePullPolicy", file && policy, from_file),
         ("imagePullSecret", file && secret, from_file),
+        ("imagePullSecret", web && secret, "on a module that is no image"),
         (
             "allowOnHeadersStopIteration",
             network && spec.allow_on_headers_stop_iteration,

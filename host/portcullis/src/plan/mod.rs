@@ -13,7 +13,9 @@ mod futile;
 mod limits;
 mod listener;
 mod matches;
+mod module;
 mod proxy;
+mod registry;
 mod route;
 mod tcp_route;
 mod words;
@@ -27,10 +29,13 @@ use bytes::Bytes;
 use portcullis_proxy::Snapshot;
 use portcullis_vm::{Digest, LoadError, Module};
 
-use crate::diagnose::{Place, Problem};
+use crate::diagnose::{Code, Place, Problem};
+use crate::spec::filter::PullPolicy;
 use crate::spec::{self, Contents};
 use catalogue::Catalogue;
 use desk::Desk;
+
+pub use registry::{Registry, TIMEOUT};
 
 /// One source object: a file, or a ConfigMap's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +53,14 @@ pub struct ModuleRequest<'a> {
     pub url: &'a str,
     /// [`Source::name`] of the document.
     pub source: &'a str,
-    /// What the module's digest has to be.
+    /// What the digest has to be: of the module, or for an image of its index or manifest.
     pub sha256: Option<Digest>,
+    /// For what a name led to before.
+    pub policy: PullPolicy,
+    /// A docker config for this module.
+    pub secret: Option<&'a Bytes>,
+    /// Hosts that the Proxy names.
+    pub registries: &'a Arc<[Registry]>,
 }
 
 /// Why there is no module.
@@ -88,6 +99,24 @@ pub enum ModuleError {
         /// How it ended.
         problem: String,
     },
+    /// It is being fetched.
+    #[error("{url} is on its way")]
+    Pending {
+        /// From where.
+        url: String,
+    },
+    /// It cannot be fetched.
+    #[error("{title}: {cause}")]
+    Fetch {
+        /// What sort of problem.
+        code: Code,
+        /// What does not work.
+        title: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// It cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -95,7 +124,7 @@ pub enum ModuleError {
 
 /// Where modules and files come from.
 pub trait Modules {
-    /// Finds, checks and compiles a module. Only `file://` is asked for.
+    /// Finds, checks and compiles a module.
     ///
     /// # Errors
     /// Why there is none.
@@ -106,6 +135,20 @@ pub trait Modules {
     /// # Errors
     /// What the system said.
     fn file(&self, source: &str, path: &str) -> Result<Bytes, String>;
+
+    /// What the address of a module came to: with a digest, where it named none.
+    fn pinned(&self, _request: &ModuleRequest<'_>) -> Option<String> {
+        None
+    }
+
+    /// The docker config in a pull secret that the document `source` of `namespace` names: beside a file, as Kubernetes
+    /// mounts it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn pull_secret(&self, source: &str, _namespace: &str, name: &str) -> Result<Bytes, String> {
+        self.file(source, &format!("{name}/.dockerconfigjson"))
+    }
 
     /// A variable of this process's environment, for `valueFrom: HOST`.
     fn variable(&self, name: &str) -> Option<String> {
@@ -197,7 +240,9 @@ pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> P
     let ours = proxy::choose(&catalogue, proxy, &mut desk);
     let process = ours.and_then(|document| proxy::process(document, &mut desk));
     let listeners = ours.map_or_else(Vec::new, |document| proxy::listeners(document, &mut desk));
-    let host = filter::Host { proxy: ours, listeners: &listeners };
+    let registries = ours.map(|document| registry::compile(document, &mut desk));
+    let registries = registries.filter(|_| ours.is_some_and(|proxy| !desk.has_error_of(proxy)));
+    let host = filter::Host { proxy: ours, listeners: &listeners, registries };
     let backends = backend::compile(&catalogue, &mut desk);
     let filters = filter::compile(&catalogue, &host, &mut desk);
     let routes = route::compile(&catalogue, &host, &backends, &filters, &mut desk);

@@ -100,10 +100,7 @@ pub(super) fn process(document: &Document, desk: &mut Desk<'_>) -> Option<Proces
 }
 
 fn unsupported(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
-    let asked = [
-        ("spec.registries", spec.registries.is_some()),
-        ("spec.verification", spec.verification.is_some()),
-    ];
+    let asked = [("spec.verification", spec.verification.is_some())];
     for (field, _) in asked.iter().filter(|(_, asked)| *asked) {
         let name = field.trim_start_matches("spec.");
         let problem = document.problem(Code::P0110, field, format!("{name} is not supported yet"));

@@ -1,6 +1,6 @@
 //! Single values of documents: addresses, host names, headers, regular expressions. Each answers in words what is wrong.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, HeaderValue};
 use portcullis_proxy::snapshot::EndpointAddress;
@@ -47,7 +47,19 @@ pub(super) fn is_host(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    text.len() <= 253 && text.split('.').all(label) && text.parse::<std::net::Ipv4Addr>().is_err()
+    text.len() <= 253 && text.split('.').all(label) && text.parse::<Ipv4Addr>().is_err()
+}
+
+/// `HOST` or `HOST:PORT`, the host a name or an address; IPv6 in brackets.
+pub(super) fn is_authority(text: &str) -> bool {
+    let is_address = |host: &str| match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok()),
+        None => host.parse::<Ipv4Addr>().is_ok() || is_host(host),
+    };
+    let with_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+        is_address(host) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    with_port || is_address(text)
 }
 
 /// A host name of a route, possibly with a leading `*.`; in lower case.

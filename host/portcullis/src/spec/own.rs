@@ -28,8 +28,8 @@ pub struct ProxySpec {
     pub drain: Drain,
     /// Absent: off.
     pub access_log: Option<AccessLogSpec>,
-    /// Not supported yet.
-    pub registries: Option<IgnoredAny>,
+    /// Hosts that modules come from.
+    pub registries: Option<Vec<RegistrySpec>>,
     /// Not supported yet.
     pub verification: Option<IgnoredAny>,
 }
@@ -126,6 +126,23 @@ pub struct Drain {
     /// Not ready, still accepting. Default 5 s.
     pub delay: Option<Duration>,
     /// Then no longer accepting. Default 30 s.
+    pub timeout: Option<Duration>,
+}
+
+/// An element of `registries`; files beside the document.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySpec {
+    /// `HOST` or `HOST:PORT`
+    pub host: String,
+    /// Without TLS.
+    #[serde(default)]
+    pub plain_http: bool,
+    /// In PEM. Default: the public authorities.
+    pub ca_file: Option<String>,
+    /// A docker config.
+    pub credentials_file: Option<String>,
+    /// For a whole module. Default 30 s.
     pub timeout: Option<Duration>,
 }
 

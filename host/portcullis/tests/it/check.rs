@@ -71,3 +71,8 @@ fn what_would_be_in_vain_is_told() {
 fn what_does_not_fit_a_listener_is_told_and_not_attached() {
     transcript("check/network");
 }
+
+#[test]
+fn what_is_wrong_with_registries_is_found_before_anything_is_fetched() {
+    transcript("check/registries");
+}

@@ -3,7 +3,7 @@ mod law;
 
 const RESERVED: law::Reserved = &[
     ("clap::", &["cli"]),
-    ("hyper::", &["admin", "cli"]),
+    ("hyper::", &["admin", "cli", "fetch"]),
     ("kube::", &["cluster"]),
     ("saphyr_parser", &["spec"]),
     ("println!", &["cli", "term"]),

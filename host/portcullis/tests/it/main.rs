@@ -12,6 +12,7 @@ mod check;
 mod compiling;
 mod control;
 mod demo;
+mod distribution;
 mod examples;
 mod explain;
 #[path = "../../../guests.rs"]

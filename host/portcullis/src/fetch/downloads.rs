@@ -1,0 +1,267 @@
+//! What was fetched, kept on disk for the next start and for the other processes of this user.
+//!
+//! A folder of our own (0700). Modules are named by their digest, verified whenever they are read, and written under
+//! another name first. Whoever uses one holds a [`Lease`], which is a lock on the file: nobody, in whatever process,
+//! evicts it meanwhile. Names (tags, addresses) lead to digests; they are believed as long as nobody asks for a newer
+//! answer.
+
+use std::fs::{self, File, FileTimes, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use portcullis_vm::{Cache, Digest};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::{Deserialize, Serialize};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::error::{FetchError, FetchErrorKind};
+use super::oci::sha256;
+
+/// What the folder may hold, unless more is in use.
+pub const DOWNLOADS_BYTES: u64 = 1 << 30;
+
+const MODULES: &str = "modules";
+const NAMES: &str = "names";
+const PARTS: &str = "parts";
+const MOST_NAMES: usize = 4096;
+/// How often somebody who waits for another process looks again.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    folder: PathBuf,
+    limit: u64,
+    /// Holds the folder where there is none to keep.
+    _passing: Option<Arc<TempDir>>,
+}
+
+/// Keeps a module from being evicted.
+#[derive(Clone, Debug)]
+pub struct Lease(#[expect(dead_code, reason = "the open file is the lock")] Arc<File>);
+
+/// What a name led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Of the image's index or manifest, or of the module where it came from no registry.
+    pub digest: Digest,
+    /// The module.
+    pub module: Digest,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Written {
+    name: String,
+    digest: String,
+    module: String,
+}
+
+/// A blob that is being fetched, by this process alone.
+pub struct Part {
+    /// What has arrived, perhaps in an earlier attempt.
+    pub file: File,
+    path: PathBuf,
+}
+
+impl Part {
+    /// It is of no use any more.
+    pub fn discard(self) {
+        // One that stays is evicted some day.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Downloads {
+    /// Opens the folder, or makes it. It holds at most `limit` bytes that nobody uses.
+    ///
+    /// # Errors
+    /// It cannot be made, or others may enter it.
+    pub fn open(folder: &Path, limit: u64) -> Result<Downloads, FetchError> {
+        for part in [MODULES, NAMES, PARTS] {
+            // The same rules as for compiled modules.
+            Cache::open(&folder.join(part)).map_err(|problem| {
+                let title = format!("{} cannot be used", folder.display());
+                FetchError::new(FetchErrorKind::Folder, title, problem.to_string())
+            })?;
+        }
+        Ok(Downloads { folder: folder.to_owned(), limit, _passing: None })
+    }
+
+    /// A folder that goes with its last user.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn passing() -> Result<Downloads, FetchError> {
+        let folder = tempfile::Builder::new().prefix("portcullis-").tempdir();
+        let folder = folder.map_err(|problem| unusable("a temporary folder", &problem))?;
+        let opened = Downloads::open(&folder.path().join("fetched"), DOWNLOADS_BYTES)?;
+        Ok(Downloads { _passing: Some(Arc::new(folder)), ..opened })
+    }
+
+    /// The module with this digest, if it is here and sound.
+    pub fn module(&self, digest: Digest) -> Option<(Bytes, Lease)> {
+        let (path, mut file) = self.held(digest)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        if Digest::of(&bytes) != digest {
+            tracing::warn!(module = %digest, "a fetched module is damaged on disk");
+            // It is fetched again; one that cannot be removed is refused again.
+            let _ = fs::remove_file(path);
+            return None;
+        }
+        // For eviction; a wrong order costs a download.
+        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        Some((bytes.into(), Lease(Arc::new(file))))
+    }
+
+    /// The file, open and locked against eviction.
+    fn held(&self, digest: Digest) -> Option<(PathBuf, File)> {
+        let path = self.place(MODULES, &digest.to_string());
+        let file = open_existing(&path)?;
+        flock(&file, FlockOperation::LockShared).ok()?;
+        (file.metadata().ok()?.nlink() > 0).then_some((path, file))
+    }
+
+    /// What `name` led to, if the module is still here.
+    pub fn known(&self, name: &str) -> Option<Known> {
+        let text = fs::read(self.name_file(name)).ok()?;
+        let written: Written = serde_json::from_slice(&text).ok()?;
+        let known = Known { digest: sha256(&written.digest)?, module: sha256(&written.module)? };
+        let here = self.place(MODULES, &known.module.to_string()).exists();
+        (here && written.name == name).then_some(known)
+    }
+
+    /// Remembers what `name` led to.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn remember(&self, name: &str, known: &Known) -> Result<(), FetchError> {
+        let written = Written {
+            name: name.to_owned(),
+            digest: format!("sha256:{}", known.digest),
+            module: format!("sha256:{}", known.module),
+        };
+        let failed = |problem: io::Error| unusable(NAMES, &problem);
+        let draft = NamedTempFile::new_in(self.folder.join(NAMES)).map_err(failed)?;
+        serde_json::to_writer(draft.as_file(), &written)
+            .map_err(|problem| failed(problem.into()))?;
+        draft.persist(self.name_file(name)).map_err(|problem| failed(problem.error))?;
+        Ok(())
+    }
+
+    /// A file for what is not known yet.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn draft(&self) -> Result<NamedTempFile, FetchError> {
+        let failed = |problem: &io::Error| unusable(PARTS, problem);
+        let draft =
+            NamedTempFile::new_in(self.folder.join(PARTS)).map_err(|error| failed(&error))?;
+        flock(draft.as_file(), FlockOperation::LockExclusive)
+            .map_err(|problem| failed(&problem.into()))?;
+        Ok(draft)
+    }
+
+    /// What has arrived of the blob with this digest; waits for whoever fetches it now.
+    ///
+    /// Cancel safe: nothing is held until it returns.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub async fn part(&self, digest: Digest) -> Result<Part, FetchError> {
+        let path = self.place(PARTS, &digest.to_string());
+        let failed = |problem: &io::Error| unusable(PARTS, problem);
+        loop {
+            let flags = OFlags::NOFOLLOW.bits().cast_signed();
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let opened = options.custom_flags(flags).open(&path);
+            let file = opened.map_err(|problem| failed(&problem))?;
+            let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+            match locked {
+                // Whoever had it may have finished and removed it.
+                Ok(()) if file.metadata().is_ok_and(|meta| meta.nlink() > 0) => {
+                    return Ok(Part { file, path });
+                }
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(LOOK).await,
+                Err(problem) => return Err(failed(&problem.into())),
+            }
+        }
+    }
+
+    /// Takes a module in, and makes room for it.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn keep(&self, draft: NamedTempFile, digest: Digest) -> Result<Lease, FetchError> {
+        if let Some((_, lease)) = self.module(digest) {
+            // A lease on a file that is replaced would be worth nothing.
+            return Ok(lease);
+        }
+        let failed = |problem: io::Error| unusable(MODULES, &problem);
+        flock(draft.as_file(), FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
+        let place = self.place(MODULES, &digest.to_string());
+        let file = draft.persist(place).map_err(|problem| failed(problem.error))?;
+        self.evict();
+        Ok(Lease(Arc::new(file)))
+    }
+
+    /// Removes what was not used for longest, as long as there is too much, and whatever nobody holds.
+    fn evict(&self) {
+        let mut files: Vec<_> =
+            [MODULES, PARTS].iter().flat_map(|part| listing(&self.folder.join(part))).collect();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in files {
+            if total <= self.limit {
+                break;
+            }
+            let Some(file) = open_existing(&path) else { continue };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && fs::remove_file(&path).is_ok()
+            {
+                total = total.saturating_sub(size);
+            }
+        }
+        let mut names = listing(&self.folder.join(NAMES));
+        names.sort();
+        let surplus = names.len().saturating_sub(MOST_NAMES);
+        for (_, _, path) in names.into_iter().take(surplus) {
+            // Another process may have been quicker.
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    fn place(&self, part: &str, name: &str) -> PathBuf {
+        self.folder.join(part).join(name)
+    }
+
+    fn name_file(&self, name: &str) -> PathBuf {
+        self.place(NAMES, &Digest::of(name.as_bytes()).to_string())
+    }
+}
+
+fn open_existing(path: &Path) -> Option<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
+}
+
+/// By the time of last use.
+fn listing(folder: &Path) -> Vec<(SystemTime, u64, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let read = |entry: fs::DirEntry| {
+        let meta = entry.metadata().ok()?;
+        Some((meta.modified().ok()?, meta.len(), entry.path()))
+    };
+    entries.filter_map(read).collect()
+}
+
+fn unusable(what: &str, problem: &io::Error) -> FetchError {
+    let title = format!("fetched modules cannot be kept ({what})");
+    FetchError::new(FetchErrorKind::Folder, title, problem.to_string())
+}

@@ -1,0 +1,148 @@
+//! Why something could not be fetched, in the words of `diagnose`.
+
+use crate::diagnose::{Code, Problem};
+use crate::plan::ModuleError;
+
+/// What went wrong, and with what. Displays as one line, `title: cause`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{title}: {cause}")]
+pub struct FetchError {
+    kind: FetchErrorKind,
+    title: String,
+    cause: String,
+    /// Whether the same request may well succeed a moment later.
+    passing: bool,
+}
+
+/// The sorts of [`FetchError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchErrorKind {
+    /// No reference of an image, no URL.
+    Reference,
+    /// Nobody answers, or not in a way that makes sense.
+    Unreachable,
+    /// Credentials are missing, wrong, or not enough.
+    Denied,
+    /// It is not there.
+    Missing,
+    /// An address that must not be dialled.
+    Forbidden,
+    /// Not the bytes that were asked for.
+    Damaged,
+    /// It took too long.
+    Late,
+    /// An image without a module that can be found.
+    Layout,
+    /// An archive that must not be unpacked.
+    Archive,
+    /// It would have to be fetched, and nothing may be.
+    Offline,
+    /// More bytes than a module may have.
+    TooLarge,
+    /// This machine's own folder of fetched modules.
+    Folder,
+}
+
+impl FetchError {
+    /// `title` says what does not work, `cause` why; both in plain words.
+    pub fn new(
+        kind: FetchErrorKind,
+        title: impl Into<String>,
+        cause: impl Into<String>,
+    ) -> FetchError {
+        let passing = kind == FetchErrorKind::Unreachable;
+        FetchError { kind, title: title.into(), cause: cause.into(), passing }
+    }
+
+    /// Makes it one that is not worth another request at once.
+    pub(super) fn lasting(mut self) -> FetchError {
+        self.passing = false;
+        self
+    }
+
+    /// Makes it one that is.
+    pub(super) fn again(mut self) -> FetchError {
+        self.passing = true;
+        self
+    }
+
+    /// Which sort.
+    pub fn kind(&self) -> FetchErrorKind {
+        self.kind
+    }
+
+    /// What does not work.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Why.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// Whether the same request may well succeed a moment later.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self.kind {
+            FetchErrorKind::TooLarge => Code::P0402,
+            FetchErrorKind::Reference => Code::P0403,
+            FetchErrorKind::Unreachable => Code::P0404,
+            FetchErrorKind::Denied => Code::P0405,
+            FetchErrorKind::Missing => Code::P0406,
+            FetchErrorKind::Forbidden => Code::P0407,
+            FetchErrorKind::Damaged => Code::P0408,
+            FetchErrorKind::Late => Code::P0409,
+            FetchErrorKind::Layout => Code::P0410,
+            FetchErrorKind::Archive => Code::P0411,
+            FetchErrorKind::Offline => Code::P0412,
+            FetchErrorKind::Folder => Code::P0414,
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            FetchErrorKind::Reference => "write oci://HOST/REPOSITORY:TAG or https://HOST/PATH",
+            FetchErrorKind::Unreachable => {
+                "is the host right, is it up, and may this machine reach it?"
+            }
+            FetchErrorKind::Denied => {
+                "check the docker config of the registry (credentialsFile) or of the filter \
+                 (imagePullSecret)"
+            }
+            FetchErrorKind::Missing => "check repository, tag and digest, and what was pushed",
+            FetchErrorKind::Forbidden => {
+                "a host that may be reached there has to be named in the Proxy's registries"
+            }
+            FetchErrorKind::Damaged => "push it again, or ask who runs the registry",
+            FetchErrorKind::Late => {
+                "give the registry a longer `timeout`, or the module less weight"
+            }
+            FetchErrorKind::Layout => "push it anew: `portcullis explain P0410` lists what is read",
+            FetchErrorKind::Archive => "look at what was packed, and who pushed it",
+            FetchErrorKind::Offline => "fetch it once while there is a network: portcullis pull",
+            FetchErrorKind::TooLarge => "strip debug information; `portcullis build` does",
+            FetchErrorKind::Folder => "make the folder writable for this user only",
+        }
+    }
+}
+
+impl From<FetchError> for ModuleError {
+    fn from(error: FetchError) -> ModuleError {
+        let (code, hint) = (error.code(), error.hint());
+        ModuleError::Fetch { code, title: error.title, cause: error.cause, hint }
+    }
+}
+
+impl From<FetchError> for Problem {
+    fn from(error: FetchError) -> Problem {
+        let (code, hint) = (error.code(), error.hint());
+        Problem::new(code, error.title).because(error.cause).hint(hint)
+    }
+}

@@ -1,0 +1,135 @@
+//! The module of a filter: where it comes from, and in which words it is missing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis_vm::{Digest, LoadError, Module};
+
+use super::desk::Desk;
+use super::filter::Host;
+use super::{ModuleError, ModuleRequest, beside};
+use crate::diagnose::{Code, Problem};
+use crate::spec::Document;
+use crate::spec::filter::WasmFilterSpec;
+
+/// Whether a module comes from a registry or a server. An address without a scheme is an image, as in Istio.
+pub(super) fn is_remote(url: &str) -> bool {
+    matches!(scheme(url), "oci" | "http" | "https")
+}
+
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or("oci", |(scheme, _)| scheme)
+}
+
+/// The module, and its address with a digest where it has none of its own.
+pub(super) fn find(
+    document: &Document,
+    spec: &WasmFilterSpec,
+    (sha256, host): (Option<Digest>, &Host<'_>),
+    desk: &mut Desk<'_>,
+) -> Option<(Arc<Module>, String)> {
+    let url = spec.url.as_str();
+    let mut shown = url.to_owned();
+    match scheme(url) {
+        "file" => {
+            let path = url.trim_start_matches("file://");
+            desk.uses(document, path);
+            shown = beside(&document.file, path).display().to_string();
+        }
+        "oci" | "http" | "https" => {}
+        "configmap" => {
+            let title = "modules from configmap:// are not supported yet";
+            let problem = document.problem(Code::P0110, "spec.url", title);
+            return desk.refuse(problem.hint("use file://PATH, relative to this document"));
+        }
+        scheme => {
+            let title = format!("{scheme}:// is not where modules come from");
+            let problem = document.problem(Code::P0111, "spec.url", title);
+            let hint = "use file://PATH, relative to this document, oci:// or https://";
+            return desk.refuse(problem.hint(hint));
+        }
+    }
+    let secret = match spec.image_pull_secret.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) if is_remote(url) => Some(secret(document, name, desk)?),
+        _ => None,
+    };
+    let none = Arc::default();
+    let registries = match &host.registries {
+        Some(registries) => registries,
+        // What is wrong with the Proxy is said elsewhere.
+        None if is_remote(url) => return None,
+        None => &none,
+    };
+    let request = ModuleRequest {
+        url,
+        source: &document.file,
+        sha256,
+        policy: spec.image_pull_policy.unwrap_or_default(),
+        secret: secret.as_ref(),
+        registries,
+    };
+    match desk.modules.module(&request) {
+        Ok(module) => {
+            let pinned = desk.modules.pinned(&request);
+            Some((module, pinned.unwrap_or_else(|| url.to_owned())))
+        }
+        Err(error) => desk.refuse(module_problem(document, &shown, error)),
+    }
+}
+
+fn secret(document: &Document, name: &str, desk: &mut Desk<'_>) -> Option<Bytes> {
+    let found = desk.modules.pull_secret(&document.file, &document.namespace, name);
+    found
+        .map_err(|reason| {
+            let title = format!("cannot read the pull secret {name}");
+            let problem = document.problem(Code::P0401, "spec.imagePullSecret", title);
+            let hint =
+                format!("put a docker config at {name}/.dockerconfigjson beside this document");
+            desk.problems.push(problem.because(reason).hint(hint));
+        })
+        .ok()
+}
+
+fn module_problem(document: &Document, path: &str, error: ModuleError) -> Problem {
+    let at = |code, title: String| document.problem(code, "spec.url", title);
+    match error {
+        ModuleError::Unreadable { problem, .. } => at(Code::P0401, format!("cannot read {path}"))
+            .because(problem)
+            .hint("names are relative to the folder of this document"),
+        ModuleError::TooLarge { size, limit, .. } => {
+            at(Code::P0402, format!("{path} has {size} bytes, more than {limit}"))
+                .hint("strip debug information; `portcullis build` does")
+        }
+        ModuleError::WrongDigest { found, .. } => document
+            .problem(Code::P0204, "spec.sha256", format!("{path} is not the expected module"))
+            .because(format!("its digest is {found}"))
+            .hint("if this is the module you want, put its digest here"),
+        ModuleError::Compiler { problem } => at(Code::P0212, format!("{path} was not compiled"))
+            .because(format!("the process that compiles it gave up: {problem}"))
+            .hint("make the module smaller; SIGHUP tries again"),
+        ModuleError::Pending { url } => at(Code::P0413, format!("{url} is being fetched"))
+            .hint("it goes live by itself when it is here"),
+        ModuleError::Fetch { code, title, cause, hint } => {
+            at(code, title).because(cause).hint(hint)
+        }
+        ModuleError::Load(LoadError::UnknownImports(names)) => {
+            let plural = if names.len() == 1 { "" } else { "s" };
+            at(Code::P0201, format!("{path}: unknown import{plural} {}", names.join(", ")))
+                .because("no Proxy-Wasm host function has this name and type")
+                .hint(
+                    "build for wasm32-wasip1 with a Proxy-Wasm SDK, without the code that needs it",
+                )
+        }
+        ModuleError::Load(error @ LoadError::NoAbi { .. }) => {
+            at(Code::P0202, format!("{path} is no Proxy-Wasm module"))
+                .because(error.to_string())
+                .hint("is this the right file? A Rust filter is a cdylib with proxy_wasm::main!")
+        }
+        ModuleError::Load(error @ LoadError::Cache { .. }) => {
+            at(Code::P0901, error.to_string()).hint("make the folder writable for this user only")
+        }
+        ModuleError::Load(error) => at(Code::P0203, format!("{path} cannot be used"))
+            .because(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+            .hint("build the module again, and look at what was copied"),
+    }
+}

@@ -1,0 +1,145 @@
+//! What was fetched stays on disk: shared, verified, bounded, never evicted while somebody uses it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use portcullis::fetch::{Downloads, Known, Reach, wait_for};
+use portcullis_vm::Digest;
+
+use super::images::{compat, mark};
+use super::server::{Contents, Server};
+use super::{Order, bring, downloads, image};
+use portcullis::spec::filter::PullPolicy;
+
+fn serving(letter: char) -> Server {
+    let mut contents = Contents::default();
+    compat(&mut contents, "1", &mark(letter));
+    compat(&mut contents, "latest", &mark(letter));
+    Server::start(move |request| contents.answer(request))
+}
+
+fn modules(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("fetched/modules")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn what_was_fetched_is_not_asked_for_again_unless_the_policy_says_so() {
+    let server = serving('a');
+    let (_folder, downloads) = downloads();
+    let asked = |order: &Order| {
+        let before = server.asked().len();
+        order.bring(&downloads).unwrap();
+        server.asked().len() - before
+    };
+    let (tag, latest) = (image(&server, "a/b:1"), image(&server, "a/b"));
+    assert_eq!(asked(&tag), 2, "manifest and layer");
+    assert_eq!(asked(&tag), 0);
+    let policy = |policy, order: &Order| Order { policy, ..order.clone() };
+    assert_eq!(asked(&policy(PullPolicy::Always, &tag)), 1, "the manifest");
+    assert_eq!(asked(&latest), 1, "the module is known by its digest");
+    assert_eq!(asked(&latest), 1, "latest is looked up again");
+    assert_eq!(asked(&policy(PullPolicy::IfNotPresent, &latest)), 0);
+    let pinned = latest.bring(&downloads).unwrap().delivery.pinned;
+    let pinned = Order { url: pinned, ..policy(PullPolicy::Always, &latest) };
+    assert_eq!(asked(&pinned), 0, "what a digest names does not change");
+}
+
+#[test]
+fn nothing_is_asked_offline() {
+    let server = serving('a');
+    let (_folder, downloads) = downloads();
+    let offline = |order: &Order| wait_for(order.deliver(&downloads, Reach::Offline));
+    let order = Order { policy: PullPolicy::Always, ..image(&server, "a/b:1") };
+    assert_eq!(offline(&order).unwrap_err().code().to_string(), "P0412");
+    assert_eq!(server.connections(), 0);
+    let digest = order.bring(&downloads).unwrap().delivery.digest;
+    let asked = server.asked().len();
+    assert_eq!(offline(&order).unwrap().digest, digest, "even what is to be looked up each time");
+    assert_eq!(server.asked().len(), asked);
+}
+
+#[test]
+fn what_is_damaged_on_disk_is_fetched_again() {
+    let server = serving('a');
+    let (folder, downloads) = downloads();
+    let order = image(&server, "a/b:1");
+    order.bring(&downloads).unwrap();
+    let [file] = modules(folder.path()).try_into().unwrap();
+    fs::write(&file, b"\0asm something else").unwrap();
+    assert_eq!(order.bring(&downloads).unwrap().bytes, mark('a'));
+    assert_eq!(fs::read(&file).unwrap(), mark('a'));
+}
+
+#[test]
+fn nobody_else_may_enter_the_folder() {
+    let (folder, _) = downloads();
+    for part in ["modules", "names", "parts"] {
+        let meta = fs::metadata(folder.path().join("fetched").join(part)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o700);
+    }
+    let open = folder.path().join("open/modules");
+    fs::create_dir_all(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = Downloads::open(&folder.path().join("open"), 1).unwrap_err();
+    assert_eq!(error.code().to_string(), "P0414");
+}
+
+#[test]
+fn room_is_made_by_what_nobody_holds_and_was_not_used_for_longest() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = 3 * 1000;
+    let open = || Downloads::open(&folder.path().join("fetched"), room).unwrap();
+    // Two processes of one user, as far as the folder can tell.
+    let (one, other) = (open(), open());
+    let keep = |downloads: &Downloads, letter: u8| {
+        let (bytes, draft) = (vec![letter; 1000], downloads.draft().unwrap());
+        fs::write(draft.path(), &bytes).unwrap();
+        (Digest::of(&bytes), downloads.keep(draft, Digest::of(&bytes)).unwrap())
+    };
+    let (held, lease) = keep(&one, b'a');
+    let (first, _) = keep(&one, b'b');
+    let (second, _) = keep(&one, b'c');
+    assert!(one.module(first).is_some(), "there is room for three, and this one was used last");
+    for letter in b"defg" {
+        let (new, _) = keep(&other, *letter);
+        assert!(other.module(new).is_some());
+    }
+    assert!(other.module(second).is_none());
+    assert!(other.module(held).is_some(), "somebody uses it");
+    drop(lease);
+    keep(&other, b'h');
+    let total: u64 = modules(folder.path()).iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert!(total <= room, "{total}");
+}
+
+#[test]
+fn a_name_is_believed_only_for_what_it_was_written_for() {
+    let (folder, downloads) = downloads();
+    let draft = downloads.draft().unwrap();
+    fs::write(draft.path(), b"module").unwrap();
+    let module = Digest::of(b"module");
+    let lease = downloads.keep(draft, module).unwrap();
+    let known = Known { digest: Digest::of(b"manifest"), module };
+    downloads.remember("ghcr.io/a/b:1", &known).unwrap();
+    assert_eq!(downloads.known("ghcr.io/a/b:1"), Some(known));
+    assert_eq!(downloads.known("ghcr.io/a/b:2"), None);
+    drop(lease);
+    fs::remove_file(modules(folder.path()).first().unwrap()).unwrap();
+    assert_eq!(downloads.known("ghcr.io/a/b:1"), None, "it leads nowhere any more");
+}
+
+#[test]
+fn several_who_want_the_same_layer_fetch_it_once() {
+    let server = serving('a');
+    let (_folder, downloads) = downloads();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| image(&server, "a/b:1").bring(&downloads).unwrap());
+        }
+    });
+    let blobs = server.asked().iter().filter(|asked| asked.contains("/blobs/")).count();
+    assert_eq!(blobs, 1);
+    assert!(bring(&image(&server, "a/b:1")).is_ok());
+}
