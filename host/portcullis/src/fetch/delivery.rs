@@ -1,9 +1,11 @@
 //! Carries an order out: asks the registry or server, fetches, unpacks, keeps.
 
 use std::fs::File;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use http::Uri;
+use http::uri::Scheme;
 use portcullis_vm::Digest;
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
@@ -11,7 +13,7 @@ use tokio::time::timeout;
 
 use super::downloads::{Downloads, Known, Lease};
 use super::error::{FetchError, FetchErrorKind};
-use super::http::{Ask, Client, Origin, shown};
+use super::http::{ATTEMPTS, Ask, Client, Origin, is_passing, pause, shown};
 use super::layout::{Shape, module_layer};
 use super::oci::{Content, Credentials, Intent, Manifest, Reference, Session, choose};
 use super::order::{Address, Delivery, Order, Reach, name_of, shown_url};
@@ -103,7 +105,7 @@ impl Order {
         client: &Client,
         image: &Reference,
     ) -> Result<Option<Credentials>, FetchError> {
-        let origin = Origin::of(&image.url(true, "")?)?;
+        let origin = Origin::of(&image.url(&Scheme::HTTPS, "")?)?;
         let plain = Origin { secure: false, ..origin.clone() };
         let named = client.named(&origin).or(client.named(&plain));
         let named = named.and_then(|registry| registry.credentials.as_ref());
@@ -121,31 +123,9 @@ impl Order {
 
     async fn web(&self, uri: Uri, downloads: &Downloads) -> Result<Delivery, FetchError> {
         let name = shown(&uri);
-        let client = Client::new(self.registries.clone());
-        let mut answer = client.send(Ask::get(uri.clone())).await?;
-        if !answer.status.is_success() {
-            let title = format!("{name} cannot be had");
-            let kind = match answer.status.as_u16() {
-                401 | 403 => FetchErrorKind::Denied,
-                404 | 410 => FetchErrorKind::Missing,
-                _ => FetchErrorKind::Unreachable,
-            };
-            return Err(FetchError::new(kind, title, format!("it answered {}", answer.status)));
-        }
-        let from = downloads.draft()?;
-        let mut written = 0;
-        while let Some(piece) = answer.piece().await? {
-            written += piece.len() as u64;
-            if written > MODULE_BYTES {
-                let cause = format!("more than {} MiB", MODULE_BYTES >> 20);
-                let title = format!("{name} is too large");
-                return Err(FetchError::new(FetchErrorKind::TooLarge, title, cause));
-            }
-            io(std::io::Write::write_all(&mut from.as_file(), &piece))?;
-        }
-        let file = io(from.reopen())?;
-        let opened = open(file, name.clone(), (Shape::Any, Member::First), downloads).await?;
-        let (module, draft) = opened;
+        let file = self.download(&uri, downloads).await?;
+        let (module, draft) =
+            open(file, name.clone(), (Shape::Any, Member::First), downloads).await?;
         if let Some(pin) = self.sha256.filter(|pin| *pin != module) {
             let title = format!("{name} is not the expected module");
             let cause = format!("its digest is sha256:{module}, not sha256:{pin}");
@@ -156,6 +136,52 @@ impl Order {
         downloads.remember(&uri.to_string(), &known)?;
         Ok(self.delivery(&known, lease))
     }
+
+    /// What a server sends, asked again after what passes.
+    async fn download(&self, uri: &Uri, downloads: &Downloads) -> Result<File, FetchError> {
+        let client = Client::new(self.registries.clone());
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match download_once(&client, uri, downloads).await {
+                Err(error) if error.is_passing() && attempt < ATTEMPTS => pause(attempt).await,
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The file has no name any more, and goes when it is closed.
+async fn download_once(
+    client: &Client,
+    uri: &Uri,
+    downloads: &Downloads,
+) -> Result<File, FetchError> {
+    let name = shown(uri);
+    let mut answer = client.send(Ask::get(uri.clone())).await?;
+    let status = answer.status;
+    if !status.is_success() {
+        let kind = match status.as_u16() {
+            401 | 403 => FetchErrorKind::Denied,
+            404 | 410 => FetchErrorKind::Missing,
+            _ => FetchErrorKind::Unreachable,
+        };
+        let title = format!("{name} cannot be had");
+        let error = FetchError::new(kind, title, format!("it answered {status}"));
+        return Err(if is_passing(status) { error } else { error.lasting() });
+    }
+    let mut file = downloads.draft()?.into_file();
+    let mut written = 0;
+    while let Some(piece) = answer.piece().await? {
+        written += piece.len() as u64;
+        if written > MODULE_BYTES {
+            let cause = format!("more than {} MiB", MODULE_BYTES >> 20);
+            let title = format!("{name} is too large");
+            return Err(FetchError::new(FetchErrorKind::TooLarge, title, cause));
+        }
+        io(file.write_all(&piece))?;
+    }
+    Ok(file)
 }
 
 /// An image, or the one of an index that is meant.

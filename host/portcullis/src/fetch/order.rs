@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
+use http::uri::Scheme;
 use portcullis_vm::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -155,7 +156,7 @@ impl Order {
         let Ok(address) = self.address() else { return TIMEOUT };
         let client = Client::new(self.registries.clone());
         let origin = match &address {
-            Address::Image(image) => image.url(true, "").and_then(|url| Origin::of(&url)),
+            Address::Image(image) => image.url(&Scheme::HTTPS, "").and_then(|url| Origin::of(&url)),
             Address::Web(uri) => Origin::of(uri),
         };
         let named = origin.ok().and_then(|origin| {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use portcullis_proxy::snapshot::{
     AllowCalls, FailStrategy, Filter, FilterIndex, Listener, ListenerDirection,
 };
-use portcullis_vm::{LogLevel, Node, PluginSpec};
+use portcullis_vm::{Digest, LogLevel, Node, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
@@ -126,15 +126,7 @@ fn one(
         let problem = document.problem(Code::P0111, "spec.attach", title);
         desk.problems.push(problem.hint("use LISTENER, or type: HTTP"));
     }
-    let sha256 = spec.sha256.as_deref().filter(|text| !text.is_empty()).map(words::digest);
-    let sha256 = match sha256.transpose() {
-        Ok(digest) => digest,
-        Err(hint) => {
-            let title = "this is not a SHA-256 digest";
-            desk.problems.push(document.problem(Code::P0111, "spec.sha256", title).hint(hint));
-            None
-        }
-    };
+    let sha256 = pin(document, spec, desk);
     let limits = limits::of_plugin(document, &spec.limits, desk);
     let isolation = limits::isolation(document, spec, desk);
     let environment = environment(document, &spec.vm_config.env, desk);
@@ -170,6 +162,16 @@ fn one(
         log_level: log_level(spec.log_level),
         node: Arc::default(),
     })
+}
+
+fn pin(document: &Document, spec: &WasmFilterSpec, desk: &mut Desk<'_>) -> Option<Digest> {
+    let digest = words::digest(spec.sha256.as_deref().filter(|text| !text.is_empty())?);
+    digest
+        .map_err(|hint| {
+            let title = "this is not a SHA-256 digest";
+            desk.problems.push(document.problem(Code::P0111, "spec.sha256", title).hint(hint));
+        })
+        .ok()
 }
 
 fn log_level(level: written::LogLevel) -> LogLevel {

@@ -29,26 +29,7 @@ pub(super) fn find(
     desk: &mut Desk<'_>,
 ) -> Option<(Arc<Module>, String)> {
     let url = spec.url.as_str();
-    let mut shown = url.to_owned();
-    match scheme(url) {
-        "file" => {
-            let path = url.trim_start_matches("file://");
-            desk.uses(document, path);
-            shown = beside(&document.file, path).display().to_string();
-        }
-        "oci" | "http" | "https" => {}
-        "configmap" => {
-            let title = "modules from configmap:// are not supported yet";
-            let problem = document.problem(Code::P0110, "spec.url", title);
-            return desk.refuse(problem.hint("use file://PATH, relative to this document"));
-        }
-        scheme => {
-            let title = format!("{scheme}:// is not where modules come from");
-            let problem = document.problem(Code::P0111, "spec.url", title);
-            let hint = "use file://PATH, relative to this document, oci:// or https://";
-            return desk.refuse(problem.hint(hint));
-        }
-    }
+    let shown = place(document, url, desk)?;
     let secret = match spec.image_pull_secret.as_deref().filter(|name| !name.is_empty()) {
         Some(name) if is_remote(url) => Some(secret(document, name, desk)?),
         _ => None,
@@ -74,6 +55,29 @@ pub(super) fn find(
             Some((module, pinned.unwrap_or_else(|| url.to_owned())))
         }
         Err(error) => desk.refuse(module_problem(document, &shown, error)),
+    }
+}
+
+/// Where it is, for people; `None`: nowhere that we know.
+fn place(document: &Document, url: &str, desk: &mut Desk<'_>) -> Option<String> {
+    match scheme(url) {
+        "file" => {
+            let path = url.trim_start_matches("file://");
+            desk.uses(document, path);
+            Some(beside(&document.file, path).display().to_string())
+        }
+        "oci" | "http" | "https" => Some(url.to_owned()),
+        "configmap" => {
+            let title = "modules from configmap:// are not supported yet";
+            let problem = document.problem(Code::P0110, "spec.url", title);
+            desk.refuse(problem.hint("use file://PATH, relative to this document"))
+        }
+        scheme => {
+            let title = format!("{scheme}:// is not where modules come from");
+            let problem = document.problem(Code::P0111, "spec.url", title);
+            let hint = "use file://PATH, relative to this document, oci:// or https://";
+            desk.refuse(problem.hint(hint))
+        }
     }
 }
 

@@ -28,9 +28,15 @@ use crate::plan::Registry;
 use guard::Standing;
 use proxies::Proxies;
 
+/// How often something is asked for that fails in passing.
+pub(super) const ATTEMPTS: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const REDIRECTS: usize = 5;
 /// Until the head of an answer, and between two pieces of its body.
 const SILENCE: Duration = Duration::from_secs(10);
+/// Bytes a second that an upload has to make.
+const SLOWEST: u64 = 256 << 10;
 const AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
 
 /// Makes requests.
@@ -135,16 +141,35 @@ impl Client {
         let ca = named.and_then(|registry| registry.ca.as_deref());
         let proxy = self.proxies.before(&origin);
         let wire = dial::dial(&origin, standing, ca, proxy).await?;
-        let exchanged = exchange(wire, ask, &origin, proxy.is_some() && !origin.secure);
-        match timeout(SILENCE, exchanged).await {
+        // The whole URL, as a forward proxy wants it, or the path.
+        let target = match proxy.filter(|_| !origin.secure) {
+            Some(_) => ask.uri.clone(),
+            None => path(&ask.uri),
+        };
+        // A body of ours takes its time to be sent.
+        let patience = SILENCE + Duration::from_secs(ask.body.len() as u64 / SLOWEST);
+        match timeout(patience, exchange(wire, ask, &origin, target)).await {
             Ok(answer) => answer.map_err(|problem| broken(&ask.uri, &problem)),
             Err(_) => {
                 let title = format!("{} does not answer", origin.authority());
-                let cause = format!("nothing came for {} s", SILENCE.as_secs());
+                let cause = format!("nothing came for {} s", patience.as_secs());
                 Err(FetchError::new(FetchErrorKind::Unreachable, title, cause))
             }
         }
     }
+}
+
+/// Overload and trouble that may pass; what a server does not implement does not.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    let lasting = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status.is_server_error() && !lasting.contains(&status)
+}
+
+/// Before attempt `attempt + 1`: longer each time, and never the same for two.
+pub(super) async fn pause(attempt: u32) {
+    let longest = (FIRST_PAUSE * 2_u32.pow(attempt.min(8))).min(LONGEST_PAUSE);
+    tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
 }
 
 /// Docker Hub goes by one name and answers under another.
@@ -152,12 +177,17 @@ fn hub(host: &str) -> Option<&'static str> {
     matches!(host, "registry-1.docker.io" | "index.docker.io").then_some("docker.io")
 }
 
-/// `whole`: the request line carries the whole URL, as a forward proxy wants it.
+fn path(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    path.parse().unwrap_or_default()
+}
+
+/// `target`: as the request line has it.
 async fn exchange(
     wire: dial::Wire,
     ask: &Ask,
     origin: &Origin,
-    whole: bool,
+    target: Uri,
 ) -> hyper::Result<Answer> {
     let io = TokioIo::new(wire.into_io());
     let (mut sender, connection) = http1::handshake(io).await?;
@@ -172,11 +202,7 @@ async fn exchange(
     if let Ok(host) = origin.authority().parse() {
         request.headers_mut().insert(HOST, host);
     }
-    let path = ask.uri.path_and_query().map_or("/", |path| path.as_str());
-    *request.uri_mut() = match whole {
-        true => ask.uri.clone(),
-        false => path.parse().unwrap_or_default(),
-    };
+    *request.uri_mut() = target;
     let (head, body) = sender.send_request(request).await?.into_parts();
     let uri = ask.uri.clone();
     Ok(Answer { uri, status: head.status, headers: head.headers, body, _driver: driver })

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::credentials::secret;
 use super::{Ask, Challenge, Intent, Session, request};
 use crate::fetch::error::{FetchError, FetchErrorKind};
-use crate::fetch::http::{Answer, shown};
+use crate::fetch::http::{Answer, is_passing, shown};
 
 const TOKEN_BYTES: usize = 256 << 10;
 
@@ -72,7 +72,7 @@ async fn token(
     if !answer.status.is_success() {
         let cause = format!("the token service {place} answered {}", answer.status);
         let error = session.denied(cause);
-        return Err(if super::is_passing(answer.status) { passing(error) } else { error });
+        return Err(if is_passing(answer.status) { passing(error) } else { error });
     }
     let bytes = answer.whole(TOKEN_BYTES).await?;
     let granted: Option<Granted> = serde_json::from_slice(&bytes).ok();

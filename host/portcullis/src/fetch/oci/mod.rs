@@ -16,9 +16,9 @@ mod push;
 mod reference;
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
+use http::uri::Scheme;
 use http::{HeaderValue, Method, StatusCode, Uri};
 
 pub use challenge::Challenge;
@@ -28,12 +28,8 @@ pub use pull::Found;
 pub use reference::{Reference, sha256};
 
 use super::error::{FetchError, FetchErrorKind};
-use super::http::{Answer, Ask, Client, Origin, shown};
+use super::http::{ATTEMPTS, Answer, Ask, Client, Origin, is_passing, pause, shown};
 use super::lock;
-
-const ATTEMPTS: u32 = 3;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +68,7 @@ impl Session {
 
     /// The URL of a resource of the repository.
     fn url(&self, resource: &str) -> Result<Uri, FetchError> {
-        let secure = self.image.url(true, resource)?;
+        let secure = self.image.url(&Scheme::HTTPS, resource)?;
         let plain = |origin: Origin| {
             let plain = Origin { secure: false, ..origin.clone() };
             [origin, plain]
@@ -80,7 +76,7 @@ impl Session {
                 .any(|origin| self.client.named(origin).is_some_and(|registry| registry.plain_http))
         };
         match plain(Origin::of(&secure)?) {
-            true => self.image.url(false, resource),
+            true => self.image.url(&Scheme::HTTP, resource),
             false => Ok(secure),
         }
     }
@@ -161,13 +157,6 @@ impl Session {
     }
 }
 
-/// Overload and trouble that may pass; what a server does not implement does not.
-fn is_passing(status: StatusCode) -> bool {
-    let lasting = [StatusCode::NOT_IMPLEMENTED, StatusCode::HTTP_VERSION_NOT_SUPPORTED];
-    status == StatusCode::TOO_MANY_REQUESTS
-        || status.is_server_error() && !lasting.contains(&status)
-}
-
 fn unexpected(answer: &Answer) -> FetchError {
     let title = format!("{} cannot be had", shown(&answer.uri));
     let error = FetchError::new(
@@ -176,12 +165,6 @@ fn unexpected(answer: &Answer) -> FetchError {
         format!("it answered {}", answer.status),
     );
     if is_passing(answer.status) { error } else { error.lasting() }
-}
-
-/// Before attempt `attempt + 1`: longer each time, and never the same for two.
-async fn pause(attempt: u32) {
-    let longest = (FIRST_PAUSE * 2_u32.pow(attempt.min(8))).min(LONGEST_PAUSE);
-    tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
 }
 
 fn request(method: Method, uri: Uri) -> Ask {

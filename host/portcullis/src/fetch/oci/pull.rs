@@ -9,9 +9,9 @@ use http::{HeaderValue, StatusCode};
 use portcullis_vm::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{ATTEMPTS, Ask, Content, Descriptor, Session, media, pause, unexpected};
+use super::{Ask, Content, Descriptor, Session, media, unexpected};
 use crate::fetch::error::{FetchError, FetchErrorKind};
-use crate::fetch::http::Answer;
+use crate::fetch::http::{ATTEMPTS, Answer, pause};
 
 const MANIFEST_BYTES: usize = 4 << 20;
 const CHUNK: usize = 64 << 10;

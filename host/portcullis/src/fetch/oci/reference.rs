@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use http::Uri;
+use http::uri::Scheme;
 use portcullis_vm::Digest;
 
 use crate::fetch::error::{FetchError, FetchErrorKind};
@@ -49,9 +50,8 @@ impl Reference {
     ///
     /// # Errors
     /// The registry is no host.
-    pub fn url(&self, secure: bool, resource: &str) -> Result<Uri, FetchError> {
+    pub fn url(&self, scheme: &Scheme, resource: &str) -> Result<Uri, FetchError> {
         let host = if self.registry == HUB { HUB_HOST } else { &self.registry };
-        let scheme = if secure { "https" } else { "http" };
         let url = format!("{scheme}://{host}/v2/{}/{resource}", self.repository);
         url.parse().map_err(|_| wrong(&self.to_string(), "its registry is no host"))
     }

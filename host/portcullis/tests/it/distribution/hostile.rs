@@ -1,12 +1,14 @@
 //! Ten registries that are broken or mean harm: each is refused with its own words, soon, and costs little.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use portcullis::fetch::oci::media;
+use portcullis::fetch::oci::{Content, media};
+use portcullis::fetch::{Member, Parcel, Shape};
+use portcullis_vm::Digest;
 use tar::{EntryType, Header};
 
 use super::images::{OCI_CONFIG, compat, gzip, image as add, mark, plugin, tar};
@@ -45,6 +47,15 @@ fn bomb() -> Vec<u8> {
     [gzip(head.as_bytes()), mebibyte.repeat(256), gzip(&archive)].concat()
 }
 
+/// Hands tokens out, and then does not take them.
+fn never_in(request: &Request) -> Option<Answer> {
+    let text = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
+    Some(match request.path.starts_with("/token") {
+        true => Answer::new(200, r#"{"token": "x"}"#),
+        false => Answer::new(401, "").with("www-authenticate", text),
+    })
+}
+
 /// A registry, and how what it does is told: code and a part of the words.
 pub fn ten() -> Vec<(&'static str, Server, &'static str, &'static str)> {
     let good = plugin(&mark('a'));
@@ -52,17 +63,8 @@ pub fn ten() -> Vec<(&'static str, Server, &'static str, &'static str)> {
     *other.last_mut().unwrap() ^= 1;
     let half = good.get(..good.len() / 2).unwrap().to_owned();
     let bomb = bomb();
-    let realm = |request: &Request| {
-        let text = format!("Bearer realm=\"http://{}/token\"", request.header("host"));
-        let token = request.path.starts_with("/token");
-        Some(match token {
-            true => Answer::new(200, r#"{"token": "x"}"#),
-            false => Answer::new(401, "").with("www-authenticate", text),
-        })
-    };
     let metadata = Answer::new(302, "").with("location", "http://169.254.169.254/latest/");
-    let mut page = Contents::default();
-    page.manifest("1", "text/html", "<html>");
+    let page = Server::start(|_| Answer::new(200, "<html>").with("content-type", "text/html"));
     let regular = EntryType::Regular;
     vec![
         (
@@ -85,7 +87,7 @@ pub fn ten() -> Vec<(&'static str, Server, &'static str, &'static str)> {
             "P0411",
             "outside",
         ),
-        ("401 for ever", registry(&good, realm), "P0405", "401"),
+        ("401 for ever", registry(&good, never_in), "P0405", "401"),
         (
             "slow drip",
             registry(&good, blobs(Answer::new(200, "").body(Body::Drip))),
@@ -99,12 +101,7 @@ pub fn ten() -> Vec<(&'static str, Server, &'static str, &'static str)> {
             "broke off",
         ),
         ("no plugin", unpacked(&[("README.md", regular, b"hello")]), "P0410", "README.md"),
-        (
-            "wrong media type",
-            Server::start(move |request| page.answer(request)),
-            "P0408",
-            "text/html",
-        ),
+        ("wrong media type", page, "P0408", "text/html"),
     ]
 }
 
@@ -131,10 +128,10 @@ fn bytes_in(folder: &Path) -> u64 {
 
 /// Peak memory in KiB of `pull`, as a process of its own, as long as it was to be seen; what it left on disk; and what it
 /// complained about.
-fn pulled(server: &Server) -> (u64, u64, String) {
+fn pulled(server: &Server, patience: &str) -> (u64, u64, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["pull", "--plain-http", "--timeout", "2", "--cache"])
+        .args(["pull", "--plain-http", "--timeout", patience, "--cache"])
         .arg(folder.path().join("cache"))
         .arg(format!("{}/acme/mark:1", server.address))
         .env("HOME", folder.path())
@@ -161,10 +158,11 @@ fn pulled(server: &Server) -> (u64, u64, String) {
 fn what_is_hostile_costs_little_memory_and_leaves_little_on_disk() {
     let mut contents = Contents::default();
     compat(&mut contents, "1", &mark('a'));
-    let (usual, _, said) = pulled(&Server::start(move |request| contents.answer(request)));
+    let (usual, _, said) = pulled(&Server::start(move |request| contents.answer(request)), "60");
     assert_eq!(said, "");
     for (name, server, code, _) in ten() {
-        let (memory, disk, said) = pulled(&server);
+        let patience = if name == "slow drip" { "1" } else { "60" };
+        let (memory, disk, said) = pulled(&server, patience);
         assert!(said.contains(code), "{name}: {said}");
         assert!(memory < usual + (64 << 10), "{name}: {memory} KiB, usually {usual}");
         assert!(disk < 1 << 20, "{name}: {disk} bytes");
@@ -266,4 +264,55 @@ fn what_differs_between_url_and_field_is_said() {
     let (_folder, downloads) = downloads();
     assert!(order.bring(&downloads).is_err());
     assert_eq!(server.connections(), 0);
+}
+
+/// `bytes` with a few of them changed, or cut short.
+fn spoilt(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_owned();
+    for _ in 0..random.usize(1..8) {
+        let at = random.usize(..bytes.len());
+        bytes[at] = random.u8(..);
+    }
+    if random.u8(..) < 64 {
+        bytes.truncate(random.usize(..bytes.len()));
+    }
+    bytes
+}
+
+#[test]
+fn whatever_the_bytes_are_they_are_taken_or_refused() {
+    let module = mark('a');
+    let plain = tar(&[
+        ("a", EntryType::XHeader, b"16 path=b/c/d.x\n"),
+        ("README.md", EntryType::Regular, b"hello"),
+        ("b", EntryType::GNULongName, b"x/plugin.wasm\0"),
+        ("plugin.wasm", EntryType::Regular, &module),
+    ]);
+    let packed = gzip(&plain);
+    let manifest = format!(
+        r#"{{"mediaType":"{}","manifests":[{{"digest":"{}","size":1,"platform":{{"os":"linux"}}}}]}}"#,
+        media::OCI_INDEX,
+        digest(b"x")
+    );
+    let (mut from, mut to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    for seed in 0..4000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes = spoilt(if seed % 2 == 0 { &plain } else { &packed }, &mut random);
+        from.set_len(0).unwrap();
+        from.rewind().unwrap();
+        from.write_all(&bytes).unwrap();
+        let shape = random.choice([Shape::Any, Shape::Archive, Shape::Module]).unwrap();
+        let parcel = Parcel { name: "it", shape, member: Member::Plugin, limit: 1 << 20 };
+        if let Ok(digest) = parcel.open(&mut from, &mut to) {
+            let mut found = Vec::new();
+            to.rewind().unwrap();
+            to.read_to_end(&mut found).unwrap();
+            assert_eq!(digest, Digest::of(&found), "seed {seed}");
+            assert!(found.starts_with(b"\0asm"), "seed {seed}");
+        }
+        let text = spoilt(manifest.as_bytes(), &mut random);
+        if let Ok(Content::Index(manifests)) = Content::read("it", "", &text) {
+            assert!(manifests.len() <= 1, "seed {seed}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ fn references_are_read_as_docker_reads_them() {
     ] {
         let image: Reference = text.parse().unwrap();
         assert_eq!(image.to_string(), full, "{text}");
-        assert_eq!(image.url(true, "x").unwrap().to_string(), url, "{text}");
+        assert_eq!(image.url(&http::uri::Scheme::HTTPS, "x").unwrap().to_string(), url, "{text}");
         assert_eq!(full.parse::<Reference>().unwrap().repository, image.repository);
     }
     let pinned: Reference = format!("ghcr.io/a/b:1@sha256:{pin}").parse().unwrap();
