@@ -11,6 +11,7 @@ pub mod source;
 pub mod fetch;
 pub mod plan;
 pub mod spec;
+pub mod signature;
 pub mod diagnose;
 pub mod term;
 pub mod logging;

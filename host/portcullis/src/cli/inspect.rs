@@ -100,7 +100,8 @@ fn read(args: &Args) -> Result<(String, Bytes), Outcome> {
     Ok((delivery.pinned, bytes))
 }
 
-fn refusal(file: &str, error: &LoadError) -> Problem {
+/// Why Portcullis does not take a module.
+pub(super) fn refusal(file: &str, error: &LoadError) -> Problem {
     let (code, title) = match error {
         LoadError::UnknownImports(_) => {
             (Code::P0201, format!("{file} imports what Portcullis does not provide"))

@@ -10,6 +10,8 @@ pub mod demo;
 pub mod explain;
 pub mod inspect;
 pub mod pull;
+pub mod push;
+pub mod push_image;
 pub mod registry;
 pub mod run;
 
@@ -144,6 +146,8 @@ pub enum Verb {
     Build(build::Args),
     /// What a module is and needs, and which hosts it loads on; runs nothing
     Inspect(inspect::Args),
+    /// Publish a module in a registry, in a form that everybody reads
+    Push(push::Args),
     /// Fetch the module of an image and pin it
     Pull(pull::Args),
     /// What a problem's code means, with an example
@@ -203,6 +207,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
         Verb::Inspect(args) => inspect::run(args, &term),
+        Verb::Push(args) => push::run(args, &term),
         Verb::Pull(args) => pull::run(args, &term),
         Verb::Explain(args) => explain::run(args, &term),
         Verb::Compile(args) => compile::run(args),

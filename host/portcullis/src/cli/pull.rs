@@ -76,6 +76,7 @@ pub(super) fn order(url: &str) -> Order {
         sha256: None,
         policy: PullPolicy::Always,
         registries: Default::default(),
+        trust: Vec::new(),
         secret: None,
         occasion: Version::of(b""),
     }
@@ -89,6 +90,7 @@ pub(super) fn failed(error: crate::fetch::FetchError) -> Outcome {
         }
         FetchErrorKind::Denied | FetchErrorKind::Offline => Exit::Unavailable,
         FetchErrorKind::Folder => Exit::Setup,
+        FetchErrorKind::Refused => Exit::Failed,
         _ => Exit::Invalid,
     };
     Outcome::failed(exit, error.into())

@@ -13,12 +13,14 @@ use tokio::time::timeout;
 
 use super::downloads::{Downloads, Known, Lease};
 use super::error::{FetchError, FetchErrorKind};
+use super::evidence;
 use super::http::{ATTEMPTS, Ask, Client, Origin, is_passing, pause, shown};
 use super::layout::{Shape, module_layer};
 use super::oci::{Content, Credentials, Intent, Manifest, Reference, Session, choose};
 use super::order::{Address, Delivery, Order, Reach, name_of, shown_url};
 use super::unpack::{Member, Parcel};
 use super::{MODULE_BYTES, wait_for};
+use crate::signature::Distrust;
 
 /// A delivery and what it holds.
 #[derive(Clone, Debug)]
@@ -45,13 +47,16 @@ impl Order {
         if let Some(delivery) = self.at_hand(downloads, reach) {
             return Ok(delivery);
         }
+        if matches!(address, Address::Web(_)) && !self.trust.is_empty() {
+            return Err(evidence::distrusted(shown_url(&self.url), &Distrust::NoPlace));
+        }
         if reach == Reach::Offline {
             let title = format!("{} is not on this machine", shown_url(&self.url));
-            return Err(FetchError::new(
-                FetchErrorKind::Offline,
-                title,
-                "nothing is fetched offline",
-            ));
+            let cause = match self.trust.is_empty() {
+                true => "nothing is fetched offline",
+                false => "it, or a signature by the right key; nothing is fetched offline",
+            };
+            return Err(FetchError::new(FetchErrorKind::Offline, title, cause));
         }
         let patience = self.patience();
         let brought = async {
@@ -91,6 +96,7 @@ impl Order {
         let session = Session::new(client, image.clone(), credentials, Intent::Pull);
         let found = session.content(&image.version()).await?;
         let (chosen, manifest) = manifest(&session, found.digest, found.content).await?;
+        evidence::vouch(&self.trust, &session, [found.digest, chosen], downloads).await?;
         let (module, lease) = layer(&session, (chosen, &manifest), downloads).await?;
         let known = Known { digest: found.digest, module };
         downloads.remember(&name_of(&image.pinned(found.digest)), &known)?;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::error::{FetchError, FetchErrorKind};
+use super::evidence::Evidence;
 use super::oci::sha256;
 
 /// What the folder may hold, unless more is in use.
@@ -27,6 +28,7 @@ pub const DOWNLOADS_BYTES: u64 = 1 << 30;
 const MODULES: &str = "modules";
 const NAMES: &str = "names";
 const PARTS: &str = "parts";
+const SIGNATURES: &str = "signatures";
 const MOST_NAMES: usize = 4096;
 /// How often somebody who waits for another process looks again.
 const LOOK: Duration = Duration::from_millis(20);
@@ -81,7 +83,7 @@ impl Downloads {
     /// # Errors
     /// It cannot be made, or others may enter it.
     pub fn open(folder: &Path, limit: u64) -> Result<Downloads, FetchError> {
-        for part in [MODULES, NAMES, PARTS] {
+        for part in [MODULES, NAMES, PARTS, SIGNATURES] {
             // The same rules as for compiled modules.
             Cache::open(&folder.join(part)).map_err(|problem| {
                 let title = format!("{} cannot be used", folder.display());
@@ -145,11 +147,28 @@ impl Downloads {
             digest: format!("sha256:{}", known.digest),
             module: format!("sha256:{}", known.module),
         };
-        let failed = |problem: io::Error| unusable(NAMES, &problem);
-        let draft = NamedTempFile::new_in(self.folder.join(NAMES)).map_err(failed)?;
-        serde_json::to_writer(draft.as_file(), &written)
-            .map_err(|problem| failed(problem.into()))?;
-        draft.persist(self.name_file(name)).map_err(|problem| failed(problem.error))?;
+        self.write(NAMES, &self.name_file(name), &written)
+    }
+
+    /// The signatures of what has this digest, if they were kept.
+    pub fn evidence(&self, digest: Digest) -> Option<Evidence> {
+        Evidence::read(&fs::read(self.place(SIGNATURES, &digest.to_string())).ok()?)
+    }
+
+    /// Keeps signatures of what has this digest.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn keep_evidence(&self, digest: Digest, evidence: &Evidence) -> Result<(), FetchError> {
+        self.write(SIGNATURES, &self.place(SIGNATURES, &digest.to_string()), &evidence.written())
+    }
+
+    /// Writes JSON, under another name first.
+    fn write(&self, part: &str, place: &Path, value: &impl Serialize) -> Result<(), FetchError> {
+        let failed = |problem: io::Error| unusable(part, &problem);
+        let draft = NamedTempFile::new_in(self.folder.join(part)).map_err(failed)?;
+        serde_json::to_writer(draft.as_file(), value).map_err(|problem| failed(problem.into()))?;
+        draft.persist(place).map_err(|problem| failed(problem.error))?;
         Ok(())
     }
 
@@ -228,12 +247,14 @@ impl Downloads {
                 total = total.saturating_sub(size);
             }
         }
-        let mut names = listing(&self.folder.join(NAMES));
-        names.sort();
-        let surplus = names.len().saturating_sub(MOST_NAMES);
-        for (_, _, path) in names.into_iter().take(surplus) {
-            // Another process may have been quicker.
-            let _ = fs::remove_file(path);
+        for part in [NAMES, SIGNATURES] {
+            let mut files = listing(&self.folder.join(part));
+            files.sort();
+            let surplus = files.len().saturating_sub(MOST_NAMES);
+            for (_, _, path) in files.into_iter().take(surplus) {
+                // Another process may have been quicker.
+                let _ = fs::remove_file(path);
+            }
         }
     }
 

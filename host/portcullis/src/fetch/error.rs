@@ -24,6 +24,8 @@ pub enum FetchErrorKind {
     Unreachable,
     /// Credentials are missing, wrong, or not enough.
     Denied,
+    /// It was offered, and a registry does not take it.
+    Refused,
     /// It is not there.
     Missing,
     /// An address that must not be dialled.
@@ -32,6 +34,8 @@ pub enum FetchErrorKind {
     Damaged,
     /// It took too long.
     Late,
+    /// Not signed by whom it should be.
+    Distrusted,
     /// An image without a module that can be found.
     Layout,
     /// An archive that must not be unpacked.
@@ -90,11 +94,13 @@ impl FetchError {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self.kind {
+            FetchErrorKind::Distrusted => Code::P0213,
             FetchErrorKind::TooLarge => Code::P0402,
             FetchErrorKind::Reference => Code::P0403,
             FetchErrorKind::Unreachable => Code::P0404,
             FetchErrorKind::Denied => Code::P0405,
             FetchErrorKind::Missing => Code::P0406,
+            FetchErrorKind::Refused => Code::P0415,
             FetchErrorKind::Forbidden => Code::P0407,
             FetchErrorKind::Damaged => Code::P0408,
             FetchErrorKind::Late => Code::P0409,
@@ -116,9 +122,13 @@ impl FetchError {
                 "check the docker config of the registry (credentialsFile) or of the filter \
                  (imagePullSecret)"
             }
+            FetchErrorKind::Refused => "does the registry take such images, and is there room?",
             FetchErrorKind::Missing => "check repository, tag and digest, and what was pushed",
             FetchErrorKind::Forbidden => {
                 "a host that may be reached there has to be named in the Proxy's registries"
+            }
+            FetchErrorKind::Distrusted => {
+                "sign it by its digest: `portcullis explain P0213` says how"
             }
             FetchErrorKind::Damaged => "push it again, or ask who runs the registry",
             FetchErrorKind::Late => {

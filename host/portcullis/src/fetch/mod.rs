@@ -9,6 +9,7 @@ mod shelf;
 mod remote;
 mod delivery;
 mod order;
+mod evidence;
 mod layout;
 mod unpack;
 mod downloads;
@@ -17,6 +18,7 @@ pub mod http;
 mod error;
 mod workshop;
 mod compiler;
+mod publish;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,8 +36,10 @@ pub use compiler::{Compiler, NO_CACHE, UNFIT};
 pub use delivery::Bring;
 pub use downloads::{DOWNLOADS_BYTES, Downloads, Known, Lease, Part};
 pub use error::{FetchError, FetchErrorKind};
+pub use evidence::Evidence;
 pub use layout::{Shape, module_layer};
 pub use order::{Delivery, Order, Reach};
+pub use publish::{Publication, Published};
 pub use shelf::Shelf;
 pub use unpack::{Member, Parcel};
 

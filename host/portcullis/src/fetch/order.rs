@@ -12,9 +12,11 @@ use sha2::{Digest as _, Sha256};
 use super::Version;
 use super::downloads::{Downloads, Known, Lease};
 use super::error::{FetchError, FetchErrorKind};
+use super::evidence;
 use super::http::{Client, Origin};
 use super::oci::Reference;
 use crate::plan::{Registry, TIMEOUT};
+use crate::signature::Trust;
 use crate::spec::filter::PullPolicy;
 
 /// What a document says about a module from elsewhere.
@@ -28,6 +30,8 @@ pub struct Order {
     pub policy: PullPolicy,
     /// Hosts that the operator named.
     pub registries: Arc<[Registry]>,
+    /// Keys, of which one of each group has to have signed; for images only.
+    pub trust: Vec<Trust>,
     /// A docker config that goes before those of the hosts.
     pub secret: Option<Bytes>,
     /// Version of the document: with the policy `Always`, a new one looks again.
@@ -81,7 +85,13 @@ impl Order {
         let registries = Version(hash.finalize().into());
         let pin = self.sha256.map(|digest| Version(digest.0));
         let secret = self.secret.as_deref().map(Version::of);
-        Version::of(self.url.as_bytes()).with([Some(registries), pin, secret, occasion])
+        Version::of(self.url.as_bytes()).with([
+            Some(registries),
+            pin,
+            secret,
+            occasion,
+            evidence::version(&self.trust),
+        ])
     }
 
     /// Istio's meaning: a digest is never looked up again; a tag is if the policy says so, or says nothing and the tag
@@ -135,7 +145,10 @@ impl Order {
         if is_web && self.sha256.is_some_and(|pin| pin != known.module) {
             return None;
         }
-        self.held(downloads, &known)
+        match evidence::is_kept(&self.trust, known.digest, downloads) {
+            true => self.held(downloads, &known),
+            false => None,
+        }
     }
 
     fn held(&self, downloads: &Downloads, known: &Known) -> Option<Delivery> {

@@ -1,6 +1,6 @@
 //! What one version of one source object refers to: files, and modules from elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use portcullis_vm::{Digest, Module};
 
+use super::evidence::{self, distrusted};
 use super::order::{Delivery, Order};
 use super::remote::{Errand, State};
 use super::{FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, lock, stored_bytes};
 use crate::plan::{ModuleError, ModuleRequest, beside};
+use crate::signature::{Distrust, Trust};
 
 /// Files as they were when they were first asked for. A shelf never reads a file twice, and never fetches twice what it
 /// has.
@@ -21,10 +23,21 @@ pub struct Shelf {
     text: Version,
     items: Mutex<BTreeMap<PathBuf, Item>>,
     arrivals: Mutex<BTreeMap<Wanted, Arrival>>,
+    /// Modules in files for which somebody of these keys has vouched.
+    vouched: Mutex<BTreeSet<(PathBuf, Version)>>,
 }
 
-/// Address and pin.
-type Wanted = (String, Option<Digest>);
+/// Where a module lies that is not fetched.
+fn here(request: &ModuleRequest<'_>) -> Option<PathBuf> {
+    Some(beside(request.source, request.url.strip_prefix("file://")?))
+}
+
+fn wanted(request: &ModuleRequest<'_>) -> Wanted {
+    (request.url.to_owned(), request.sha256, evidence::version(request.trust))
+}
+
+/// Address, pin, and whose signature is asked for.
+type Wanted = (String, Option<Digest>, Option<Version>);
 
 /// A module from elsewhere, here or not.
 struct Arrival {
@@ -54,7 +67,8 @@ enum Content {
 impl Shelf {
     /// An empty one, for documents whose text has this version.
     pub fn new(store: Arc<Store>, text: Version) -> Shelf {
-        Shelf { store, text, items: Mutex::default(), arrivals: Mutex::default() }
+        let (items, arrivals, vouched) = Default::default();
+        Shelf { store, text, items, arrivals, vouched }
     }
 
     /// The module that a document asks for, compiled. One from elsewhere may be on its way.
@@ -62,21 +76,20 @@ impl Shelf {
     /// # Errors
     /// Why there is none, or none yet.
     pub fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
-        match request.url.strip_prefix("file://") {
-            Some(path) => self.module_in(&beside(request.source, path), request.sha256),
-            None => self.module_from(request),
-        }
+        let Some(path) = here(request) else { return self.module_from(request) };
+        self.vouch(&path, request.trust)?;
+        self.module_in(&path, request.sha256)
     }
 
     /// What the address of a module came to, once that is here: the address with its digest.
     pub fn pinned(&self, request: &ModuleRequest<'_>) -> Option<String> {
         let arrivals = lock(&self.arrivals);
-        let arrival = arrivals.get(&(request.url.to_owned(), request.sha256))?;
+        let arrival = arrivals.get(&wanted(request))?;
         arrival.made.as_ref().map(|(delivery, _)| delivery.pinned.clone())
     }
 
     fn module_from(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
-        let wanted = (request.url.to_owned(), request.sha256);
+        let wanted = wanted(request);
         if let Some((_, made)) = lock(&self.arrivals).get(&wanted).and_then(|one| one.made.clone())
         {
             return made;
@@ -87,6 +100,7 @@ impl Shelf {
             policy: request.policy,
             registries: request.registries.clone(),
             secret: request.secret.cloned(),
+            trust: request.trust.to_vec(),
             occasion: self.text,
         });
         let (state, news) = errand.state();
@@ -121,6 +135,38 @@ impl Shelf {
             Content::Module(_) => Err("it is used as a module".to_owned()),
             Content::Unreadable(_, problem) => Err(problem),
         }
+    }
+
+    /// Whether a module in a file is signed as it has to be, by the signature in the file beside it.
+    fn vouch(&self, path: &Path, trust: &[Trust]) -> Result<(), ModuleError> {
+        let Some(version) = evidence::version(trust) else { return Ok(()) };
+        let known = (path.to_owned(), version);
+        if lock(&self.vouched).contains(&known) {
+            return Ok(());
+        }
+        let bytes = match self.item(path).content {
+            Content::Bytes(bytes) | Content::Unfit(bytes, _) => bytes,
+            Content::Unreadable(..) => return Ok(()),
+            // Nobody asked when it was read.
+            Content::Module(module) => stored_bytes(path, MODULE_BYTES)
+                .ok()
+                .filter(|bytes| Digest::of(bytes) == module.digest())
+                .map(Bytes::from)
+                .ok_or_else(|| ModuleError::Unreadable {
+                    path: path.display().to_string(),
+                    problem: "it has changed a moment ago".to_owned(),
+                })?,
+        };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".sig");
+        let signature = self.bytes(Path::new(&beside)).map_err(|_| Distrust::Unsigned);
+        let checked = signature.and_then(|signature| {
+            let text = String::from_utf8_lossy(&signature);
+            trust.iter().try_for_each(|trust| trust.check_bytes(&bytes, &text))
+        });
+        checked.map_err(|reason| distrusted(&path.display().to_string(), &reason))?;
+        lock(&self.vouched).insert(known);
+        Ok(())
     }
 
     /// The module in a file; `wanted` is the digest it must have.

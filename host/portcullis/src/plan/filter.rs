@@ -12,6 +12,7 @@ use portcullis_vm::{Digest, LogLevel, Node, PluginSpec};
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
+use super::trust::Demands;
 use super::{Registry, attach, futile, limits, module, words};
 use crate::diagnose::Code;
 use crate::spec::filter::WasmFilterSpec;
@@ -75,25 +76,19 @@ pub(super) fn compile(catalogue: &Catalogue, host: &Host<'_>, desk: &mut Desk<'_
         _ => None,
     };
     let node: Arc<Node> = Arc::new(host.proxy.map(node).unwrap_or_default());
+    let demands = Demands::of_proxy(host.proxy, desk);
     let mut all = Vec::new();
-    let verified = |document: &Document| match document.object.as_ref() {
-        Some(Object::WasmPlugin(spec)) => spec.verification_key.is_some(),
-        _ => false,
-    };
     for (document, spec) in catalogue.objects_of(pick) {
         if let Some(reason) = host.proxy.and_then(|proxy| foreign(document, &spec, proxy)) {
             // What somebody else's filter needs may be out of our reach.
             desk.note(document, "spec.selector", reason);
             continue;
         }
-        if verified(document) {
-            let title = "signatures of modules are not verified yet";
-            let problem = document.problem(Code::P0110, "spec.verificationKey", title);
-            desk.problems.push(problem.hint("remove it, and pin the module with sha256"));
-        }
         futile::fields(document, &spec, desk);
         futile::calls(document, &spec, catalogue, desk);
-        let filter = one(document, &spec, host, desk).filter(|_| !desk.has_error_of(document));
+        let demands = demands.with(document, spec.verification.as_ref(), desk);
+        let filter = one(document, &spec, (host, &demands), desk);
+        let filter = filter.filter(|_| !desk.has_error_of(document));
         let listeners = listeners(document, &spec, (host, catalogue), desk);
         let concerned = spec.attach == Attach::Route || !listeners.is_empty();
         if let (Some(filter), true) = (filter, concerned) {
@@ -118,7 +113,7 @@ fn node(proxy: &Document) -> Node {
 fn one(
     document: &Document,
     spec: &WasmFilterSpec,
-    host: &Host<'_>,
+    (host, demands): (&Host<'_>, &Demands),
     desk: &mut Desk<'_>,
 ) -> Option<Filter> {
     if spec.r#type == Some(PluginType::Network) && spec.attach == Attach::Route {
@@ -130,7 +125,7 @@ fn one(
     let limits = limits::of_plugin(document, &spec.limits, desk);
     let isolation = limits::isolation(document, spec, desk);
     let environment = environment(document, &spec.vm_config.env, desk);
-    let (module, url) = module::find(document, spec, (sha256, host), desk)?;
+    let (module, url) = module::find(document, spec, (sha256, host, demands), desk)?;
     futile::module(document, spec, &module, desk);
     let name: Arc<str> = document.key().into();
     let vm_id = spec.vm_config.vm_id.clone().unwrap_or_else(|| name.to_string());

@@ -18,6 +18,7 @@ mod proxy;
 mod registry;
 mod route;
 mod tcp_route;
+mod trust;
 mod words;
 
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use portcullis_proxy::Snapshot;
 use portcullis_vm::{Digest, LoadError, Module};
 
 use crate::diagnose::{Code, Place, Problem};
+use crate::signature::Trust;
 use crate::spec::filter::PullPolicy;
 use crate::spec::{self, Contents};
 use catalogue::Catalogue;
@@ -61,6 +63,8 @@ pub struct ModuleRequest<'a> {
     pub secret: Option<&'a Bytes>,
     /// Hosts that the Proxy names.
     pub registries: &'a Arc<[Registry]>,
+    /// Each of them has to vouch for it.
+    pub trust: &'a [Trust],
 }
 
 /// Why there is no module.

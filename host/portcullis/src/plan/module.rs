@@ -7,6 +7,7 @@ use portcullis_vm::{Digest, LoadError, Module};
 
 use super::desk::Desk;
 use super::filter::Host;
+use super::trust::Demands;
 use super::{ModuleError, ModuleRequest, beside};
 use crate::diagnose::{Code, Problem};
 use crate::spec::Document;
@@ -25,7 +26,7 @@ fn scheme(url: &str) -> &str {
 pub(super) fn find(
     document: &Document,
     spec: &WasmFilterSpec,
-    (sha256, host): (Option<Digest>, &Host<'_>),
+    (sha256, host, demands): (Option<Digest>, &Host<'_>, &Demands),
     desk: &mut Desk<'_>,
 ) -> Option<(Arc<Module>, String)> {
     let url = spec.url.as_str();
@@ -41,6 +42,9 @@ pub(super) fn find(
         None if is_remote(url) => return None,
         None => &none,
     };
+    if demands.are_incomplete() {
+        return None;
+    }
     let request = ModuleRequest {
         url,
         source: &document.file,
@@ -48,12 +52,10 @@ pub(super) fn find(
         policy: spec.image_pull_policy.unwrap_or_default(),
         secret: secret.as_ref(),
         registries,
+        trust: &[],
     };
-    match desk.modules.module(&request) {
-        Ok(module) => {
-            let pinned = desk.modules.pinned(&request);
-            Some((module, pinned.unwrap_or_else(|| url.to_owned())))
-        }
+    match demands.fetch(document, request, desk) {
+        Ok((module, pinned)) => Some((module, pinned.unwrap_or_else(|| url.to_owned()))),
         Err(error) => desk.refuse(module_problem(document, &shown, error)),
     }
 }

@@ -76,7 +76,6 @@ fn spec(document: &Document) -> Option<&ProxySpec> {
 /// What the process needs.
 pub(super) fn process(document: &Document, desk: &mut Desk<'_>) -> Option<ProcessSettings> {
     let spec = spec(document)?;
-    unsupported(document, spec, desk);
     check_settings(document, spec, desk);
     if spec.workers == Some(0) {
         let problem = document.problem(Code::P0111, "spec.workers", "0 workers do nothing");
@@ -97,15 +96,6 @@ pub(super) fn process(document: &Document, desk: &mut Desk<'_>) -> Option<Proces
         drain_delay: spec.drain.delay.map_or(DRAIN_DELAY, |delay| delay.get()),
         drain_timeout: spec.drain.timeout.map_or(DRAIN_TIMEOUT, |timeout| timeout.get()),
     })
-}
-
-fn unsupported(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>) {
-    let asked = [("spec.verification", spec.verification.is_some())];
-    for (field, _) in asked.iter().filter(|(_, asked)| *asked) {
-        let name = field.trim_start_matches("spec.");
-        let problem = document.problem(Code::P0110, field, format!("{name} is not supported yet"));
-        desk.problems.push(problem.hint("remove it, and use modules from files"));
-    }
 }
 
 pub(super) fn socket(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::own::VerificationSpec;
 use super::route::ParentRef;
 use super::values::{Duration, Size};
 
@@ -17,6 +18,7 @@ pub struct WasmFilterSpec {
     pub sha256: Option<String>,
     pub image_pull_policy: Option<PullPolicy>,
     pub image_pull_secret: Option<String>,
+    pub verification: Option<VerificationSpec>,
     pub r#type: Option<PluginType>,
     #[serde(default)]
     pub attach: Attach,
@@ -82,6 +84,7 @@ impl From<WasmPluginSpec> for WasmFilterSpec {
             sha256: plugin.sha256,
             image_pull_policy: plugin.image_pull_policy,
             image_pull_secret: plugin.image_pull_secret,
+            verification: None,
             r#type: plugin.r#type,
             attach: Attach::Listener,
             phase: plugin.phase,

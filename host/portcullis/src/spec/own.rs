@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::values::{Duration, Size};
 
@@ -30,8 +29,18 @@ pub struct ProxySpec {
     pub access_log: Option<AccessLogSpec>,
     /// Hosts that modules come from.
     pub registries: Option<Vec<RegistrySpec>>,
-    /// Not supported yet.
-    pub verification: Option<IgnoredAny>,
+    /// Absent: modules need no signature, unless a filter's document asks for one.
+    pub verification: Option<VerificationSpec>,
+}
+
+/// `verification` of a Proxy or a filter: whose signature a module needs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationSpec {
+    /// PEM, beside the document; any key in any of them will do.
+    pub public_key_files: Vec<String>,
+    /// Default true. False: what is not signed runs, with a warning.
+    pub required: Option<bool>,
 }
 
 /// An address of ours.

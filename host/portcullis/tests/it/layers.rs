@@ -6,6 +6,7 @@ const RESERVED: law::Reserved = &[
     ("hyper::", &["admin", "cli", "fetch"]),
     ("kube::", &["cluster"]),
     ("saphyr_parser", &["spec"]),
+    (" ring::", &["signature"]),
     ("println!", &["cli", "term"]),
     ("unsafe ", &[]),
 ];

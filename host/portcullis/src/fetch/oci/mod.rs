@@ -14,6 +14,7 @@ mod manifest;
 mod pull;
 mod push;
 mod reference;
+mod signatures;
 
 use std::sync::Mutex;
 
@@ -25,6 +26,7 @@ pub use challenge::Challenge;
 pub use credentials::Credentials;
 pub use manifest::{Content, Descriptor, Manifest, Platform, choose, media};
 pub use pull::Found;
+pub use push::Stored;
 pub use reference::{Reference, sha256};
 
 use super::error::{FetchError, FetchErrorKind};

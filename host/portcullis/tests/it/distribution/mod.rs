@@ -9,6 +9,7 @@ mod layouts;
 mod references;
 mod server;
 mod stories;
+mod trusted;
 mod verbs;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ fn order(url: &str, registries: &[Registry]) -> Order {
         sha256: None,
         policy: PullPolicy::Unspecified,
         registries: registries.into(),
+        trust: Vec::new(),
         secret: None,
         occasion: Version::of(b""),
     }

@@ -1,0 +1,200 @@
+//! Signatures, from registries that change their mind, go away, or keep them in the newer form.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use portcullis::fetch::{Order, Publication};
+use portcullis::signature::{PublicKey, Trust};
+use portcullis::spec::filter::PullPolicy;
+use portcullis_vm::Digest;
+use rcgen::{KeyPair, SigningKey as _};
+use serde_json::json;
+
+use super::server::{Answer, Contents, Server};
+use super::{bring, downloads, image, refused};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+const ONE: &[u8] = b"\0asm\x01\0\0\0";
+const OTHER: &[u8] = b"\0asm\x01\0\0\0\0\x01\0";
+
+fn trust(keys: &[&KeyPair]) -> Vec<Trust> {
+    let group = |key: &&KeyPair| Trust {
+        keys: PublicKey::read(key.public_key_pem().as_bytes()).unwrap().into(),
+        named: "cosign.pub".to_owned(),
+    };
+    keys.iter().map(group).collect()
+}
+
+fn publish(contents: &mut Contents, tag: &str, module: &'static [u8]) -> Publication {
+    let publication = Publication::of(module.into()).unwrap();
+    for blob in &publication.blobs {
+        contents.blob(&blob.bytes);
+    }
+    for part in publication.manifests() {
+        let tag = if part.digest == publication.index.digest { tag } else { "" };
+        contents.manifest(tag, part.media_type, str::from_utf8(&part.bytes).unwrap());
+    }
+    publication
+}
+
+/// An image with one layer that holds `layer`.
+fn holding(contents: &mut Contents, kind: &str, layer: &[u8], annotation: &str) -> String {
+    let (config, digest) = (contents.blob(b"{}"), contents.blob(layer));
+    let config = json!({"mediaType": "application/json", "digest": config, "size": 2});
+    let annotations = json!({"dev.cosignproject.cosign/signature": annotation});
+    let layer = json!({"mediaType": kind, "digest": digest, "size": layer.len(), "annotations": annotations});
+    json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]})
+        .to_string()
+}
+
+/// As cosign did before version 3.
+fn sign(contents: &mut Contents, key: &KeyPair, signed: Digest) {
+    let payload = json!({"critical": {
+        "image": {"docker-manifest-digest": format!("sha256:{signed}")},
+        "type": "cosign container image signature",
+    }});
+    let payload = payload.to_string().into_bytes();
+    let signature = STANDARD.encode(key.sign(&payload).unwrap());
+    let kind = "application/vnd.dev.cosign.simplesigning.v1+json";
+    let manifest = holding(contents, kind, &payload, &signature);
+    contents.manifest(&format!("sha256-{signed}.sig"), MANIFEST, &manifest);
+}
+
+/// As cosign does since then; the list of referrers, as JSON.
+fn sign_with_bundle(contents: &mut Contents, key: &KeyPair, signed: Digest) -> String {
+    let (kind, statement) = (
+        "application/vnd.in-toto+json",
+        json!({
+            "subject": [{"digest": {"sha256": signed.to_string()}}],
+            "predicateType": "https://sigstore.dev/cosign/sign/v1",
+        }),
+    );
+    let statement = statement.to_string();
+    let message = format!("DSSEv1 {} {kind} {} {statement}", kind.len(), statement.len());
+    let signature = STANDARD.encode(key.sign(message.as_bytes()).unwrap());
+    let bundle = json!({"dsseEnvelope": {
+        "payload": STANDARD.encode(statement),
+        "payloadType": kind,
+        "signatures": [{"sig": signature}],
+    }});
+    let manifest = holding(contents, BUNDLE, bundle.to_string().as_bytes(), "");
+    let digest = contents.manifest("", MANIFEST, &manifest);
+    let referrer = json!({"mediaType": MANIFEST, "digest": digest, "size": manifest.len()});
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [referrer]}).to_string()
+}
+
+fn order(server: &Server, tag: &str, keys: &[&KeyPair]) -> Order {
+    Order { trust: trust(keys), ..image(server, &format!("acme/mark:{tag}")) }
+}
+
+#[test]
+fn a_tag_that_moves_while_the_signature_is_verified_changes_nothing() {
+    let key = KeyPair::generate().unwrap();
+    let mut before = Contents::default();
+    let signed = publish(&mut before, "1", ONE).index.digest;
+    sign(&mut before, &key, signed);
+    let mut after = before.clone();
+    publish(&mut after, "1", OTHER);
+    let moved = AtomicBool::new(false);
+    let server = Server::start(move |request| {
+        if request.path.ends_with(".sig") {
+            moved.store(true, Ordering::SeqCst);
+        }
+        if moved.load(Ordering::SeqCst) { after.answer(request) } else { before.answer(request) }
+    });
+    let brought = bring(&order(&server, "1", &[&key])).unwrap();
+    assert_eq!((brought.delivery.digest, &brought.bytes[..]), (signed, ONE));
+
+    let (code, text) = refused(&order(&server, "1", &[&key]));
+    assert_eq!(code, "P0213");
+    assert!(text.contains("it is not signed"), "{text}");
+}
+
+#[test]
+fn nothing_of_a_module_is_fetched_before_somebody_has_vouched_for_it() {
+    let mut contents = Contents::default();
+    publish(&mut contents, "1", ONE);
+    let server = Server::start(move |request| contents.answer(request));
+    refused(&order(&server, "1", &[&KeyPair::generate().unwrap()]));
+    let asked = server.asked();
+    assert!(!asked.iter().any(|one| one.contains("/blobs/")), "{asked:?}");
+}
+
+#[test]
+fn a_bundle_is_found_by_the_list_of_referrers_or_by_its_tag() {
+    let key = KeyPair::generate().unwrap();
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    let list = sign_with_bundle(&mut contents, &key, signed);
+    let old = contents.clone();
+    let newer = Server::start(move |request| match request.path.contains("/referrers/") {
+        true if request.path.ends_with(&signed.to_string()) => {
+            Answer::new(200, list.clone()).with("content-type", INDEX)
+        }
+        true => Answer::new(404, "{}"),
+        false => old.answer(request),
+    });
+    assert_eq!(&bring(&order(&newer, "1", &[&key])).unwrap().bytes[..], ONE);
+
+    let list = sign_with_bundle(&mut contents, &key, signed);
+    contents.manifest(&format!("sha256-{signed}"), INDEX, &list);
+    let older = Server::start(move |request| contents.answer(request));
+    assert_eq!(&bring(&order(&older, "1", &[&key])).unwrap().bytes[..], ONE);
+    let stranger = KeyPair::generate().unwrap();
+    assert_eq!(refused(&order(&older, "1", &[&stranger])).0, "P0213");
+}
+
+#[test]
+fn every_group_of_keys_has_to_vouch() {
+    let (operator, author) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut contents = Contents::default();
+    let publication = publish(&mut contents, "1", ONE);
+    sign(&mut contents, &operator, publication.index.digest);
+    let half = contents.clone();
+    sign(&mut contents, &author, publication.compat.digest);
+    let half = Server::start(move |request| half.answer(request));
+    let whole = Server::start(move |request| contents.answer(request));
+    assert_eq!(refused(&order(&half, "1", &[&operator, &author])).0, "P0213");
+    assert_eq!(&bring(&order(&whole, "1", &[&operator, &author])).unwrap().bytes[..], ONE);
+}
+
+#[test]
+fn what_was_vouched_for_once_is_when_the_registry_is_gone_and_by_nobody_else() {
+    let (key, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    sign(&mut contents, &key, signed);
+    let gone = Arc::new(AtomicBool::new(false));
+    let server = Server::start({
+        let gone = gone.clone();
+        move |request| match gone.load(Ordering::SeqCst) {
+            true => Answer::new(500, ""),
+            false => contents.answer(request),
+        }
+    });
+    let (_folder, downloads) = downloads();
+    order(&server, "1", &[&key]).bring(&downloads).unwrap();
+    gone.store(true, Ordering::SeqCst);
+    assert_eq!(&order(&server, "1", &[&key]).bring(&downloads).unwrap().bytes[..], ONE);
+    let other = order(&server, "1", &[&stranger]).bring(&downloads).unwrap_err();
+    assert_eq!(other.code().as_str(), "P0404");
+    let always = Order { policy: PullPolicy::Always, ..order(&server, "1", &[&key]) };
+    assert_eq!(always.bring(&downloads).unwrap_err().code().as_str(), "P0404");
+}
+
+#[test]
+fn a_module_from_a_server_that_is_no_registry_has_no_place_for_a_signature() {
+    let server = Server::start(|_| Answer::new(200, ONE));
+    let url = format!("http://{}/mark.wasm", server.address);
+    let key = KeyPair::generate().unwrap();
+    let plain = super::order(&url, &[super::named(&server)]);
+    bring(&plain).unwrap();
+    let (code, text) = refused(&Order { trust: trust(&[&key]), ..plain });
+    assert_eq!(code, "P0213");
+    assert!(text.contains("modules from there carry no signature"), "{text}");
+}
