@@ -17,7 +17,7 @@ use super::evidence;
 use super::http::{ATTEMPTS, Ask, Client, Origin, is_passing, pause, shown};
 use super::layout::{Shape, module_layer};
 use super::oci::{Content, Credentials, Intent, Manifest, Reference, Session, choose};
-use super::order::{Address, Delivery, Order, Reach, name_of, shown_url};
+use super::order::{Address, Delivery, Order, Reach, name_of, name_of_file, shown_url};
 use super::unpack::{Member, Parcel};
 use super::{MODULE_BYTES, wait_for};
 use crate::signature::Distrust;
@@ -139,7 +139,7 @@ impl Order {
         }
         let lease = downloads.keep(draft, module)?;
         let known = Known { digest: module, module };
-        downloads.remember(&uri.to_string(), &known)?;
+        downloads.remember(&name_of_file(&uri), &known)?;
         Ok(self.delivery(&known, lease))
     }
 
@@ -221,7 +221,7 @@ async fn layer(
     let name = name_of(&session.image().pinned(digest));
     let here = || {
         let known = downloads.known(&name)?;
-        downloads.module(known.module).map(|(_, lease)| (known.module, lease))
+        downloads.lease(known.module).map(|lease| (known.module, lease))
     };
     if let Some(here) = here() {
         return Ok(here);

@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempDir};
 
+use super::digest_of;
 use super::error::{FetchError, FetchErrorKind};
 use super::evidence::Evidence;
 use super::oci::sha256;
@@ -109,15 +110,15 @@ impl Downloads {
         let (path, mut file) = self.held(digest)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).ok()?;
-        if Digest::of(&bytes) != digest {
-            tracing::warn!(module = %digest, "a fetched module is damaged on disk");
-            // It is fetched again; one that cannot be removed is refused again.
-            let _ = fs::remove_file(path);
-            return None;
-        }
-        // For eviction; a wrong order costs a download.
-        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
-        Some((bytes.into(), Lease(Arc::new(file))))
+        let lease = sound(&path, file, Digest::of(&bytes), digest)?;
+        Some((bytes.into(), lease))
+    }
+
+    /// A lease on the module with this digest, if it is here and sound.
+    pub fn lease(&self, digest: Digest) -> Option<Lease> {
+        let (path, mut file) = self.held(digest)?;
+        let found = digest_of(&mut file).ok()?;
+        sound(&path, file, found, digest)
     }
 
     /// The file, open and locked against eviction.
@@ -218,7 +219,7 @@ impl Downloads {
     /// # Errors
     /// The folder cannot be written to.
     pub fn keep(&self, draft: NamedTempFile, digest: Digest) -> Result<Lease, FetchError> {
-        if let Some((_, lease)) = self.module(digest) {
+        if let Some(lease) = self.lease(digest) {
             // A lease on a file that is replaced would be worth nothing.
             return Ok(lease);
         }
@@ -265,6 +266,19 @@ impl Downloads {
     fn name_file(&self, name: &str) -> PathBuf {
         self.place(NAMES, &Digest::of(name.as_bytes()).to_string())
     }
+}
+
+/// A lease, if the file is what its name says.
+fn sound(path: &Path, file: File, found: Digest, digest: Digest) -> Option<Lease> {
+    if found != digest {
+        tracing::warn!(module = %digest, "a fetched module is damaged on disk");
+        // It is fetched again; one that cannot be removed is refused again.
+        let _ = fs::remove_file(path);
+        return None;
+    }
+    // For eviction; a wrong order costs a download.
+    let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+    Some(Lease(Arc::new(file)))
 }
 
 fn open_existing(path: &Path) -> Option<File> {

@@ -23,7 +23,7 @@ mod publish;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -51,6 +51,7 @@ use workshop::Workshop;
 pub const MODULE_BYTES: u64 = 64 << 20;
 
 const DISPLAYED: usize = 6;
+const CHUNK: usize = 64 << 10;
 /// Below the folder of compiled modules.
 const FETCHED: &str = "fetched";
 
@@ -155,6 +156,19 @@ impl Store {
         modules.retain(|_, module| module.strong_count() > 0);
         modules.insert(digest, Arc::downgrade(&module));
         Ok(module)
+    }
+}
+
+/// Of a whole file, with little memory.
+fn digest_of(file: &mut File) -> io::Result<Digest> {
+    file.rewind()?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        let read = file.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(Digest(hash.finalize().into()));
+        }
+        hash.update(chunk.get(..read).unwrap_or_default());
     }
 }
 

@@ -13,7 +13,7 @@ use super::Version;
 use super::downloads::{Downloads, Known, Lease};
 use super::error::{FetchError, FetchErrorKind};
 use super::evidence;
-use super::http::{Client, Origin};
+use super::http::{Client, Origin, shown};
 use super::oci::Reference;
 use crate::plan::{Registry, TIMEOUT};
 use crate::signature::Trust;
@@ -138,7 +138,7 @@ impl Order {
         }
         let name = match self.address().ok()? {
             Address::Image(image) => name_of(&image),
-            Address::Web(uri) => uri.to_string(),
+            Address::Web(uri) => name_of_file(&uri),
         };
         let known = downloads.known(&name)?;
         let is_web = self.url.starts_with("http");
@@ -152,7 +152,7 @@ impl Order {
     }
 
     fn held(&self, downloads: &Downloads, known: &Known) -> Option<Delivery> {
-        let (_, lease) = downloads.module(known.module)?;
+        let lease = downloads.lease(known.module)?;
         Some(self.delivery(known, lease))
     }
 
@@ -186,6 +186,11 @@ pub(super) fn name_of(image: &Reference) -> String {
         Some(_) => Reference { tag: None, ..image.clone() }.to_string(),
         None => image.to_string(),
     }
+}
+
+/// Under which a file of a server is remembered; what its query holds stays out of it.
+pub(super) fn name_of_file(uri: &Uri) -> String {
+    format!("{} {}", shown(uri), Digest::of(uri.to_string().as_bytes()))
 }
 
 /// Without a query, which may hold a signature.

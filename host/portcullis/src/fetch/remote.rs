@@ -110,7 +110,8 @@ impl Remote {
         let mut errands = lock(&self.office.errands);
         errands.retain(|_, errand| errand.strong_count() > 0);
         let key = order.key();
-        if let Some(errand) = errands.get(&key).and_then(Weak::upgrade) {
+        let known = errands.get(&key).and_then(Weak::upgrade);
+        if let Some(errand) = known.filter(|errand| self.office.still_has(errand)) {
             return errand;
         }
         let errand = Arc::new(Errand::new(order));
@@ -235,6 +236,14 @@ async fn follow(office: Arc<Office>, downloads: Downloads, errand: Weak<Errand>)
 }
 
 impl Office {
+    /// False for what was delivered and is gone from the disk, or damaged.
+    fn still_has(&self, errand: &Errand) -> bool {
+        match (errand.state(), self.downloads()) {
+            ((State::Here(delivery), _), Ok(kept)) => kept.lease(delivery.module).is_some(),
+            _ => true,
+        }
+    }
+
     fn downloads(&self) -> Result<Downloads, FetchError> {
         let open = || {
             let kept = self.folder.as_ref().map(|folder| Downloads::open(folder, DOWNLOADS_BYTES));

@@ -1,20 +1,19 @@
 //! Reading from a repository: manifests and blobs, checked against their digests.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderValue, StatusCode};
 use portcullis_vm::Digest;
-use sha2::{Digest as _, Sha256};
 
 use super::{Ask, Content, Descriptor, Session, media, unexpected};
+use crate::fetch::digest_of;
 use crate::fetch::error::{FetchError, FetchErrorKind};
 use crate::fetch::http::{ATTEMPTS, Answer, pause};
 
 const MANIFEST_BYTES: usize = 4 << 20;
-const CHUNK: usize = 64 << 10;
 
 /// What a registry has under a tag or digest.
 #[derive(Clone, Debug)]
@@ -92,7 +91,7 @@ impl Session {
             match tried {
                 Err(error) if error.is_passing() && again => pause(attempt).await,
                 Err(error) => return Err(error),
-                Ok(()) if hash(file).map_err(unwritable)? == blob.digest => {
+                Ok(()) if digest_of(file).map_err(unwritable)? == blob.digest => {
                     return file.rewind().map_err(unwritable);
                 }
                 Ok(()) => {
@@ -169,18 +168,6 @@ fn begins_at(answer: &Answer, asked: u64) -> Result<u64, FetchError> {
     let first =
         range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     if first == Some(asked) { Ok(asked) } else { Err(unexpected(answer)) }
-}
-
-fn hash(file: &mut File) -> std::io::Result<Digest> {
-    file.rewind()?;
-    let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
-    loop {
-        let read = file.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(Digest(hash.finalize().into()));
-        }
-        hash.update(chunk.get(..read).unwrap_or_default());
-    }
 }
 
 fn unwritable(problem: std::io::Error) -> FetchError {

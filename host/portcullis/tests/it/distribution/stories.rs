@@ -206,6 +206,21 @@ fn other_documents_go_live_while_a_module_is_on_its_way() {
     eventually(|| marked(&house, 'b'));
 }
 
+#[test]
+fn a_cache_that_is_wiped_under_the_program_is_filled_again() {
+    let registry = Registry::new();
+    registry.push("1", &mark('a'));
+    let house = registry.house(&registry.filter("acme/mark:1", ""));
+    let modules = house.folder.path().join("cache/fetched/modules");
+    for entry in fs::read_dir(&modules).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert!(marked(&house, 'a'), "what serves needs no file");
+    house.edit("filter.yaml", registry.filter("acme/mark:1", ", priority: 1").as_bytes());
+    assert!(marked(&house, 'a'));
+    assert_eq!(fs::read_dir(&modules).unwrap().count(), 1);
+}
+
 fn settings(house: &House, reach: Reach) -> Settings {
     let folder = house.folder.path();
     Settings {
