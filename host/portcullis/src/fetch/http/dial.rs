@@ -60,8 +60,18 @@ pub(super) async fn dial(
     };
     let connected = tls::connect(&trusted, socket, Alpn::Http1, CONNECT)
         .await
-        .map_err(|problem| failed(problem.to_string()))?;
+        .map_err(|problem| failed(told(&problem)))?;
     Ok(Wire::Tls(Box::new(connected.stream)))
+}
+
+/// The library's words, and what they mean where people meet them most.
+fn told(problem: &io::Error) -> String {
+    match problem.to_string() {
+        words if words.contains("InvalidContentType") => {
+            format!("it does not seem to speak TLS ({words}); plainHttp is for such hosts")
+        }
+        words => words,
+    }
 }
 
 /// The first address of the name that may be dialled and answers.
