@@ -127,9 +127,7 @@ impl FetchError {
             FetchErrorKind::Forbidden => {
                 "a host that may be reached there has to be named in the Proxy's registries"
             }
-            FetchErrorKind::Distrusted => {
-                "sign it by its digest: `portcullis explain P0213` says how"
-            }
+            FetchErrorKind::Distrusted => "`portcullis explain P0213` says how modules are signed",
             FetchErrorKind::Damaged => "push it again, or ask who runs the registry",
             FetchErrorKind::Late => {
                 "give the registry a longer `timeout`, or the module less weight"

@@ -112,13 +112,15 @@ impl Trust {
         }
     }
 
-    /// Whether a trusted key signed these very bytes, as `cosign sign-blob` does.
+    /// Whether a trusted key signed these very bytes, as `cosign sign-blob` does. `base64` may hold several signatures, one
+    /// in a line.
     ///
     /// # Errors
     /// None did.
     pub fn check_bytes(&self, bytes: &[u8], base64: &str) -> Result<(), Distrust> {
-        let signature = STANDARD.decode(base64.trim()).unwrap_or_default();
-        match self.keys.iter().any(|key| key.made(bytes, &signature)) {
+        let made = |signature: &[u8]| self.keys.iter().any(|key| key.made(bytes, signature));
+        let mut signatures = base64.lines().filter_map(|line| STANDARD.decode(line.trim()).ok());
+        match signatures.any(|signature| made(&signature)) {
             true => Ok(()),
             false => Err(self.other_key()),
         }

@@ -76,3 +76,8 @@ fn what_does_not_fit_a_listener_is_told_and_not_attached() {
 fn what_is_wrong_with_registries_is_found_before_anything_is_fetched() {
     transcript("check/registries");
 }
+
+#[test]
+fn what_is_wrong_with_keys_and_signatures_is_told() {
+    transcript("check/keys");
+}

@@ -5,7 +5,7 @@ use std::fs;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use portcullis::diagnose::{Code, Problem};
+use portcullis::diagnose::{Code, Problem, Severity};
 use portcullis::fetch::Publication;
 use portcullis_vm::Digest;
 use rcgen::{KeyPair, SigningKey as _};
@@ -198,31 +198,70 @@ fn a_replaced_key_file_takes_effect() {
     assert_eq!(version(&house), 'a');
 }
 
-#[test]
-fn a_module_in_a_file_is_signed_by_the_file_beside_it() {
-    let signer = Signer::new();
-    let signature = |module: &[u8]| STANDARD.encode(signer.0.sign(module).unwrap());
-    let filter = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: stamp}\n\
-                  spec: {url: \"file://own.wasm\"}\n";
-    let house = House::new(&[
-        ("cosign.pub", signer.key().as_bytes()),
-        (
-            "proxy.yaml",
-            format!("{PROXY}  verification: {{publicKeyFiles: [cosign.pub]}}\n").as_bytes(),
-        ),
+/// The program on a module in a file, `own.wasm`, under a Proxy that wants it signed by `operator`. `signatures`: beside it.
+fn house_of_files(operator: &Signer, author: &Signer, signatures: &[&str]) -> House {
+    let proxy = format!("{PROXY}  verification: {{publicKeyFiles: [operator.pub]}}\n");
+    House::new(&[
+        ("operator.pub", operator.key().as_bytes()),
+        ("author.pub", author.key().as_bytes()),
+        ("proxy.yaml", proxy.as_bytes()),
         ("app.yaml", backend(upstream("app")).as_bytes()),
         ("route.yaml", ROUTE.as_bytes()),
         ("own.wasm", &stamp('a')),
-        ("own.wasm.sig", signature(&stamp('a')).as_bytes()),
-        ("stamp.yaml", filter.as_bytes()),
-    ]);
+        ("own.wasm.sig", signatures.join("\n").as_bytes()),
+        ("stamp.yaml", own_filter("").as_bytes()),
+    ])
+}
+
+fn own_filter(more: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {{name: stamp}}\n\
+         spec: {{url: \"file://own.wasm\"{more}}}\n"
+    )
+}
+
+impl Signer {
+    fn sign_file(&self, module: &[u8]) -> String {
+        STANDARD.encode(self.0.sign(module).unwrap())
+    }
+}
+
+#[test]
+fn a_module_in_a_file_is_signed_by_the_file_beside_it() {
+    let (operator, author) = (Signer::new(), Signer::new());
+    let house = house_of_files(&operator, &author, &[&operator.sign_file(&stamp('a'))]);
     assert_eq!(version(&house), 'a');
     assert_eq!(house.spoil("own.wasm", &stamp('b')), "P0213");
     assert_eq!(version(&house), 'a');
-    house.edit("own.wasm.sig", signature(&stamp('b')).as_bytes());
+    house.edit("own.wasm.sig", operator.sign_file(&stamp('b')).as_bytes());
     assert_eq!(version(&house), 'b');
     fs::remove_file(house.folder.path().join("own.wasm.sig")).unwrap();
     eventually(|| problem(&house).is_some());
     let cause = problem(&house).unwrap().cause;
     assert_eq!((version(&house), cause.as_deref()), ('b', Some("it is not signed")));
+}
+
+#[test]
+fn a_filter_asks_for_another_signature_and_lifts_nothing() {
+    let (operator, author) = (Signer::new(), Signer::new());
+    let by_operator = operator.sign_file(&stamp('a'));
+    let by_author = author.sign_file(&stamp('a'));
+    let house = house_of_files(&operator, &author, &[&by_operator]);
+    let keys =
+        |more: &str| own_filter(&format!(", verification: {{publicKeyFiles: [author.pub]{more}}}"));
+    let (code, cause) = refused(&house, "stamp.yaml", &keys(""));
+    assert_eq!((code.as_str(), cause.contains("author.pub")), ("P0213", true));
+
+    house.edit("stamp.yaml", keys(", required: false").as_bytes());
+    let warned = |one: Problem| one.code == Code::P0213 && one.severity == Severity::Warning;
+    eventually(|| problem(&house).is_some_and(warned));
+    let both = format!("{by_author}\n{by_operator}\n");
+    house.edit("own.wasm.sig", both.as_bytes());
+    eventually(|| problem(&house).is_none());
+    house.edit("stamp.yaml", keys("").as_bytes());
+
+    let (code, cause) = refused(&house, "own.wasm.sig", &by_author);
+    assert_eq!((code.as_str(), cause.contains("operator.pub")), ("P0213", true));
+    let (code, cause) = refused(&house, "stamp.yaml", &keys(", required: false"));
+    assert_eq!((code.as_str(), cause.contains("operator.pub")), ("P0213", true));
 }
