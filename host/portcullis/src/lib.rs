@@ -9,6 +9,7 @@ pub mod admin;
 pub mod control;
 pub mod source;
 pub mod fetch;
+pub mod cluster;
 pub mod plan;
 pub mod spec;
 pub mod signature;

@@ -10,7 +10,7 @@ use portcullis_vm::Engine;
 use serde_json::json;
 
 use super::{Exit, Outcome};
-use crate::control::{Candidate, place, plan_all, refusal_problem};
+use crate::control::{Candidate, plan_all, refusal_problem};
 use crate::diagnose::{Code, Problem, Report, tally};
 use crate::fetch::{Store, open_cache};
 use crate::plan::{Note, Planned};
@@ -129,7 +129,7 @@ fn rehearse(engine: &Engine, planned: &Planned, candidates: &[Arc<Candidate>]) -
             _ => problem,
         };
         let source = problem.source.and_then(|source| candidates.get(source));
-        match source.and_then(|source| place(&problem, source.name(), source.text())) {
+        match source.and_then(|source| source.place(&problem)) {
             Some(place) => Some(problem.at(place)),
             None => Some(problem),
         }

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod inspect;
 pub mod pull;
 pub mod push;
+mod push_config_map;
 pub mod push_image;
 pub mod registry;
 pub mod run;
@@ -146,7 +147,7 @@ pub enum Verb {
     Build(build::Args),
     /// What a module is and needs, and which hosts it loads on; runs nothing
     Inspect(inspect::Args),
-    /// Publish a module in a registry, in a form that everybody reads
+    /// Publish a module in a registry, in a form that everybody reads, or in a cluster's ConfigMaps
     Push(push::Args),
     /// Fetch the module of an image and pin it
     Pull(pull::Args),

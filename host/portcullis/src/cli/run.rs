@@ -1,6 +1,8 @@
-//! `portcullis run`: serves traffic with documents from files and folders, until it is told to stop.
+//! `portcullis run`: serves traffic with documents from files and folders, or from the ConfigMaps of a cluster, until it is
+//! told to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -14,9 +16,12 @@ use tokio::sync::oneshot;
 
 use super::{Exit, Outcome};
 use crate::app::{App, Settings};
+use crate::cluster::{self, Access, Patience};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Compiler, Reach};
 use crate::logging::{Format, Log, default_level};
+use crate::source::KubernetesSettings;
+use crate::spec::is_name;
 use crate::term::Term;
 
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -25,8 +30,15 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A file or folder of documents; may be repeated
-    #[arg(short = 'c', long = "config", value_name = "PATH", required = true)]
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "PATH",
+        required_unless_present = "kubernetes"
+    )]
     pub config: Vec<PathBuf>,
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Which Proxy document, where there are several
     #[arg(long, value_name = "NAME")]
     pub proxy: Option<String>,
@@ -39,6 +51,52 @@ pub struct Args {
     /// Form of the log on stderr
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
+    /// Where the admin server listens until a document says so, and if none does
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// Where the health server listens until a document says so, and if none does
+    #[arg(long, value_name = "ADDRESS")]
+    pub health: Option<SocketAddr>,
+}
+
+/// Documents in the ConfigMaps of a cluster.
+#[derive(Debug, clap::Args)]
+pub struct Cluster {
+    /// Take documents from the ConfigMaps of a Kubernetes cluster, and follow them
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// Namespace of this proxy's own ConfigMaps [default: that of the pod, or of the kubeconfig's context]
+    #[arg(long, value_name = "NAMESPACE", requires = "kubernetes", value_parser = namespace)]
+    pub namespace: Option<String>,
+    /// Namespace of the ConfigMaps that concern every proxy
+    #[arg(long, value_name = "NAMESPACE", requires = "kubernetes", value_parser = namespace,
+          default_value = cluster::ROOT_NAMESPACE)]
+    pub root_namespace: String,
+    /// Label selector of the ConfigMaps that are meant
+    #[arg(long, value_name = "LABELS", requires = "kubernetes", default_value = cluster::SELECTOR)]
+    pub selector: String,
+    /// Credentials of a cluster [default: KUBECONFIG, ~/.kube/config, or the pod's account]
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl Cluster {
+    fn settings(&self) -> Option<KubernetesSettings> {
+        self.kubernetes.then(|| KubernetesSettings {
+            access: Access { kubeconfig: self.kubeconfig.clone() },
+            namespace: self.namespace.clone(),
+            root_namespace: self.root_namespace.clone(),
+            selector: self.selector.clone(),
+            patience: Patience::default(),
+        })
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("lower case letters, digits and `-`".to_owned()),
+    }
 }
 
 /// Values of `--log-format`.
@@ -85,6 +143,9 @@ fn serve(args: &Args, term: &Term) -> Outcome {
         cache: args.cache.clone(),
         compiler: Some(Compiler::this_program()),
         reach: if args.offline { Reach::Offline } else { Reach::Network },
+        kubernetes: args.cluster.settings(),
+        admin: args.admin,
+        health: args.health,
     };
     let app = match App::start(settings) {
         Ok(app) => Arc::new(app),
@@ -112,7 +173,7 @@ fn listen_for_signals() -> io::Result<(Runtime, Signals)> {
 
 fn refused(problems: Vec<Problem>) -> Outcome {
     let any = |codes: &[Code]| problems.iter().any(|problem| codes.contains(&problem.code));
-    let exit = if any(&[Code::P0501, Code::P0502]) {
+    let exit = if any(&[Code::P0421, Code::P0501, Code::P0502]) {
         Exit::Setup
     } else if any(&[Code::P0404, Code::P0405, Code::P0406, Code::P0409, Code::P0412]) {
         Exit::Unavailable
@@ -132,6 +193,9 @@ fn announce(app: &App, term: &Term) {
     }
     let filters = app.board().filters();
     let filters = if filters.is_empty() { "none".to_owned() } else { filters.join(", ") };
+    if app.board().generation() == 0 {
+        return term.say("not ready: no configuration yet; waiting for one");
+    }
     term.say(&format!("generation {}, filters: {filters}", app.board().generation()));
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use portcullis_proxy::Refusal;
 use portcullis_proxy::snapshot::{Filter, Listener, Snapshot};
 
-use super::blame::{place, refusal_problem, same_problem};
+use super::blame::{refusal_problem, same_problem};
 use super::candidate::{Candidate, plan_all};
 use super::plane::Plane;
 use crate::diagnose::{Code, Kind, Problem};
@@ -184,9 +184,9 @@ impl Attempt<'_> {
     /// to judge would pass unjudged. So nothing starts, unless the document says that it may be skipped.
     fn nothing_unguarded(&self) -> Result<(), Vec<Problem>> {
         let missing = |seat: &&Seat| {
-            let text = seat.offered.text();
-            let names_filter = text.contains("WasmFilter") || text.contains("WasmPlugin");
-            seat.standing.is_none() && names_filter && !text.contains("FAIL_OPEN")
+            let names = |word: &str| seat.offered.texts().iter().any(|one| one.text.contains(word));
+            let names_filter = names("WasmFilter") || names("WasmPlugin");
+            seat.standing.is_none() && names_filter && !names("FAIL_OPEN")
         };
         let Some(missing) = self.seats.iter().find(missing) else { return Ok(()) };
         let name = missing.offered.name();
@@ -221,7 +221,7 @@ impl Attempt<'_> {
         let problem = refusal_problem(planned, refusal);
         let seat = problem.source.and_then(|index| self.seats.get(index));
         let standing = seat.and_then(|seat| seat.standing.as_ref());
-        match standing.and_then(|version| place(&problem, version.name(), version.text())) {
+        match standing.and_then(|version| version.place(&problem)) {
             Some(place) => problem.at(place),
             None => problem,
         }

@@ -7,7 +7,7 @@ use portcullis_vm::{Trap, TrapReason};
 
 use crate::diagnose::{Code, Place, Problem};
 use crate::plan::Planned;
-use crate::spec;
+use crate::spec::{self, Home};
 
 const SHOWN_FRAMES: usize = 3;
 
@@ -76,9 +76,9 @@ fn blame(planned: &Planned, kinds: &[&str], name: &str, problem: Problem) -> Pro
 
 /// Where in `text`, the documents of `file`, the object stands that `problem` is about: the field that a trial failed
 /// over, as far as it can be told.
-pub fn place(problem: &Problem, file: &str, text: &str) -> Option<Place> {
+pub fn place(problem: &Problem, file: &str, text: &str, home: &Home) -> Option<Place> {
     let object = problem.object.as_deref()?;
-    let contents = spec::read(0, file, text);
+    let contents = spec::read(0, file, text, home);
     let document = contents.documents.iter().find(|document| document.title() == object)?;
     let cause = problem.cause.as_deref().unwrap_or_default();
     Some(document.place(&match problem.code {

@@ -11,7 +11,6 @@ use portcullis_proxy::snapshot::{Listener, ListenerProtocol};
 use serde_json::{Value, json};
 
 use super::accept::Live;
-use super::candidate::Candidate;
 use crate::diagnose::Problem;
 use crate::fetch::Version;
 use crate::plan::{Note, Planned, ProcessSettings};
@@ -26,6 +25,8 @@ pub struct Board {
 struct State {
     generation: u64,
     since: Option<SystemTime>,
+    /// When what is live was stored, while it comes from disk.
+    restored: Option<SystemTime>,
     sources: Vec<SourceState>,
     /// What keeps everything from going live.
     whole: Vec<Problem>,
@@ -45,7 +46,7 @@ struct State {
 /// One source object, as status shows it.
 #[derive(Clone, Debug)]
 pub struct SourceState {
-    /// The file.
+    /// The file or the ConfigMap.
     pub name: Arc<str>,
     /// What it contains now.
     pub version: Version,
@@ -94,6 +95,7 @@ impl Board {
         json!({
             "generation": state.generation,
             "since": state.since.map(rfc3339),
+            "restored_from": state.restored.map(rfc3339),
             "sources": state.sources.iter().map(SourceState::status).collect::<Vec<_>>(),
             "problems": state.whole,
             "notes": state.notes.iter().map(note).collect::<Vec<_>>(),
@@ -106,7 +108,7 @@ impl Board {
         })
     }
 
-    /// Name and text of every source object that is live, as they were written.
+    /// Name and text of every file of documents that is live, as they were written.
     pub fn documents(&self) -> Vec<(Arc<str>, String)> {
         self.lock().documents.clone()
     }
@@ -131,8 +133,8 @@ impl Board {
         state.generation = live.generation;
         state.since = Some(SystemTime::now());
         state.accepted_total += 1;
-        let document = |live: &Arc<Candidate>| (live.name().clone(), live.text().to_owned());
-        state.documents = live.candidates.iter().map(document).collect();
+        let texts = live.candidates.iter().flat_map(|candidate| candidate.texts());
+        state.documents = texts.map(|text| (text.name.clone(), text.text.to_string())).collect();
         state.notes.clone_from(&planned.notes);
         state.filters = live.filters.iter().map(|filter| filter.name.clone()).collect();
         let named = live.listeners.iter().map(|listener| (listener.name.clone(), scheme(listener)));
@@ -144,6 +146,10 @@ impl Board {
         for setting in state.needs_restart() {
             tracing::warn!(setting, "the new value needs a restart");
         }
+    }
+
+    pub(super) fn restored(&self, stored_at: Option<SystemTime>) {
+        self.lock().restored = stored_at;
     }
 
     pub(super) fn show(&self, sources: Vec<SourceState>) {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portcullis_vm::Module;
 
-use crate::diagnose::{Code, Problem};
-use crate::fetch::{Shelf, Store, Version};
+use super::blame::place;
+use crate::diagnose::{Code, Place, Problem};
+use crate::fetch::{Blob, Shelf, Store, Version};
 use crate::plan::{ModuleError, ModuleRequest, Modules, Planned, Source, beside, plan};
-use crate::source::Object;
+use crate::source::{Object, Text};
 
 /// A version of an object that is offered, or live. Everything it needs to be planned again, later, with the same result.
 pub struct Candidate {
@@ -34,14 +35,40 @@ impl Candidate {
         self.object.version.with(self.shelf.versions())
     }
 
-    /// The documents; empty where they cannot be read.
-    pub fn text(&self) -> &str {
-        self.object.text.as_deref().unwrap_or_default()
+    /// A version that was live before, with what it referred to then.
+    pub fn restored(
+        object: Object,
+        store: Arc<Store>,
+        blobs: impl IntoIterator<Item = (PathBuf, Blob)>,
+    ) -> Candidate {
+        let shelf = Shelf::new(store, object.version).with(blobs);
+        Candidate { object, shelf }
     }
 
-    /// The files it refers to.
+    /// What it was read as.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// The documents; none where they cannot be read.
+    pub fn texts(&self) -> &[Text] {
+        self.object.texts.as_deref().unwrap_or_default()
+    }
+
+    /// Where in its documents the object stands that `problem` is about.
+    pub fn place(&self, problem: &Problem) -> Option<Place> {
+        let home = &self.object.home;
+        self.texts().iter().find_map(|text| place(problem, &text.name, &text.text, home))
+    }
+
+    /// The files and keys of ConfigMaps that it refers to.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         self.shelf.files().into_keys()
+    }
+
+    /// What it refers to in ConfigMaps, as it is stored there.
+    pub fn blobs(&self) -> Vec<(PathBuf, Blob)> {
+        self.shelf.blobs()
     }
 
     /// Whether `object` is this very version, and no file it refers to has changed.
@@ -56,20 +83,34 @@ impl Candidate {
 
     /// Why there is no text.
     pub fn unreadable(&self) -> Option<Problem> {
-        let cause = self.object.text.as_ref().err()?;
+        let cause = self.object.texts.as_ref().err()?;
         let problem = Problem::new(Code::P0401, format!("cannot read {}", self.object.name));
         Some(problem.because(cause.to_string()))
     }
 }
 
-/// Plans these versions together, each with its own files. Sources are numbered in the order of `candidates`.
+/// Plans these versions together, each with its own files. Its sources are the
+/// indexes of `candidates`.
 pub fn plan_all(candidates: &[Arc<Candidate>], proxy: Option<&str>) -> Planned {
-    let source = |candidate: &Arc<Candidate>| Source {
-        name: candidate.name().to_string(),
-        text: candidate.text().to_owned(),
-    };
-    let sources: Vec<Source> = candidates.iter().map(source).collect();
-    plan(&sources, proxy, &Shelves(candidates))
+    let (mut owners, mut sources) = (Vec::new(), Vec::new());
+    for (index, candidate) in candidates.iter().enumerate() {
+        for text in candidate.texts() {
+            owners.push(index);
+            sources.push(Source {
+                name: text.name.to_string(),
+                text: text.text.to_string(),
+                home: candidate.object.home.clone(),
+            });
+        }
+    }
+    let mut planned = plan(&sources, proxy, &Shelves(candidates));
+    let owner = |source: usize| owners.get(source).copied().unwrap_or(usize::MAX);
+    for problem in &mut planned.problems {
+        problem.source = problem.source.map(owner);
+    }
+    planned.notes.iter_mut().for_each(|note| note.source = owner(note.source));
+    planned.objects.iter_mut().for_each(|object| object.source = owner(object.source));
+    planned
 }
 
 /// Every version follows its references on its own shelf.
@@ -77,7 +118,10 @@ struct Shelves<'a>(&'a [Arc<Candidate>]);
 
 impl Shelves<'_> {
     fn of(&self, source: &str) -> Option<&Shelf> {
-        let candidate = self.0.iter().find(|candidate| **candidate.name() == *source)?;
+        let owns = |candidate: &&Arc<Candidate>| {
+            candidate.texts().iter().any(|text| *text.name == *source)
+        };
+        let candidate = self.0.iter().find(owns)?;
         Some(&candidate.shelf)
     }
 }

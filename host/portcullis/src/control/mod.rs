@@ -8,28 +8,33 @@ mod accept;
 mod blame;
 mod board;
 mod candidate;
+mod last_good;
 mod plane;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime};
 
+use portcullis_proxy::observe::rfc3339;
+
 pub use accept::{Eagerness, Live, Outcome, Seat, Verdict, accept};
-pub use blame::{place, refusal_problem};
+pub use blame::refusal_problem;
 pub use board::{Board, SourceState};
 pub use candidate::{Candidate, plan_all};
+pub use last_good::LastGood;
 pub use plane::Plane;
 
+use crate::cluster::Failure;
 use crate::diagnose::{Code, Problem};
-use crate::fetch::{Store, Version};
-use crate::plan::Planned;
-use crate::source::{Change, Files, Object, ReadError, Watch};
+use crate::fetch::{Store, Version, is_config_map};
+use crate::plan::{CONFIG_MAP, Planned};
+use crate::source::{Change, Fate, KubernetesSettings, Lost, Object, Sources, View, Watch};
 
 /// Sources on one side, a [`Plane`] on the other.
 pub struct Control<P> {
-    files: Files,
+    sources: Sources,
     watch: Watch,
     store: Arc<Store>,
     proxy: Option<String>,
@@ -37,15 +42,26 @@ pub struct Control<P> {
     live: Live,
     /// What the last round was offered. The same once more is no change; `None` is like nothing else.
     offered: Option<Vec<Arc<Candidate>>>,
-    /// Folders that the last round could not list.
+    /// Folders and namespaces that the last round could not list.
     lost: Vec<Problem>,
+    /// Where the generation is kept that a start without an API server serves.
+    last_good: Option<LastGood>,
+    /// When that was stored, as long as nothing newer is known.
+    restored: Option<SystemTime>,
+    /// Whether what is live is stored there.
+    kept: bool,
     accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
     board: Arc<Board>,
 }
 
 impl<P: Plane> Control<P> {
     /// Nothing is read yet. `proxy` names the Proxy document that is meant, where there are several.
-    pub fn new(files: Files, store: Arc<Store>, proxy: Option<String>, plane: P) -> Control<P> {
+    pub fn new(
+        sources: impl Into<Sources>,
+        store: Arc<Store>,
+        proxy: Option<String>,
+        plane: P,
+    ) -> Control<P> {
         let watch = Watch::new();
         let door = watch.door();
         store.ring(move || {
@@ -53,7 +69,7 @@ impl<P: Plane> Control<P> {
             let _ = door.send(Change::Maybe);
         });
         Control {
-            files,
+            sources: sources.into(),
             watch,
             store,
             proxy,
@@ -61,9 +77,34 @@ impl<P: Plane> Control<P> {
             live: Live::default(),
             offered: None,
             lost: Vec::new(),
+            last_good: None,
+            restored: None,
+            kept: false,
             accepted: BTreeMap::new(),
             board: Arc::default(),
         }
+    }
+
+    /// Follows the ConfigMaps of a cluster as well.
+    ///
+    /// # Errors
+    /// Nobody says where the cluster is.
+    pub fn connect(&mut self, settings: KubernetesSettings) -> Result<Arc<View>, Failure> {
+        self.sources.connect(settings, self.watch.door())
+    }
+
+    /// Remembers what was live of a cluster, and keeps what will be.
+    pub fn remember(&mut self, last_good: LastGood) {
+        let file = last_good.file().display().to_string();
+        match last_good.load(&self.store) {
+            Ok(Some((stored_at, candidates))) => {
+                self.restored = Some(stored_at);
+                self.live.candidates = candidates;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(file, %error, "no last good configuration"),
+        }
+        self.last_good = Some(last_good);
     }
 
     /// What others may know.
@@ -83,14 +124,19 @@ impl<P: Plane> Control<P> {
     /// # Errors
     /// Nothing is good enough to start with: all problems there are.
     pub fn start(&mut self) -> Result<(), Vec<Problem>> {
-        self.watch.follow(self.files.folders(), []);
+        self.watch.follow(self.sources.folders(), []);
         self.round(Eagerness::WhenChanged);
-        while self.live.generation == 0 && self.wait_for_modules() {
-            self.round(Eagerness::WhenChanged);
-        }
+        self.first_modules();
         match self.live.generation {
             0 => Err(self.board.problems()),
             _ => Ok(()),
+        }
+    }
+
+    /// Waits for modules that a first start needs.
+    fn first_modules(&mut self) {
+        while self.live.generation == 0 && self.wait_for_modules() {
+            self.round(Eagerness::WhenChanged);
         }
     }
 
@@ -104,15 +150,29 @@ impl<P: Plane> Control<P> {
         self.store.make_do()
     }
 
+    /// Follows changes until something is live; false: until it is told to stop.
+    pub fn wait(&mut self) -> bool {
+        while self.live.generation == 0 {
+            if !self.turn() {
+                return false;
+            }
+            self.first_modules();
+        }
+        true
+    }
+
     /// Follows changes until it is told to stop.
     pub fn serve(mut self) {
-        loop {
-            match self.watch.wait() {
-                Change::Stop => return,
-                Change::Maybe | Change::Writing => self.round(Eagerness::WhenChanged),
-                Change::Asked => self.round(Eagerness::Always),
-            }
+        while self.turn() {}
+    }
+
+    fn turn(&mut self) -> bool {
+        match self.watch.wait() {
+            Change::Stop => return false,
+            Change::Maybe | Change::Writing => self.round(Eagerness::WhenChanged),
+            Change::Asked => self.round(Eagerness::Always),
         }
+        true
     }
 
     /// Reads everything and makes it live as far as it is good.
@@ -122,32 +182,52 @@ impl<P: Plane> Control<P> {
             self.offered.iter().flatten().for_each(|candidate| candidate.try_again());
             self.store.hurry();
         }
-        let (objects, errors) = self.files.read();
-        let mut offered = self.candidates(objects);
-        offered.extend(self.in_lost_folders(&errors));
-        let lost: Vec<Problem> = errors.into_iter().map(unlisted).collect();
-        if !lost.is_empty() && self.live.generation == 0 {
+        let reading = self.sources.read();
+        self.store.hand_down(reading.config_maps);
+        let mut offered = self.candidates(reading.objects);
+        offered.extend(self.in_lost_places(&reading.lost));
+        let unknown = reading.lost.iter().any(|lost| !self.remembers(lost));
+        let lost: Vec<Problem> = reading.lost.into_iter().map(|lost| lost.problem).collect();
+        if unknown && self.live.generation == 0 {
             return self.board.refused_whole(lost);
         }
+        self.restored = self.restored.filter(|_| !lost.is_empty());
+        self.board.restored(self.restored);
         let known = self.offered.as_ref().is_some_and(|known| same(&offered, known));
         if eagerness == Eagerness::WhenChanged && known && lost == self.lost {
+            self.sources.judged();
             return self.follow();
         }
         self.lost = lost;
         let before = self.offered.replace(offered.clone()).unwrap_or_default();
-        let proxy = self.proxy.as_deref();
-        let outcome = accept(&self.live, offered, proxy, eagerness, &mut self.plane);
+        let outcome = self.accept(offered, eagerness);
         self.conclude(outcome, &before, started);
+        self.keep();
+        self.sources.judged();
         self.follow();
     }
 
-    /// What is live of folders that cannot be listed: its files were not deleted one by one.
-    fn in_lost_folders(&self, errors: &[ReadError]) -> Vec<Arc<Candidate>> {
-        let lost = |candidate: &&Arc<Candidate>| {
-            let folder = Path::new(&**candidate.name()).parent();
-            errors.iter().any(|error| folder == Some(Path::new(&error.path)))
-        };
+    fn accept(&mut self, offered: Vec<Arc<Candidate>>, eagerness: Eagerness) -> Outcome {
+        let proxy = self.proxy.as_deref();
+        let outcome = accept(&self.live, offered.clone(), proxy, eagerness, &mut self.plane);
+        let first = self.live.generation == 0 && !self.live.candidates.is_empty();
+        if !first || outcome.verdict.is_ok() {
+            return outcome;
+        }
+        // What was good before this start may be good no more.
+        accept(&Live::default(), offered, proxy, eagerness, &mut self.plane)
+    }
+
+    /// What is live of folders and namespaces that cannot be listed: what is there was not deleted one by one.
+    fn in_lost_places(&self, lost: &[Lost]) -> Vec<Arc<Candidate>> {
+        let lost =
+            |candidate: &&Arc<Candidate>| lost.iter().any(|lost| lost.holds(candidate.name()));
         self.live.candidates.iter().filter(lost).cloned().collect()
+    }
+
+    /// Whether what was in `lost` is known from before this start.
+    fn remembers(&self, lost: &Lost) -> bool {
+        self.restored.is_some() && lost.place.starts_with(CONFIG_MAP)
     }
 
     /// The versions that are live or were offered before, where they still are what the files say.
@@ -169,8 +249,9 @@ impl<P: Plane> Control<P> {
     /// Watches what was read. What changed between the reading and the first watch is read now.
     fn follow(&mut self) {
         let candidates = self.offered.iter().flatten().chain(&self.live.candidates);
-        let files: Vec<_> = candidates.flat_map(|candidate| candidate.files()).collect();
-        if self.watch.follow(self.files.folders(), files) {
+        let files = candidates.flat_map(|candidate| candidate.files());
+        let files: Vec<PathBuf> = files.filter(|file| !is_config_map(file)).collect();
+        if self.watch.follow(self.sources.folders(), files) {
             self.round(Eagerness::WhenChanged);
         }
     }
@@ -178,23 +259,38 @@ impl<P: Plane> Control<P> {
     fn conclude(&mut self, outcome: Outcome, before: &[Arc<Candidate>], started: Instant) {
         let Outcome { seats, verdict } = outcome;
         let mut whole = self.lost.clone();
+        let judged = verdict.is_ok();
         match verdict {
             Ok(Verdict::Published { live, planned }) => self.publish(live, &planned, started),
             Ok(Verdict::Same) => {}
             Err(problems) => whole.extend(problems),
         }
+        let before: HashSet<_> = before.iter().map(Arc::as_ptr).collect();
+        let is_new = |seat: &&Seat| !before.contains(&Arc::as_ptr(&seat.offered));
+        let news: Vec<&Seat> = seats.iter().filter(is_new).collect();
+        self.tell(&news, judged);
         let states = seats.iter().map(|seat| self.state(seat)).collect();
-        let anew = |seat: &Seat| {
-            seat.is_refused()
-                && !seat.waits()
-                && !before.iter().any(|other| Arc::ptr_eq(other, &seat.offered))
-        };
-        let refused: Vec<&Seat> = seats.iter().filter(|seat| anew(seat)).collect();
+        let anew = |seat: &&Seat| seat.is_refused() && !seat.waits();
+        let refused: Vec<&Seat> = news.into_iter().filter(anew).collect();
         let errors = refused.iter().flat_map(|seat| seat.problems.iter());
         let errors: Vec<Problem> = errors.filter(|problem| problem.is_error()).cloned().collect();
         self.board.show(states);
         self.board.refused(refused.len() as u64, &errors);
         self.board.refused_whole(whole);
+    }
+
+    /// Says what became of versions that were not there before. `judged`: those that are not refused are live.
+    fn tell(&self, news: &[&Seat], judged: bool) {
+        let fate = |seat: &&Seat| Fate {
+            name: seat.offered.name().clone(),
+            refers_to: seat.offered.files().filter(|file| is_config_map(file)).collect(),
+            refused: match seat.is_refused() {
+                true => seat.problems.iter().find(|problem| problem.is_error()).cloned(),
+                false => None,
+            },
+        };
+        let concluded = |seat: &&&Seat| !seat.waits() && (judged || seat.is_refused());
+        self.sources.tell(news.iter().filter(concluded).map(fate).collect());
     }
 
     fn publish(&mut self, live: Live, planned: &Planned, started: Instant) {
@@ -215,6 +311,24 @@ impl<P: Plane> Control<P> {
             "configuration accepted"
         );
         self.live = live;
+        self.kept = false;
+        if let Some(stored_at) = self.restored.map(rfc3339) {
+            let problem = self.lost.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(stored_at, "the last good configuration from disk is served: {problem}");
+        }
+    }
+
+    /// On disk; not as long as a part of it comes from there, and may be old.
+    fn keep(&mut self) {
+        let Some(last_good) = &self.last_good else { return };
+        if self.kept || self.restored.is_some() || self.live.generation == 0 {
+            return;
+        }
+        self.kept = true;
+        if let Err(error) = last_good.save(&self.live.candidates) {
+            let file = last_good.file().display();
+            tracing::warn!(%file, %error, "the last good configuration is not kept");
+        }
     }
 
     fn state(&self, seat: &Seat) -> SourceState {
@@ -226,10 +340,6 @@ impl<P: Plane> Control<P> {
             problems: seat.problems.clone(),
         }
     }
-}
-
-fn unlisted(error: ReadError) -> Problem {
-    Problem::new(Code::P0401, format!("cannot read {}", error.path)).because(error.problem)
 }
 
 fn same(one: &[Arc<Candidate>], other: &[Arc<Candidate>]) -> bool {

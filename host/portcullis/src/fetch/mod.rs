@@ -6,6 +6,8 @@
 //! version of an object stays good when its files change under it. Nothing here decides whether a document is accepted.
 
 mod shelf;
+mod config_map;
+mod shipment;
 mod remote;
 mod delivery;
 mod order;
@@ -33,6 +35,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use compiler::{Compiler, NO_CACHE, UNFIT};
+pub use config_map::{
+    Blob, ConfigMaps, Form, Index, Piece, digest, is_config_map, split as split_config_map,
+};
 pub use delivery::Bring;
 pub use downloads::{DOWNLOADS_BYTES, Downloads, Known, Lease, Part};
 pub use error::{FetchError, FetchErrorKind};
@@ -41,6 +46,7 @@ pub use layout::{Shape, module_layer};
 pub use order::{Delivery, Order, Reach};
 pub use publish::{Publication, Published};
 pub use shelf::Shelf;
+pub use shipment::{ROOM, Shipment, Stowed};
 pub use unpack::{Member, Parcel};
 
 use crate::plan::ModuleError;
@@ -62,6 +68,7 @@ pub struct Store {
     remote: Remote,
     modules: Mutex<BTreeMap<Digest, Weak<Module>>>,
     stamps: Mutex<BTreeMap<PathBuf, (Stamp, Version)>>,
+    config_maps: Mutex<ConfigMaps>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +86,13 @@ impl Store {
         let folder = cache.as_ref().map(|cache| cache.folder().join(FETCHED));
         let remote = Remote::new(folder, Reach::Network);
         let workshop = Workshop::new(engine, cache);
-        Store { workshop, remote, modules: Mutex::default(), stamps: Mutex::default() }
+        Store {
+            workshop,
+            remote,
+            modules: Mutex::default(),
+            stamps: Mutex::default(),
+            config_maps: Mutex::default(),
+        }
     }
 
     /// Uses the network, or only what is on this machine.
@@ -131,8 +144,20 @@ impl Store {
         )
     }
 
+    /// Hands down what `configmap://` leads to from now on.
+    pub fn hand_down(&self, config_maps: ConfigMaps) {
+        *lock(&self.config_maps) = config_maps;
+    }
+
+    fn config_maps(&self) -> ConfigMaps {
+        lock(&self.config_maps).clone()
+    }
+
     /// What a file contains now; `None` when it cannot be read.
     fn version(&self, path: &Path) -> Option<Version> {
+        if is_config_map(path) {
+            return Some(self.config_maps().version(path));
+        }
         let stamp = stamp(path)?;
         let known = lock(&self.stamps).get(path).copied();
         if let Some((then, version)) = known
@@ -273,6 +298,12 @@ impl Version {
             hash.update(other.map_or([0; 32], |other| other.0));
             Version(hash.finalize().into())
         })
+    }
+}
+
+impl From<Digest> for Version {
+    fn from(digest: Digest) -> Version {
+        Version(digest.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What one version of one source object refers to: files, and modules from elsewhere.
+//! What one version of one source object refers to: files, keys of ConfigMaps, and modules from elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,8 +11,11 @@ use portcullis_vm::{Digest, Module};
 use super::evidence::{self, distrusted};
 use super::order::{Delivery, Order};
 use super::remote::{Errand, State};
-use super::{FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, lock, stored_bytes};
-use crate::plan::{ModuleError, ModuleRequest, beside};
+use super::{
+    Blob, FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, is_config_map, lock,
+    stored_bytes,
+};
+use crate::plan::{ModuleError, ModuleRequest, module_path};
 use crate::signature::{Distrust, Trust};
 
 /// Files as they were when they were first asked for. A shelf never reads a file twice, and never fetches twice what it
@@ -25,11 +28,6 @@ pub struct Shelf {
     arrivals: Mutex<BTreeMap<Wanted, Arrival>>,
     /// Modules in files for which somebody of these keys has vouched.
     vouched: Mutex<BTreeSet<(PathBuf, Version)>>,
-}
-
-/// Where a module lies that is not fetched.
-fn here(request: &ModuleRequest<'_>) -> Option<PathBuf> {
-    Some(beside(request.source, request.url.strip_prefix("file://")?))
 }
 
 fn wanted(request: &ModuleRequest<'_>) -> Wanted {
@@ -52,6 +50,8 @@ struct Item {
     /// `None`: there was nothing to read.
     version: Option<Version>,
     content: Content,
+    /// As it is stored, where that is a ConfigMap.
+    blob: Option<Blob>,
 }
 
 #[derive(Clone)]
@@ -76,7 +76,9 @@ impl Shelf {
     /// # Errors
     /// Why there is none, or none yet.
     pub fn module(&self, request: &ModuleRequest<'_>) -> Result<Arc<Module>, ModuleError> {
-        let Some(path) = here(request) else { return self.module_from(request) };
+        let Some(path) = module_path(request.source, request.url) else {
+            return self.module_from(request);
+        };
         self.vouch(&path, request.trust)?;
         self.module_in(&path, request.sha256)
     }
@@ -125,6 +127,19 @@ impl Shelf {
         self.store.compile(&bytes)
     }
 
+    /// One on which lies what a version of an object referred to before.
+    pub fn with(self, blobs: impl IntoIterator<Item = (PathBuf, Blob)>) -> Shelf {
+        let items = blobs.into_iter().map(|(path, blob)| (path, Item::from(blob)));
+        lock(&self.items).extend(items);
+        self
+    }
+
+    /// What on it comes from ConfigMaps, as it is stored there.
+    pub fn blobs(&self) -> Vec<(PathBuf, Blob)> {
+        let items = lock(&self.items);
+        items.iter().filter_map(|(path, item)| Some((path.clone(), item.blob.clone()?))).collect()
+    }
+
     /// The bytes of a certificate or key.
     ///
     /// # Errors
@@ -144,14 +159,17 @@ impl Shelf {
         if lock(&self.vouched).contains(&known) {
             return Ok(());
         }
-        let bytes = match self.item(path).content {
+        let Item { content, blob, .. } = self.item(path);
+        let again = || match &blob {
+            Some(blob) => blob.open().ok(),
+            None => stored_bytes(path, MODULE_BYTES).ok().map(Bytes::from),
+        };
+        let bytes = match content {
             Content::Bytes(bytes) | Content::Unfit(bytes, _) => bytes,
             Content::Unreadable(..) => return Ok(()),
             // Nobody asked when it was read.
-            Content::Module(module) => stored_bytes(path, MODULE_BYTES)
-                .ok()
+            Content::Module(module) => again()
                 .filter(|bytes| Digest::of(bytes) == module.digest())
-                .map(Bytes::from)
                 .ok_or_else(|| ModuleError::Unreadable {
                     path: path.display().to_string(),
                     problem: "it has changed a moment ago".to_owned(),
@@ -239,15 +257,39 @@ impl Shelf {
 
     fn item(&self, path: &Path) -> Item {
         let mut items = lock(&self.items);
-        let read = || match stored_bytes(path, MODULE_BYTES) {
-            Ok(bytes) => {
-                Item { version: Some(Version::of(&bytes)), content: Content::Bytes(bytes.into()) }
-            }
-            Err(problem) => {
-                let content = Content::Unreadable(problem.kind(), problem.to_string());
-                Item { version: None, content }
-            }
+        let read = || match is_config_map(path) {
+            true => match self.store.config_maps().find(path) {
+                Ok(blob) => Item::from(blob),
+                Err(problem) => Item {
+                    version: Some(Version::of(problem.as_bytes())),
+                    ..Item::missing(io::ErrorKind::NotFound, problem)
+                },
+            },
+            false => match stored_bytes(path, MODULE_BYTES) {
+                Ok(bytes) => Item {
+                    version: Some(Version::of(&bytes)),
+                    content: Content::Bytes(bytes.into()),
+                    blob: None,
+                },
+                Err(problem) => Item::missing(problem.kind(), problem.to_string()),
+            },
         };
         items.entry(path.to_owned()).or_insert_with(read).clone()
+    }
+}
+
+impl Item {
+    fn missing(kind: io::ErrorKind, problem: String) -> Item {
+        Item { version: None, content: Content::Unreadable(kind, problem), blob: None }
+    }
+}
+
+impl From<Blob> for Item {
+    fn from(blob: Blob) -> Item {
+        let content = match blob.open() {
+            Ok(bytes) => Content::Bytes(bytes),
+            Err(problem) => Content::Unreadable(problem.kind(), problem.to_string()),
+        };
+        Item { version: Some(blob.version()), content, blob: Some(blob) }
     }
 }

@@ -1,11 +1,11 @@
-//! Every document by kind, namespace and name; who is there twice, and who was probably meant.
+//! Every document by kind, namespace and name; who is there twice, who is nearer, and who was probably meant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::ObjectName;
 use super::desk::Desk;
 use crate::diagnose::{Code, Problem, nearest};
-use crate::spec::{Document, Object};
+use crate::spec::{Document, Object, Reach};
 
 /// All documents, newcomers with a taken name excepted.
 pub(super) struct Catalogue {
@@ -18,6 +18,29 @@ pub(super) struct Catalogue {
 /// A WasmFilter and a WasmPlugin run under the same names.
 fn family(kind: &str) -> &str {
     if kind == "WasmPlugin" { "WasmFilter" } else { kind }
+}
+
+/// `documents` without those that concern every proxy and have the kind and name of one that is nearer.
+fn nearer(documents: Vec<Document>, desk: &mut Desk<'_>) -> Vec<Document> {
+    if documents.iter().all(|document| document.reach == Reach::Near) {
+        return documents;
+    }
+    let near: HashSet<(String, String)> = documents
+        .iter()
+        .filter(|document| document.reach == Reach::Near)
+        .map(|document| (family(document.kind).to_owned(), document.name.clone()))
+        .collect();
+    let mut kept = documents;
+    kept.retain(|document| {
+        let hidden = document.reach == Reach::Mesh
+            && near.contains(&(family(document.kind).to_owned(), document.name.clone()));
+        if hidden {
+            let text = format!("the nearer {} {} is used instead", document.kind, document.name);
+            desk.note(document, "metadata.name", text);
+        }
+        !hidden
+    });
+    kept
 }
 
 fn name_of(document: &Document) -> ObjectName {
@@ -33,7 +56,7 @@ impl Catalogue {
     pub fn new(documents: Vec<Document>, desk: &mut Desk<'_>) -> Catalogue {
         let mut catalogue =
             Catalogue { documents: Vec::new(), named: HashMap::new(), refused: Vec::new() };
-        for document in documents {
+        for document in nearer(documents, desk) {
             let taken = catalogue.get(document.kind, &document.namespace, &document.name);
             let Some(first) = taken.filter(|first| !first.name.is_empty()) else {
                 let same_name = catalogue.named.entry(document.name.clone()).or_default();

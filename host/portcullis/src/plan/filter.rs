@@ -18,7 +18,7 @@ use crate::diagnose::Code;
 use crate::spec::filter::WasmFilterSpec;
 use crate::spec::filter::{self as written, Attach, Mode, Phase, PluginType, ValueFrom};
 use crate::spec::route::ParentRef;
-use crate::spec::{Document, Object};
+use crate::spec::{Document, Object, Reach};
 
 const OURS: &str = "portcullis.dev";
 /// Objects of these namespaces concern every proxy.
@@ -289,6 +289,7 @@ fn foreign(document: &Document, spec: &WasmFilterSpec, proxy: &Document) -> Opti
         return Some(format!("does not select this proxy: it lacks the label {name}={value}"));
     }
     let near = document.namespace == proxy.namespace
+        || document.reach == Reach::Mesh
         || ROOT_NAMESPACES.contains(&document.namespace.as_str());
     (document.kind == "WasmPlugin" && !near)
         .then(|| format!("does not select this proxy, which is in namespace {}", proxy.namespace))

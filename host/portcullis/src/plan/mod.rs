@@ -33,19 +33,21 @@ use portcullis_vm::{Digest, LoadError, Module};
 use crate::diagnose::{Code, Place, Problem};
 use crate::signature::Trust;
 use crate::spec::filter::PullPolicy;
-use crate::spec::{self, Contents};
+use crate::spec::{self, Contents, Home};
 use catalogue::Catalogue;
 use desk::Desk;
 
 pub use registry::{Registry, TIMEOUT};
 
-/// One source object: a file, or a ConfigMap's key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file of documents, or a ConfigMap's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// A file's path as the user gave it; names in its documents are relative to its folder.
     pub name: String,
     /// What it holds.
     pub text: String,
+    /// Where it comes from.
+    pub home: Home,
 }
 
 /// Which module a filter wants.
@@ -221,14 +223,34 @@ pub struct Planned {
     pub used_files: Vec<PathBuf>,
 }
 
-/// The path of what a document of `source` calls `path`: relative to the document's folder.
+/// How the names of ConfigMaps' keys begin: `configmap://NAMESPACE/NAME/KEY`.
+pub const CONFIG_MAP: &str = "configmap://";
+
+/// Where the module of `url` is, as a document of `source` names it; `None`: nowhere, since `configmap:///NAME/KEY` has a
+/// meaning only in a ConfigMap, or since it is no such URL.
+pub fn module_path(source: &str, url: &str) -> Option<PathBuf> {
+    if let Some(path) = url.strip_prefix("file://") {
+        return Some(beside(source, path));
+    }
+    let path = url.strip_prefix(CONFIG_MAP)?;
+    if !path.starts_with('/') {
+        return Some(PathBuf::from(url));
+    }
+    let own = source.strip_prefix(CONFIG_MAP)?.split('/').next()?;
+    Some(PathBuf::from(format!("{CONFIG_MAP}{own}{path}")))
+}
+
+/// The path of what a document of `source` calls `path`: relative to the document's folder, which for a ConfigMap is that
+/// ConfigMap.
 pub fn beside(source: &str, path: &str) -> PathBuf {
     Path::new(source).parent().unwrap_or(Path::new("")).join(path)
 }
 
 /// Plans `sources` for the Proxy called `proxy` (`name` or `namespace/name`; `None`: the only one).
 pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> Planned {
-    let read = |(index, source): (usize, &Source)| spec::read(index, &source.name, &source.text);
+    let read = |(index, source): (usize, &Source)| {
+        spec::read(index, &source.name, &source.text, &source.home)
+    };
     let mut contents: Vec<Contents> = sources.iter().enumerate().map(read).collect();
     let mut desk = Desk::new(modules);
     for (source, part) in sources.iter().zip(&mut contents) {

@@ -8,7 +8,7 @@ use portcullis_vm::{Digest, LoadError, Module};
 use super::desk::Desk;
 use super::filter::Host;
 use super::trust::Demands;
-use super::{ModuleError, ModuleRequest, beside};
+use super::{CONFIG_MAP, ModuleError, ModuleRequest, beside, module_path, words};
 use crate::diagnose::{Code, Problem};
 use crate::spec::Document;
 use crate::spec::filter::WasmFilterSpec;
@@ -26,10 +26,15 @@ fn scheme(url: &str) -> &str {
 pub(super) fn find(
     document: &Document,
     spec: &WasmFilterSpec,
-    (sha256, host, demands): (Option<Digest>, &Host<'_>, &Demands),
+    (mut sha256, host, demands): (Option<Digest>, &Host<'_>, &Demands),
     desk: &mut Desk<'_>,
 ) -> Option<(Arc<Module>, String)> {
-    let url = spec.url.as_str();
+    let mut url = spec.url.as_str();
+    if url.starts_with(CONFIG_MAP) {
+        (url, sha256) = pinned_key(document, url, sha256)
+            .map_err(|problem| desk.problems.push(*problem))
+            .ok()?;
+    }
     let shown = place(document, url, desk)?;
     let secret = match spec.image_pull_secret.as_deref().filter(|name| !name.is_empty()) {
         Some(name) if is_remote(url) => Some(secret(document, name, desk)?),
@@ -55,7 +60,7 @@ pub(super) fn find(
         trust: &[],
     };
     match demands.fetch(document, request, desk) {
-        Ok((module, pinned)) => Some((module, pinned.unwrap_or_else(|| url.to_owned()))),
+        Ok((module, pinned)) => Some((module, pinned.unwrap_or_else(|| spec.url.clone()))),
         Err(error) => desk.refuse(module_problem(document, &shown, error)),
     }
 }
@@ -69,18 +74,38 @@ fn place(document: &Document, url: &str, desk: &mut Desk<'_>) -> Option<String> 
             Some(beside(&document.file, path).display().to_string())
         }
         "oci" | "http" | "https" => Some(url.to_owned()),
-        "configmap" => {
-            let title = "modules from configmap:// are not supported yet";
-            let problem = document.problem(Code::P0110, "spec.url", title);
-            desk.refuse(problem.hint("use file://PATH, relative to this document"))
-        }
+        "configmap" => Some(module_path(&document.file, url)?.display().to_string()),
         scheme => {
             let title = format!("{scheme}:// is not where modules come from");
             let problem = document.problem(Code::P0111, "spec.url", title);
-            let hint = "use file://PATH, relative to this document, oci:// or https://";
+            let hint =
+                "use file://PATH, relative to this document, configmap://, oci:// or https://";
             desk.refuse(problem.hint(hint))
         }
     }
+}
+
+/// `configmap://NAMESPACE/NAME/KEY` with the digest that may follow it, as `@sha256:…`.
+fn pinned_key<'a>(
+    document: &Document,
+    url: &'a str,
+    sha256: Option<Digest>,
+) -> Result<(&'a str, Option<Digest>), Box<Problem>> {
+    let wrong = |title: &str| document.problem(Code::P0111, "spec.url", title);
+    let (key, pin) = match url.split_once("@sha256:") {
+        Some((key, pin)) => (key, Some(words::digest(pin))),
+        None => (url, None),
+    };
+    let pin = pin.transpose().map_err(|hint| wrong("this is not a SHA-256 digest").hint(hint))?;
+    if pin.is_some() && sha256.is_some() && pin != sha256 {
+        let problem = wrong("the digest in this URL is not the one of `sha256`");
+        return Err(Box::new(problem.hint("one of them is enough")));
+    }
+    if module_path(&document.file, key).is_none() {
+        let problem = wrong("this document lies in no ConfigMap whose namespace could be meant");
+        return Err(Box::new(problem.hint("write configmap://NAMESPACE/NAME/KEY")));
+    }
+    Ok((key, sha256.or(pin)))
 }
 
 fn secret(document: &Document, name: &str, desk: &mut Desk<'_>) -> Option<Bytes> {
@@ -101,7 +126,10 @@ fn module_problem(document: &Document, path: &str, error: ModuleError) -> Proble
     match error {
         ModuleError::Unreadable { problem, .. } => at(Code::P0401, format!("cannot read {path}"))
             .because(problem)
-            .hint("names are relative to the folder of this document"),
+            .hint(match path.starts_with(CONFIG_MAP) {
+                true => "a ConfigMap with the label that is watched, and a key of it",
+                false => "names are relative to the folder of this document",
+            }),
         ModuleError::TooLarge { size, limit, .. } => {
             at(Code::P0402, format!("{path} has {size} bytes, more than {limit}"))
                 .hint("strip debug information; `portcullis build` does")

@@ -32,6 +32,30 @@ pub use values::{Duration, Size, Timestamp};
 /// What a document without a namespace lies in.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// Where a source comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The namespace of documents that name none.
+    pub namespace: Arc<str>,
+    /// Whom it concerns.
+    pub reach: Reach,
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        Home { namespace: DEFAULT_NAMESPACE.into(), reach: Reach::Near }
+    }
+}
+
+/// Whom a source concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// This proxy, or those of its namespace.
+    Near,
+    /// Every proxy, unless something near has the same kind and name.
+    Mesh,
+}
+
 /// One document of a source.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -41,8 +65,10 @@ pub struct Document {
     pub file: Arc<str>,
     /// `HTTPRoute`, …
     pub kind: &'static str,
-    /// `default` if the document has none.
+    /// That of its source's [`Home`] if the document has none.
     pub namespace: String,
+    /// Whom its source concerns.
+    pub reach: Reach,
     /// Its name; empty if it has none.
     pub name: String,
     /// `None`: there are problems.
@@ -139,7 +165,7 @@ const KINDS: [(&[&str], &str); 8] = [
 ];
 
 /// Reads the source `file` with the index `source`.
-pub fn read(source: usize, file: &str, text: &str) -> Contents {
+pub fn read(source: usize, file: &str, text: &str, home: &Home) -> Contents {
     let forest = tree::parse(text);
     let (file, text): (Arc<str>, Arc<str>) = (file.into(), text.into());
     let mut contents = Contents { incomplete: forest.incomplete, ..Contents::default() };
@@ -149,7 +175,7 @@ pub fn read(source: usize, file: &str, text: &str) -> Contents {
         contents.problems.push(problem.in_source(source));
     }
     for root in forest.documents {
-        let reading = Reading { source, file: &file, text: &text, root: &root };
+        let reading = Reading { source, file: &file, text: &text, home, root: &root };
         match reading.kind() {
             Ok(kind) => reading.document(kind, &mut contents),
             Err(problem) => contents.problems.push(problem.in_source(source)),
@@ -173,6 +199,7 @@ struct Reading<'a> {
     source: usize,
     file: &'a Arc<str>,
     text: &'a Arc<str>,
+    home: &'a Home,
     root: &'a Node,
 }
 
@@ -221,7 +248,8 @@ impl Reading<'_> {
             source: self.source,
             file: self.file.clone(),
             kind,
-            namespace: metadata("namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+            namespace: metadata("namespace").unwrap_or(&self.home.namespace).to_owned(),
+            reach: self.home.reach,
             name: metadata("name").unwrap_or_default().to_owned(),
             object: None,
             created: None,

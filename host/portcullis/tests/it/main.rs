@@ -19,6 +19,7 @@ mod explain;
 mod frame;
 mod golden;
 mod inspect;
+mod kubernetes;
 mod layers;
 mod network;
 mod plan;

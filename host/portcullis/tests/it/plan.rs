@@ -39,7 +39,7 @@ fn planned(stage: &Path, proxy: Option<&str>) -> Planned {
         .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
         .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()))
         .collect();
-    let source = |(name, text): (String, String)| Source { name, text };
+    let source = |(name, text): (String, String)| Source { name, text, ..Source::default() };
     let sources: Vec<Source> = sources.into_iter().map(source).collect();
     plan(&sources, proxy, &Disk(Engine::new().unwrap()))
 }
@@ -232,6 +232,7 @@ spec:
     tls: {certificateFile: tls/cert.pem, keyFile: /abs/key.pem}
 "
         .to_owned(),
+        ..Source::default()
     };
     let planned = plan(&[source], None, &Disk(Engine::new().unwrap()));
     let files: Vec<_> = planned.used_files.iter().map(|path| path.display().to_string()).collect();

@@ -1,0 +1,136 @@
+//! ConfigMaps that we write: by server-side apply, as the field manager `portcullis`, so that what others put beside our keys
+//! stays theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use http::Method;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap as Wire;
+use kube::core::ObjectMeta;
+use serde::de::IgnoredAny;
+
+use super::api::{Api, Failure};
+
+/// Who owns the fields that we write.
+pub const FIELD_MANAGER: &str = "portcullis";
+
+/// What we own of a ConfigMap.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// `data`
+    pub texts: BTreeMap<String, String>,
+    /// `binaryData`
+    pub binaries: BTreeMap<String, Bytes>,
+}
+
+/// A ConfigMap as it is before we write to it.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// `None`: it is not there.
+    pub resource_version: Option<String>,
+    /// What is ours in it.
+    pub ours: Written,
+    /// Keys of others, and how many bytes they take.
+    pub theirs: BTreeMap<String, usize>,
+}
+
+impl Written {
+    /// Bytes of all values.
+    pub fn size(&self) -> usize {
+        self.texts.values().map(String::len).sum::<usize>()
+            + self.binaries.values().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl Api {
+    /// Looks a ConfigMap up.
+    ///
+    /// # Errors
+    /// No answer, or a refusal other than that it is not there.
+    pub async fn find(&self, namespace: &str, name: &str) -> Result<Found, Failure> {
+        let map: Wire = match self.get(&path(namespace, name)).await {
+            Ok(map) => map,
+            Err(failure) if failure.status() == Some(404) => return Ok(Found::default()),
+            Err(failure) => return Err(failure),
+        };
+        let owned = owned(&map.metadata);
+        let mut found =
+            Found { resource_version: map.metadata.resource_version, ..Found::default() };
+        for (key, text) in map.data.unwrap_or_default() {
+            match owned.contains(&key) {
+                true => drop(found.ours.texts.insert(key, text)),
+                false => drop(found.theirs.insert(key, text.len())),
+            }
+        }
+        for (key, bytes) in map.binary_data.unwrap_or_default() {
+            match owned.contains(&key) {
+                true => drop(found.ours.binaries.insert(key, bytes.0.into())),
+                false => drop(found.theirs.insert(key, bytes.0.len())),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes `written` everything that is ours of a ConfigMap. `resource_version`: the version it must still have.
+    ///
+    /// # Errors
+    /// 409: it has another version by now, or a key belongs to somebody else.
+    pub async fn apply(
+        &self,
+        (namespace, name): (&str, &str),
+        labels: &BTreeMap<String, String>,
+        written: &Written,
+        resource_version: Option<String>,
+    ) -> Result<(), Failure> {
+        let binaries = written.binaries.iter();
+        let map = Wire {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(labels.clone()),
+                resource_version,
+                ..ObjectMeta::default()
+            },
+            data: Some(written.texts.clone()),
+            binary_data: Some(
+                binaries.map(|(key, bytes)| (key.clone(), ByteString(bytes.to_vec()))).collect(),
+            ),
+            ..Wire::default()
+        };
+        let body =
+            serde_json::to_value(&map).map_err(|error| Failure::Nonsense(error.to_string()))?;
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", path(namespace, name));
+        let form = "application/apply-patch+yaml";
+        self.ask::<IgnoredAny>(Method::PATCH, &path, form, Some(&body)).await.map(drop)
+    }
+
+    /// Deletes a ConfigMap; that it is gone already is fine.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+        let path = path(namespace, name);
+        match self.ask::<IgnoredAny>(Method::DELETE, &path, "application/json", None).await {
+            Err(failure) if failure.status() != Some(404) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn path(namespace: &str, name: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/configmaps/{name}")
+}
+
+/// The keys that we applied before.
+fn owned(meta: &ObjectMeta) -> BTreeSet<String> {
+    let entries = meta.managed_fields.iter().flatten();
+    let ours = entries.filter(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+    });
+    let fields = ours.filter_map(|entry| Some(&entry.fields_v1.as_ref()?.0));
+    let parts = fields.flat_map(|fields| ["f:data", "f:binaryData"].map(|part| &fields[part]));
+    let keys = parts.filter_map(|part| part.as_object()).flat_map(|part| part.keys());
+    keys.filter_map(|key| Some(key.strip_prefix("f:")?.to_owned())).collect()
+}

@@ -1,0 +1,190 @@
+//! Keeps a [`Mirror`] of one namespace: list once, then watch from there, for ever.
+//!
+//! A watch that ends or fails goes on where it was; only when the server has forgotten that place (410) is everything listed
+//! again. Every failure is followed by a pause, and by a new connection with credentials read anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::ConfigMap as Wire;
+use kube::core::WatchEvent;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::{self, Instant};
+
+use super::api::{Api, Failure, parse, refused};
+use super::backoff::Backoff;
+use super::config_map::ConfigMap;
+use super::mirror::Mirror;
+use super::{Access, Patience};
+
+/// ConfigMaps in one piece of a list.
+const PAGE: usize = 50;
+/// How long the server lets a watch live, at least; half as long again at most, so that proxies do not come together.
+const WATCH_SECONDS: u64 = 240;
+/// A watch that lived that long was a good one.
+const GOOD: Duration = Duration::from_secs(30);
+const GONE: u16 = 410;
+
+/// Follows the ConfigMaps of `namespace` with the label `selector`, until it is dropped. Cancel safe.
+pub async fn follow(
+    access: Access,
+    patience: Patience,
+    namespace: Arc<str>,
+    selector: Arc<str>,
+    mirror: Arc<Mirror>,
+) {
+    let label = utf8_percent_encode(&selector, NON_ALPHANUMERIC);
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps?labelSelector={label}");
+    let backoff = Backoff::new(&patience);
+    let mut follower = Follower {
+        access,
+        patience,
+        namespace,
+        path,
+        mirror,
+        backoff,
+        version: None,
+        gone: false,
+        told: None,
+    };
+    loop {
+        let failure = follower.until_failure().await;
+        let pause = follower.backoff.pause(failure.retry_after());
+        follower.tell(&failure, pause);
+        time::sleep(pause).await;
+    }
+}
+
+struct Follower {
+    access: Access,
+    patience: Patience,
+    namespace: Arc<str>,
+    path: String,
+    mirror: Arc<Mirror>,
+    backoff: Backoff,
+    /// Up to where everything is known; `None`: list.
+    version: Option<String>,
+    /// The server has forgotten that place: what it has cached may be older than what we know.
+    gone: bool,
+    /// What the log has said last, until it works again.
+    told: Option<Failure>,
+}
+
+impl Follower {
+    async fn until_failure(&mut self) -> Failure {
+        let api = match Api::new(&self.access, self.patience).await {
+            Ok(api) => api,
+            Err(failure) => return failure,
+        };
+        loop {
+            if let Err(failure) = self.turn(&api).await {
+                if failure.status() == Some(GONE) {
+                    self.version = None;
+                    self.gone = true;
+                }
+                return failure;
+            }
+        }
+    }
+
+    /// Lists if it must, and watches until the server ends the watch.
+    async fn turn(&mut self, api: &Api) -> Result<(), Failure> {
+        let version = match self.version.take() {
+            Some(version) => version,
+            None => self.list(api).await?,
+        };
+        self.version = Some(version.clone());
+        let begun = Instant::now();
+        let ended = self.watch(api, &version).await;
+        if begun.elapsed() >= GOOD {
+            self.backoff.reset();
+            return ended;
+        }
+        ended?;
+        time::sleep(self.backoff.pause(None)).await;
+        Ok(())
+    }
+
+    /// Everything there is. The first list may come from the server's cache, which is cheaper for it; the watch brings
+    /// what that did not have.
+    async fn list(&mut self, api: &Api) -> Result<String, Failure> {
+        let mut maps = Vec::new();
+        let mut from = if self.gone { String::new() } else { "&resourceVersion=0".to_owned() };
+        let version = loop {
+            let path = format!("{}&limit={PAGE}{from}", self.path);
+            let page: List<Wire> = api.get(&path).await?;
+            maps.extend(page.items.into_iter().filter_map(ConfigMap::read));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => {
+                    let token = utf8_percent_encode(&token, NON_ALPHANUMERIC);
+                    from = format!("&continue={token}");
+                }
+                None => break page.metadata.resource_version.unwrap_or_default(),
+            }
+        };
+        self.gone = false;
+        self.mirror.replace(&self.namespace, maps, &version);
+        Ok(version)
+    }
+
+    async fn watch(&mut self, api: &Api, version: &str) -> Result<(), Failure> {
+        let seconds = WATCH_SECONDS + fastrand::u64(..=WATCH_SECONDS / 2);
+        let path = format!(
+            "{}&watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={version}",
+            self.path
+        );
+        let mut lines = api.lines(&path).await?;
+        self.mirror.heard(&self.namespace, version);
+        if self.told.take().is_some() {
+            tracing::info!(namespace = &*self.namespace, "following ConfigMaps again");
+        }
+        while let Some(line) = lines.next().await? {
+            if line.is_empty() {
+                continue;
+            }
+            match parse::<WatchEvent<Wire>>(&line)? {
+                WatchEvent::Added(map) | WatchEvent::Modified(map) => self.put(map),
+                WatchEvent::Deleted(map) => self.remove(map),
+                WatchEvent::Bookmark(bookmark) => {
+                    let version = bookmark.metadata.resource_version;
+                    self.mirror.heard(&self.namespace, &version);
+                    self.version = Some(version);
+                }
+                WatchEvent::Error(status) => return Err(refused(&status)),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, map: Wire) {
+        let Some(map) = ConfigMap::read(map) else { return };
+        self.version = Some(map.resource_version.clone());
+        self.mirror.put(&self.namespace, map);
+    }
+
+    fn remove(&mut self, map: Wire) {
+        let Some(map) = ConfigMap::read(map) else { return };
+        self.version = Some(map.resource_version.clone());
+        self.mirror.remove(&self.namespace, &map.name, &map.resource_version);
+    }
+
+    /// That the server has forgotten our place is no trouble: it is asked anew at once.
+    fn tell(&mut self, failure: &Failure, pause: Duration) {
+        let namespace = &*self.namespace.clone();
+        if failure.status() == Some(GONE) {
+            return tracing::info!(namespace, "the watch is too old, listing again");
+        }
+        self.mirror.lost(namespace, failure);
+        let again_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        if self.told.as_ref() == Some(failure) {
+            return tracing::debug!(
+                namespace,
+                again_ms,
+                "still cannot follow ConfigMaps: {failure}"
+            );
+        }
+        self.told = Some(failure.clone());
+        tracing::warn!(namespace, again_ms, "cannot follow ConfigMaps: {failure}");
+    }
+}

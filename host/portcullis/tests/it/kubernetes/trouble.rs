@@ -1,0 +1,152 @@
+//! An API server that forgets, stalls, lies, says no, or goes away: what is live serves on, and what changed is caught up.
+
+use std::time::Duration;
+
+use portcullis::app::App;
+use portcullis::cluster::Patience;
+use serde_json::json;
+
+use super::api::Fault;
+use super::{Cluster, answer, settings, status};
+use crate::program::{ROUTE, backend, eventually, fetch, upstream};
+
+fn change(cluster: &Cluster, text: &'static str) {
+    let backend = backend(upstream(text));
+    cluster.api.put("shop", "app", &[("app.yaml", &backend), ("route.yaml", ROUTE)]);
+}
+
+fn problem(app: &App, namespace: &str) -> serde_json::Value {
+    let status = status(app);
+    let all = status["kubernetes"]["namespaces"].as_array().unwrap().clone();
+    all.into_iter().find(|one| one["namespace"] == namespace).unwrap()["problem"].clone()
+}
+
+#[test]
+fn a_watch_that_is_too_old_is_followed_by_a_list() {
+    let cluster = Cluster::new();
+    cluster.api.put("shop", "extra", &[("b.yaml", &backend_named("extra"))]);
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    let lists = status(&app)["kubernetes"]["namespaces"][1]["lists_total"].as_u64().unwrap();
+    // What happens in between is in no watch.
+    cluster.api.lock().mute = true;
+    change(&cluster, "two");
+    cluster.api.delete("shop", "extra");
+    cluster.api.forget();
+    cluster.api.lock().mute = false;
+    cluster.api.break_watches("");
+    eventually(|| answer(&app) == "two");
+    eventually(|| super::source(&app, "configmap://shop/extra").is_null());
+    let now = status(&app)["kubernetes"]["namespaces"][1]["lists_total"].as_u64().unwrap();
+    assert_eq!(now, lists + 1);
+}
+
+#[test]
+fn half_a_line_is_not_read_and_not_missed() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    cluster.api.lock().mute = true;
+    change(&cluster, "two");
+    cluster.api.lock().mute = false;
+    cluster.api.break_watches("{\"type\":\"MODIFIED\",\"object\":{\"kind\":\"Conf");
+    eventually(|| answer(&app) == "two");
+}
+
+#[test]
+fn a_line_that_is_no_event_is_shown_and_survived() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    cluster.api.break_watches("<html>\n");
+    eventually(|| status(&app)["kubernetes"]["namespaces"][1]["failures_total"] != 0);
+    change(&cluster, "two");
+    eventually(|| answer(&app) == "two");
+    eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
+}
+
+#[test]
+fn a_watch_without_a_word_is_given_up() {
+    let cluster = Cluster::new();
+    let patience = Patience {
+        silence: Duration::from_millis(300),
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(50),
+        ..Patience::default()
+    };
+    let app =
+        App::start(settings(&cluster.api.kubeconfig(), cluster.cache.path(), patience)).unwrap();
+    cluster.api.lock().mute = true;
+    change(&cluster, "two");
+    eventually(|| status(&app)["kubernetes"]["namespaces"][1]["failures_total"] != 0);
+    cluster.api.lock().mute = false;
+    eventually(|| answer(&app) == "two");
+}
+
+/// The next answers of the API server, the words that `/status` shows then, and their code.
+#[test]
+fn an_answer_that_is_no_answer_is_shown_and_asked_for_again_after_a_pause() {
+    let forbidden = "configmaps is forbidden: User \"system:serviceaccount:shop:web\" cannot list \
+        resource \"configmaps\" in API group \"\" in the namespace \"shop\"";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}});
+    let cases = [
+        (Fault::Refusal(403, forbidden), "P0422", forbidden),
+        (Fault::Refusal(429, "slow down"), "P0421", "answers 429: slow down"),
+        (Fault::Refusal(500, "etcdserver: leader changed"), "P0421", "leader changed"),
+        (Fault::Page, "P0421", "text/html instead of JSON"),
+        (Fault::Garbage, "P0421", "EOF while parsing"),
+        (Fault::Status(200, pod), "P0421", "Pod"),
+    ];
+    for (fault, code, words) in cases {
+        let cluster = Cluster::new();
+        cluster.api.lock().faults.extend([fault.clone(), fault]);
+        // Nobody comes again within this test.
+        let pause = Duration::from_secs(3600);
+        let patience = Patience { first_pause: pause, longest_pause: pause, ..Patience::default() };
+        let app = App::start(settings(&cluster.api.kubeconfig(), cluster.cache.path(), patience))
+            .unwrap();
+        let problem = problem(&app, "shop");
+        assert_eq!(problem["code"], code, "{problem}");
+        assert!(problem["cause"].as_str().unwrap().contains(words), "{problem}");
+        assert_eq!(cluster.api.count("GET"), 2);
+        let (head, body) = fetch(app.admin().unwrap(), "/healthz/ready");
+        assert!(head.starts_with("http/1.1 503") && body.contains(code), "{body}");
+    }
+}
+
+#[test]
+fn a_server_that_comes_to_its_senses_is_followed() {
+    let cluster = Cluster::new();
+    let faults =
+        [Fault::Refusal(403, "no"), Fault::Page, Fault::Garbage, Fault::Refusal(503, "no")];
+    cluster.api.lock().faults.extend(faults);
+    let app = cluster.app();
+    eventually(|| !app.addresses().is_empty() && answer(&app) == "one");
+}
+
+#[test]
+fn traffic_is_served_while_the_api_server_is_gone_and_changes_are_caught_up() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    cluster.api.go_down();
+    eventually(|| !status(&app)["kubernetes"]["stale_since"].is_null());
+    let (_, metrics) = fetch(app.admin().unwrap(), "/metrics");
+    let line = |line: &&str| {
+        line.starts_with("portcullis_kubernetes_stale_since_timestamp_seconds{namespace=\"shop\"}")
+    };
+    let since = metrics.lines().find(line).unwrap();
+    assert!(!since.ends_with(" 0"), "{since}");
+    assert_eq!(answer(&app), "one");
+    let (ready, _) = fetch(app.admin().unwrap(), "/healthz/ready");
+    assert!(ready.starts_with("http/1.1 200"), "{ready}");
+
+    change(&cluster, "two");
+    cluster.api.come_back();
+    eventually(|| answer(&app) == "two");
+    eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
+}
+
+fn backend_named(name: &str) -> String {
+    backend(upstream("x")).replace("name: app", &format!("name: {name}"))
+}
