@@ -15,7 +15,7 @@ use bytes::Bytes;
 use portcullis_proxy::observe::rfc3339;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::downloads::{DOWNLOADS_BYTES, Downloads};
@@ -24,6 +24,8 @@ use super::order::{Delivery, Order, Reach};
 use super::{Version, lock};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Enough that a few registries which answer nothing hold up nobody else.
+const AT_ONCE: usize = 32;
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 type Bell = Box<dyn Fn() + Send>;
@@ -42,6 +44,8 @@ struct Office {
     errands: Mutex<BTreeMap<Version, Weak<Errand>>>,
     bell: Mutex<Option<Bell>>,
     done: Condvar,
+    /// How many are fetched at once.
+    turns: Semaphore,
     /// Attempts that brought a module, and that did not.
     tally: [AtomicU64; 2],
 }
@@ -86,6 +90,7 @@ impl Remote {
             errands: Mutex::default(),
             bell: Mutex::default(),
             done: Condvar::new(),
+            turns: Semaphore::new(AT_ONCE),
             tally: Default::default(),
         };
         Remote { office: Arc::new(office), crew: OnceLock::new() }
@@ -208,7 +213,9 @@ async fn follow(office: Arc<Office>, downloads: Downloads, errand: Weak<Errand>)
     let mut pause = FIRST_PAUSE;
     loop {
         let Some(working) = errand.upgrade().filter(|errand| !errand.is_here()) else { return };
+        let turn = office.turns.acquire().await;
         let result = working.order.deliver(&downloads, office.reach).await;
+        drop(turn);
         let done = result.is_ok();
         let [good, bad] = &office.tally;
         let counter = if done { good } else { bad };

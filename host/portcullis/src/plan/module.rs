@@ -10,8 +10,8 @@ use super::filter::Host;
 use super::trust::Demands;
 use super::{CONFIG_MAP, ModuleError, ModuleRequest, beside, module_path, words};
 use crate::diagnose::{Code, Problem};
-use crate::spec::Document;
 use crate::spec::filter::WasmFilterSpec;
+use crate::spec::{Document, is_name};
 
 /// Whether a module comes from a registry or a server. An address without a scheme is an image, as in Istio.
 pub(super) fn is_remote(url: &str) -> bool {
@@ -109,6 +109,11 @@ fn pinned_key<'a>(
 }
 
 fn secret(document: &Document, name: &str, desk: &mut Desk<'_>) -> Option<Bytes> {
+    if !is_name(name) {
+        let title = format!("{name:?} is not the name of a Secret");
+        let problem = document.problem(Code::P0111, "spec.imagePullSecret", title);
+        return desk.refuse(problem.hint("use lower case letters, digits, `-` and `.`"));
+    }
     let found = desk.modules.pull_secret(&document.file, &document.namespace, name);
     found
         .map_err(|reason| {

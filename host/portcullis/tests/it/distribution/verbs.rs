@@ -7,7 +7,7 @@ use portcullis_vm::Digest;
 use serde_json::Value;
 
 use super::images::{compat, mark};
-use super::server::{Contents, Server};
+use super::server::{Answer, Contents, Server};
 use crate::program::{PROXY, replace};
 
 fn run(home: &Path, words: &[&str]) -> Output {
@@ -78,4 +78,27 @@ fn check_fetches_what_documents_name() {
     let found = check("1");
     assert_eq!((&found["filters"], &found["problems"]), (&Value::from(1), &Value::Array(vec![])));
     assert_eq!(check("2")["problems"][0]["code"], "P0406");
+}
+
+#[test]
+fn a_program_whose_filter_cannot_be_had_says_that_something_is_unavailable() {
+    let (home, server) = (tempfile::tempdir().unwrap(), Server::start(|_| Answer::new(501, "")));
+    let named = format!("  registries: [{{host: \"{}\", plainHttp: true}}]\n", server.address);
+    replace(home.path(), "proxy.yaml", format!("{PROXY}{named}").as_bytes());
+    let run_with = |more: &str| {
+        let filter = format!(
+            "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {{name: mark}}\n\
+             spec: {{url: \"oci://{}/acme/mark:1\"{more}}}\n",
+            server.address
+        );
+        replace(home.path(), "filter.yaml", filter.as_bytes());
+        let output = run(home.path(), &["run", "-c", ".", "--cache", "cache"]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = run_with("");
+    assert_eq!(status, Some(69), "{said}");
+    assert!(said.contains("P0404") && said.contains("P0209"), "{said}");
+    let (status, said) = run_with(", imagePullSecret: ../pull");
+    assert_eq!(status, Some(65), "{said}");
+    assert!(said.contains("is not the name of a Secret"), "{said}");
 }
