@@ -4,7 +4,7 @@
 use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::guest::Guest;
-use crate::phase::{Direction, Phase};
+use crate::phase::{Direction, Phase, Phases};
 
 /// A headers callback by the type it has: 0.1.0 knew no end of stream, though some of its modules do.
 pub(crate) enum Headers {
@@ -68,11 +68,13 @@ pub(crate) struct Callbacks {
     upstream_data: Option<Body>,
     downstream_close: Option<Closed>,
     upstream_close: Option<Closed>,
+    /// Those that have a callback here.
+    pub(crate) phases: Phases,
 }
 
 impl Callbacks {
     pub(crate) fn of(instance: &Instance, store: &mut Store<Guest>) -> Callbacks {
-        Callbacks {
+        let mut callbacks = Callbacks {
             context_create: find(instance, store, "proxy_on_context_create"),
             vm_start: find(instance, store, "proxy_on_vm_start"),
             configure: find(instance, store, "proxy_on_configure"),
@@ -104,7 +106,17 @@ impl Callbacks {
             upstream_data: find(instance, store, "proxy_on_upstream_data"),
             downstream_close: find(instance, store, "proxy_on_downstream_connection_close"),
             upstream_close: find(instance, store, "proxy_on_upstream_connection_close"),
-        }
+            phases: Phases::default(),
+        };
+        callbacks.phases = Phases::of(|phase| callbacks.has(phase));
+        callbacks
+    }
+
+    fn has(&self, phase: Phase) -> bool {
+        self.headers(phase).is_some()
+            || self.body(phase).is_some()
+            || self.trailers(phase).is_some()
+            || self.new_connection(phase).is_some()
     }
 
     pub(crate) fn headers(&self, phase: Phase) -> Option<&Headers> {
@@ -143,14 +155,6 @@ impl Callbacks {
             Direction::Request => self.downstream_close.as_ref(),
             Direction::Response => self.upstream_close.as_ref(),
         }
-    }
-
-    /// Whether the module has a callback for the phase.
-    pub(crate) fn handles(&self, phase: Phase) -> bool {
-        self.headers(phase).is_some()
-            || self.body(phase).is_some()
-            || self.trailers(phase).is_some()
-            || self.new_connection(phase).is_some()
     }
 }
 

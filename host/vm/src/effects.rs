@@ -11,7 +11,11 @@ use crate::state::{RequestHead, StreamKey};
 
 /// A context of one exchange inside one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ContextId(pub u32);
+pub struct ContextId {
+    pub(crate) number: u32,
+    /// The exchange, so that no callback has to look for it.
+    pub(crate) stream: StreamKey,
+}
 
 /// Identifies a callout within the instance that made it; never that of another outstanding callout. The two low bits tell
 /// its kind (0: HTTP, 1: unary gRPC, 2: gRPC stream, 3: Redis), the others count up.

@@ -46,7 +46,7 @@ pub use inspect::{
 };
 pub use limits::Limits;
 pub use module::{Digest, Module};
-pub use phase::{Action, Direction, Peer, Phase};
+pub use phase::{Action, Direction, Peer, Phase, Phases};
 pub use plugin::{CallOutcome, GrpcEvent, Plugin};
 pub use services::{
     CasMismatch, LogLevel, Metric, MetricKind, QueueError, QueueId, Services, Violation,

@@ -32,6 +32,36 @@ pub enum Phase {
     UpstreamData,
 }
 
+impl Phase {
+    pub(crate) const ALL: [Phase; 9] = [
+        Phase::RequestHeaders,
+        Phase::RequestBody,
+        Phase::RequestTrailers,
+        Phase::ResponseHeaders,
+        Phase::ResponseBody,
+        Phase::ResponseTrailers,
+        Phase::NewConnection,
+        Phase::DownstreamData,
+        Phase::UpstreamData,
+    ];
+}
+
+/// Those phases that a module has a callback for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases(u16);
+
+impl Phases {
+    pub(crate) fn of(has: impl Fn(Phase) -> bool) -> Phases {
+        let bit = |phase: Phase| u16::from(has(phase)) << phase as u16;
+        Phases(Phase::ALL.into_iter().fold(0, |bits, phase| bits | bit(phase)))
+    }
+
+    /// Whether this is one of them.
+    pub const fn contains(self, phase: Phase) -> bool {
+        self.0 & 1 << phase as u16 != 0
+    }
+}
+
 /// Who has closed a connection (`proxy_on_downstream_connection_close`, `proxy_on_upstream_connection_close`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]

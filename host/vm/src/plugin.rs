@@ -11,7 +11,7 @@ use crate::error::Trap;
 use crate::guest::Moment;
 use crate::instance::{Entry, Instance};
 use crate::module::Module;
-use crate::phase::{Action, Direction, Peer, Phase};
+use crate::phase::{Action, Direction, Peer, Phase, Phases};
 use crate::services::{QueueId, Services};
 use crate::spec::PluginSpec;
 use crate::state::{StreamKey, Streams};
@@ -39,7 +39,7 @@ impl Plugin {
         let sizes = [spec.vm_configuration.len() as u32, spec.configuration.len() as u32];
         let mut instance = Instance::new(module, spec, services)?;
         let streams = &mut Streams::default();
-        let entry = |callback, moment| Entry { callback, moment, context: ROOT_CONTEXT };
+        let entry = |callback, moment| Entry { callback, moment, context: None };
         let callback = "proxy_on_context_create";
         instance.call(streams, entry(callback, Moment::StartUp), |callbacks, store| {
             let Some(create) = &callbacks.context_create else { return Ok(()) };
@@ -71,9 +71,9 @@ impl Plugin {
         &self.instance.guest().spec
     }
 
-    /// Whether the module exports the callback of this phase; if not, it need not be called.
-    pub fn handles(&self, phase: Phase) -> bool {
-        self.instance.callbacks().handles(phase)
+    /// The phases whose callback the module exports; in others it need not be called.
+    pub fn phases(&self) -> Phases {
+        self.instance.callbacks().phases
     }
 
     /// Tells the guest of a new exchange.

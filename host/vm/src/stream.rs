@@ -22,15 +22,16 @@ impl Instance {
         }
         let context = self.guest_mut().contexts.create(stream);
         let callback = "proxy_on_context_create";
-        let entry = Entry { callback, moment: Moment::Root, context };
+        let context = ContextId { number: context, stream };
+        let entry = Entry { callback, moment: Moment::Root, context: Some(context) };
         let created = self.call(streams, entry, |callbacks, store| {
             let Some(create) = &callbacks.context_create else { return Ok(()) };
-            create.call(store, (context, ROOT_CONTEXT))
+            create.call(store, (context.number, ROOT_CONTEXT))
         });
         if created.is_err() {
-            self.guest_mut().contexts.delete(context);
+            self.guest_mut().contexts.delete(context.number);
         }
-        created.map(|()| ContextId(context))
+        created.map(|()| context)
     }
 
     /// Calls the guest for one phase.
@@ -41,18 +42,13 @@ impl Instance {
         phase: Phase,
         end_of_stream: bool,
     ) -> Result<Action, Trap> {
-        let ContextId(context) = context;
-        let size = self
-            .guest()
-            .contexts
-            .stream(context)
-            .and_then(|key| streams.stream(key))
-            .map(|stream| size(stream, phase) as u32);
-        let (Some(size), true) = (size, self.callbacks().handles(phase)) else {
+        let size = streams.stream(context.stream).map(|stream| size(stream, phase) as u32);
+        let (Some(size), true) = (size, self.callbacks().phases.contains(phase)) else {
             return self.trap().map_or(Ok(Action::Continue), |trap| Err(trap.clone()));
         };
         let moment = Moment::Stream { phase, end_of_stream };
-        let entry = Entry { callback: name(phase), moment, context };
+        let entry = Entry { callback: name(phase), moment, context: Some(context) };
+        let context = context.number;
         let answer = self.call(streams, entry, |callbacks, store| {
             if let Some(callback) = callbacks.headers(phase) {
                 callback.call(store, context, size, end_of_stream)
@@ -77,33 +73,32 @@ impl Instance {
         direction: Direction,
         by: Peer,
     ) -> Result<(), Trap> {
-        let ContextId(context) = context;
         let callback = match direction {
             Direction::Request => "proxy_on_downstream_connection_close",
             Direction::Response => "proxy_on_upstream_connection_close",
         };
-        let entry = Entry { callback, moment: Moment::Closed, context };
+        let entry = Entry { callback, moment: Moment::Closed, context: Some(context) };
         self.call(streams, entry, |callbacks, store| {
             let Some(closed) = callbacks.closed(direction) else { return Ok(()) };
-            closed.call(store, (context, by as u32))
+            closed.call(store, (context.number, by as u32))
         })
     }
 
     /// The last callbacks of a stream: `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, for TCP `proxy_on_done` first,
     /// as Envoy has it. The context is gone afterwards, also after a trap.
     pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        let finished = self.last_callbacks(streams, context.0);
-        let guest = self.guest_mut();
-        if let Some(stream) = guest.contexts.stream(context.0) {
-            guest.calls.forget(stream);
+        if !self.guest().contexts.contains(context.number) {
+            return Ok(());
         }
-        guest.contexts.delete(context.0);
+        let finished = self.last_callbacks(streams, context);
+        let guest = self.guest_mut();
+        guest.calls.forget(context.stream);
+        guest.contexts.delete(context.number);
         finished
     }
 
-    fn last_callbacks(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
-        let Some(key) = self.guest().contexts.stream(context) else { return Ok(()) };
-        match streams.tcp(key) {
+    fn last_callbacks(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
+        match streams.tcp(context.stream) {
             Some(_) => {
                 self.done(streams, context)?;
                 self.log(streams, context)?;
@@ -114,26 +109,26 @@ impl Instance {
             }
         }
         self.call(streams, last("proxy_on_delete", context), |callbacks, store| {
-            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context))
+            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context.number))
         })
     }
 
-    fn log(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
+    fn log(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
         self.call(streams, last("proxy_on_log", context), |callbacks, store| {
-            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context))
+            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context.number))
         })
     }
 
-    fn done(&mut self, streams: &mut Streams, context: u32) -> Result<(), Trap> {
+    fn done(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
         self.call(streams, last("proxy_on_done", context), |callbacks, store| {
-            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context))
+            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context.number))
         })?;
         Ok(())
     }
 }
 
-fn last(callback: &'static str, context: u32) -> Entry {
-    Entry { callback, moment: Moment::Finish, context }
+fn last(callback: &'static str, context: ContextId) -> Entry {
+    Entry { callback, moment: Moment::Finish, context: Some(context) }
 }
 
 /// What a phase's callback is told of its size: entries of a map, bytes of a body or of a connection.

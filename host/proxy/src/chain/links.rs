@@ -75,9 +75,9 @@ impl Link {
         self.held[direction as usize].body.len() > self.slot.filter.plugin.limits.body
     }
 
-    /// Whether its guest wants to be called in this phase. A dead instance does, so that its failure is noticed.
+    /// Whether its guest wants to be called in this phase.
     pub fn sees(&self, phase: Phase) -> bool {
-        !self.bypassed && self.seat.is_some_and(|seat| self.slot.handles(seat.instance, phase))
+        !self.bypassed && self.seat.is_some_and(|seat| seat.phases.contains(phase))
     }
 
     /// Gives the exchange a context, at the first phase. A filter that never saw the request sees no response.
@@ -110,9 +110,7 @@ impl Link {
             return;
         }
         let Some(instance) = self.slot.claim_late(key) else { return };
-        let created =
-            self.slot.call(instance, |plugin, streams| plugin.create_context(streams, key));
-        self.seat = created.ok().map(|context| Seat { instance, context });
+        self.seat = self.slot.seat_late(instance, key).ok();
     }
 
     /// Tells the guest that a connection has ended.
@@ -155,7 +153,7 @@ impl Chain {
     pub(super) fn run(&mut self, index: usize, phase: Phase, end: bool) -> Option<Action> {
         let link = &mut self.links[index];
         let seat = link.seat?;
-        if !link.slot.handles(seat.instance, phase) {
+        if !seat.phases.contains(phase) {
             return Some(Action::Continue);
         }
         let answer = link

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_vm::{CallId, ContextId, Effect, Phase, Plugin, StreamKey, Streams, Trap};
+use portcullis_vm::{CallId, ContextId, Effect, Phases, Plugin, StreamKey, Streams, Trap};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -54,6 +54,8 @@ pub struct Seat {
     pub instance: u64,
     /// The context in it.
     pub context: ContextId,
+    /// When the guest wants to be called.
+    pub phases: Phases,
 }
 
 /// One filter on one worker.
@@ -122,12 +124,6 @@ impl Slot {
             Some(_) => self.claim_own(stream),
             None => self.availability(),
         }
-    }
-
-    /// Whether the guest in the instance with this number wants to be called in this phase. A dead one does, so that its
-    /// failure is noticed.
-    pub fn handles(&self, number: u64, phase: Phase) -> bool {
-        self.look(number, |live| live.plugin.handles(phase)).unwrap_or(true)
     }
 
     /// Whether a callout that the instance with this number made for an exchange is on the way.
@@ -199,10 +195,21 @@ impl Slot {
     /// # Errors
     /// The instance is gone, or has trapped just now.
     pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
-        let context =
-            self.call(instance, |plugin, streams| plugin.create_context(streams, stream))?;
+        let seat = self.seat_late(instance, stream)?;
         self.world.running.health.exchanges.increment();
-        Ok(Seat { instance, context })
+        Ok(seat)
+    }
+
+    /// As [`seat`](Self::seat), for an exchange that the filter has not seen and that is over.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seat_late(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
+        self.call(instance, |plugin, streams| {
+            let phases = plugin.phases();
+            let context = plugin.create_context(streams, stream)?;
+            Ok(Seat { instance, context, phases })
+        })
     }
 
     /// One more generation uses the filter.
@@ -303,7 +310,7 @@ impl Slot {
     }
 
     fn availability(&self) -> Availability {
-        if self.world.running.health.is_suspended(Instant::now()) {
+        if self.world.running.health.is_suspended_now() {
             return Availability::Suspended;
         }
         self.shared_number().map_or(Availability::Awaited, Availability::Ready)

@@ -209,6 +209,11 @@ impl FilterHealth {
         until != 0 && self.microseconds(now) < until
     }
 
+    /// As [`is_suspended`](Self::is_suspended). The clock is read only for a filter that has been suspended before.
+    pub fn is_suspended_now(&self) -> bool {
+        self.suspended_until.load(Ordering::Relaxed) != 0 && self.is_suspended(Instant::now())
+    }
+
     /// Counts the end of an instance that is held against nobody.
     pub fn count_trap(&self, trap: &Trap, wall: SystemTime) {
         drop(self.note(trap, wall));

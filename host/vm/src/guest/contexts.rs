@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use crate::abi::numbers::ROOT_CONTEXT;
+use crate::effects::ContextId;
 use crate::state::StreamKey;
 
 struct Context {
@@ -54,6 +55,12 @@ impl Contexts {
     /// The exchange that a context stands for.
     pub(crate) fn stream(&self, id: u32) -> Option<StreamKey> {
         self.streams.get(&id).map(|context| context.stream)
+    }
+
+    /// Makes host calls be about the context of the callback that begins.
+    pub(crate) fn enter(&mut self, context: Option<ContextId>) {
+        self.effective = context.map_or(ROOT_CONTEXT, |context| context.number);
+        self.effective_stream = context.map(|context| context.stream);
     }
 
     /// Makes host calls be about this context.

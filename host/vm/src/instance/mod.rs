@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::abi::numbers::ROOT_CONTEXT;
 use crate::callbacks::{self, Callbacks};
+use crate::effects::ContextId;
 use crate::error::{Fault, Trap, TrapReason};
 use crate::guest::{Guest, Moment};
 use crate::module::Module;
@@ -30,13 +30,14 @@ pub(crate) struct Instance {
 pub(crate) struct Entry {
     pub(crate) callback: &'static str,
     pub(crate) moment: Moment,
-    pub(crate) context: u32,
+    /// `None`: the root context.
+    pub(crate) context: Option<ContextId>,
 }
 
 impl Entry {
     /// A callback of the root context.
     pub(crate) fn root(callback: &'static str) -> Entry {
-        Entry { callback, moment: Moment::Root, context: ROOT_CONTEXT }
+        Entry { callback, moment: Moment::Root, context: None }
     }
 }
 
@@ -133,7 +134,7 @@ impl Guest {
         let moment = entry.moment;
         self.callback = entry.callback;
         self.moment = moment;
-        self.contexts.select(entry.context);
+        self.contexts.enter(entry.context);
         if !matches!(moment, Moment::StartUp | Moment::VmStart | Moment::Configure) {
             self.budget.reset(self.spec.limits.callback);
             self.quota.reset();

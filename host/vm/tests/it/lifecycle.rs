@@ -198,8 +198,8 @@ fn the_phases_that_a_module_has_are_known() {
     let host = Host::new(
         r#"(func (export "proxy_on_response_body") (param i32 i32 i32) (result i32) (i32.const 0))"#,
     );
-    assert!(host.plugin.handles(Phase::ResponseBody));
-    assert!(!host.plugin.handles(Phase::RequestHeaders));
+    assert!(host.plugin.phases().contains(Phase::ResponseBody));
+    assert!(!host.plugin.phases().contains(Phase::RequestHeaders));
     assert_eq!(host.plugin.spec().root_id, "tester");
 }
 
