@@ -2,6 +2,8 @@
 //! system's resolver, again and again while they are used; the last good answer outlives a failing resolver.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,10 +25,21 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Endpoints {
     places: Vec<Place>,
-    weights: Vec<i64>,
-    /// Smooth weighted round robin: each turn adds the weights, the largest wins and pays their sum.
-    credit: RefCell<Vec<i64>>,
+    turns: RefCell<BinaryHeap<Reverse<Turn>>>,
 }
+
+/// When a place is due next: the earliest deadline first, as in Envoy's round robin. In the time of one [`ROUND`] each
+/// place has as many turns as its weight says, evenly spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    due: u128,
+    place: usize,
+    /// From one turn to the next.
+    stride: u128,
+}
+
+/// Much more than a weight can be, so that strides are precise.
+const ROUND: u128 = 1 << 64;
 
 #[derive(Debug)]
 enum Place {
@@ -53,21 +66,21 @@ struct Answer {
 }
 
 impl Endpoints {
-    /// Workers start at different endpoints, so that they do not all meet at the first.
+    /// Each worker begins at another point of the round, so that they do not all meet at the first.
     pub(super) fn new(endpoints: &[Endpoint]) -> Endpoints {
         let place = |endpoint: &Endpoint| match &endpoint.address {
             EndpointAddress::Ip(address) => Place::Ip(*address),
             EndpointAddress::Dns(host, port) => Place::Name(Rc::new(Name::new(host, *port))),
         };
-        let made = Endpoints {
-            places: endpoints.iter().map(place).collect(),
-            weights: endpoints.iter().map(|endpoint| i64::from(endpoint.weight)).collect(),
-            credit: RefCell::new(vec![0; endpoints.len()]),
+        let turn = |(place, endpoint): (usize, &Endpoint)| {
+            let stride = ROUND.checked_div(endpoint.weight.into())?;
+            let due = u128::from(fastrand::u64(..)) % stride;
+            Some(Reverse(Turn { due, place, stride }))
         };
-        for _ in 0..fastrand::usize(..=endpoints.len()) {
-            made.turn();
+        Endpoints {
+            places: endpoints.iter().map(place).collect(),
+            turns: RefCell::new(endpoints.iter().enumerate().filter_map(turn).collect()),
         }
-        made
     }
 
     /// Addresses that are known at the moment.
@@ -99,16 +112,12 @@ impl Endpoints {
         if let [only] = self.places.as_slice() {
             return Some(only);
         }
-        let mut credit = self.credit.borrow_mut();
-        for (credit, weight) in credit.iter_mut().zip(&self.weights) {
-            *credit += weight;
-        }
-        // Of equals the first, which `max_by_key` would not give.
-        let best = (0..credit.len()).rev().max_by_key(|at| credit.get(*at).copied())?;
-        if let Some(credit) = credit.get_mut(best) {
-            *credit -= self.weights.iter().sum::<i64>();
-        }
-        self.places.get(best)
+        let mut turns = self.turns.borrow_mut();
+        let mut first = turns.peek_mut()?;
+        let Reverse(turn) = &mut *first;
+        turn.due += turn.stride;
+        let place = turn.place;
+        self.places.get(place)
     }
 }
 
