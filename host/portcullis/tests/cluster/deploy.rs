@@ -1,0 +1,151 @@
+//! `deploy/kubernetes` against a real API server: it is accepted as it stands, its account may do what its Roles say and
+//! nothing else, and the proxy can do without none of that.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::api::{Api, Connection};
+use crate::server::{Server, shared};
+
+/// Namespace, group, resource, verb.
+type Right = (String, String, String, String);
+
+/// What is not found among the verbs of resources.
+const SPECIAL: [&str; 6] = ["bind", "escalate", "impersonate", "approve", "sign", "use"];
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/kubernetes")
+}
+
+/// The namespaces have to be there, or nothing in them can be tried.
+fn with_namespaces() -> Option<&'static Server> {
+    let server = shared()?;
+    let file = folder().join("namespaces.yaml").display().to_string();
+    server.kubectl(&["apply", "--server-side", "-f", &file], "");
+    Some(server)
+}
+
+#[test]
+fn the_manifests_are_accepted_by_the_api_server() {
+    let Some(server) = with_namespaces() else { return };
+    let folder = folder().display().to_string();
+    let said = server.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", &folder], "");
+    for object in [
+        "deployment.apps/reviews-v1",
+        "role.rbac.authorization.k8s.io/portcullis",
+        "configmap/canary",
+    ] {
+        assert!(said.contains(object), "{said}");
+    }
+    // The field is known, and strictly: a typing error would be one.
+    let wrong = include_str!("../../../../deploy/kubernetes/reviews.yaml")
+        .replace("replicas: 2", "replica: 2");
+    let refused =
+        server.try_kubectl(&["apply", "--server-side", "--dry-run=server", "-f", "-"], &wrong);
+    assert!(refused.unwrap_err().contains("replica"));
+}
+
+#[test]
+fn the_account_may_do_what_the_committed_roles_say_and_nothing_else() {
+    let Some(server) = with_namespaces() else { return };
+    let file = folder().join("rbac.yaml").display().to_string();
+    server.kubectl(&["apply", "--server-side", "-f", &file], "");
+    let bare = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: bare, namespace: reviews}\n";
+    server.kubectl(&["apply", "-f", "-"], bare);
+
+    let asked = matrix(server);
+    let allowed = |account: &str| {
+        let api = server.api().with_token(&server.token("reviews", account));
+        allowed(&api, &asked)
+    };
+    let mut granted = allowed("portcullis");
+    // Whoever has a name may ask what he may do.
+    allowed("bare").iter().for_each(|right| assert!(granted.remove(right)));
+    let committed = server.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file], "");
+    let committed = rights(&committed);
+    assert!(committed.iter().all(|right| asked.contains(right)), "{committed:?}");
+    assert_eq!(granted, committed, "of {} that were asked", asked.len());
+}
+
+/// Every verb on every resource of the API server, in the namespaces of the manifests and in another one.
+fn matrix(server: &Server) -> BTreeSet<Right> {
+    let mut resources = BTreeSet::new();
+    let mut verbs: BTreeSet<String> = SPECIAL.map(str::to_owned).into();
+    let api = server.api();
+    let groups = api.get("/apis").unwrap().json();
+    let groups = groups["groups"].as_array().unwrap().iter().flat_map(|group| {
+        let versions = group["versions"].as_array().unwrap().iter();
+        versions.map(|version| format!("/apis/{}", text(&version["groupVersion"])))
+    });
+    for path in groups.chain(["/api/v1".to_owned()]) {
+        let list = api.get(&path).unwrap().json();
+        let group = text(&list["groupVersion"]).split_once('/').map_or("", |(group, _)| group);
+        for resource in list["resources"].as_array().unwrap() {
+            resources.insert((group.to_owned(), text(&resource["name"]).to_owned()));
+            verbs.extend(
+                resource["verbs"].as_array().unwrap().iter().map(|verb| text(verb).to_owned()),
+            );
+        }
+    }
+    let namespaces = ["reviews", "portcullis-system", "default"];
+    let pairs = resources
+        .iter()
+        .flat_map(|(group, resource)| verbs.iter().map(move |verb| (group, resource, verb)));
+    pairs
+        .flat_map(|(group, resource, verb)| {
+            namespaces.map(|namespace| {
+                (namespace.to_owned(), group.clone(), resource.clone(), verb.clone())
+            })
+        })
+        .collect()
+}
+
+fn allowed(api: &Api, asked: &BTreeSet<Right>) -> BTreeSet<Right> {
+    let mut connection = api.connect().unwrap();
+    asked.iter().filter(|right| is_allowed(&mut connection, right)).cloned().collect()
+}
+
+fn is_allowed(connection: &mut Connection, right: &Right) -> bool {
+    let (namespace, group, resource, verb) = right;
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {
+            "namespace": namespace, "group": group, "resource": resource, "subresource": subresource, "verb": verb,
+        }},
+    });
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer = connection.ask("POST", path, Some(&review)).unwrap().json();
+    answer["status"]["allowed"].as_bool().unwrap()
+}
+
+/// What the Roles among these objects allow.
+fn rights(objects: &str) -> BTreeSet<Right> {
+    let objects =
+        serde_json::Deserializer::from_str(objects).into_iter::<Value>().map(Result::unwrap);
+    let objects = objects.flat_map(|object| match object["items"].as_array() {
+        Some(items) => items.clone(),
+        None => vec![object],
+    });
+    let mut rights = BTreeSet::new();
+    for role in objects.filter(|object| object["kind"] == "Role") {
+        for rule in role["rules"].as_array().unwrap() {
+            for group in rule["apiGroups"].as_array().unwrap() {
+                for resource in rule["resources"].as_array().unwrap() {
+                    for verb in rule["verbs"].as_array().unwrap() {
+                        let parts = [&role["metadata"]["namespace"], group, resource, verb]
+                            .map(|part| text(part).to_owned());
+                        rights.insert(parts.into());
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
