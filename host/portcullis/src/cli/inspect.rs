@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Exit, Outcome, pull, registry};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::oci::Reference;
-use crate::fetch::{Bring, Downloads, FetchError, Order, open_downloads, stored_bytes};
+use crate::fetch::{Brought, Downloads, FetchError, Order, open_downloads, stored_bytes};
 use crate::term::{Paint, Style, Term, clean, table};
 
 /// As large as the data plane takes.
@@ -96,7 +96,7 @@ fn read(args: &Args) -> Result<(String, Bytes), Outcome> {
     let registries = registries.map_err(|problem| Outcome::failed(Exit::Invalid, *problem))?;
     let downloads = open_downloads(None).or_else(|_| Downloads::passing()).map_err(pull::failed)?;
     let order = Order { registries, ..pull::order(&file) };
-    let Bring { delivery, bytes } = order.bring(&downloads).map_err(pull::failed)?;
+    let Brought { delivery, bytes } = order.bring(&downloads).map_err(pull::failed)?;
     Ok((delivery.pinned, bytes))
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Exit, Outcome, registry};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::oci::Reference;
-use crate::fetch::{Bring, FetchErrorKind, Order, Version, open_downloads};
+use crate::fetch::{Brought, FetchErrorKind, Order, Version, open_downloads};
 use crate::spec::filter::PullPolicy;
 use crate::term::{Term, clean};
 
@@ -44,7 +44,7 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
             let order = Order { registries, ..order(&image.to_string()) };
             order.bring(&downloads).map_err(failed)
         });
-    let Bring { delivery, bytes } = match brought {
+    let Brought { delivery, bytes } = match brought {
         Ok(brought) => brought,
         Err(outcome) => return outcome,
     };

@@ -24,7 +24,7 @@ use crate::signature::Distrust;
 
 /// A delivery and what it holds.
 #[derive(Clone, Debug)]
-pub struct Bring {
+pub struct Brought {
     /// What came.
     pub delivery: Delivery,
     /// The module.
@@ -76,14 +76,14 @@ impl Order {
     ///
     /// # Errors
     /// It cannot be had.
-    pub fn bring(&self, downloads: &Downloads) -> Result<Bring, FetchError> {
+    pub fn bring(&self, downloads: &Downloads) -> Result<Brought, FetchError> {
         let delivery = wait_for(self.deliver(downloads, Reach::Network))?;
         let found = downloads.module(delivery.module).map(|(bytes, _)| bytes);
         let bytes = found.ok_or_else(|| {
             let title = format!("{} is damaged on disk", delivery.pinned);
             FetchError::new(FetchErrorKind::Folder, title, "it was sound a moment ago")
         })?;
-        Ok(Bring { delivery, bytes })
+        Ok(Brought { delivery, bytes })
     }
 
     async fn image(

@@ -38,7 +38,7 @@ pub use compiler::{Compiler, NO_CACHE, UNFIT};
 pub use config_map::{
     Blob, ConfigMaps, Form, Index, Piece, digest, is_config_map, split as split_config_map,
 };
-pub use delivery::Bring;
+pub use delivery::Brought;
 pub use downloads::{DOWNLOADS_BYTES, Downloads, Known, Lease, Part};
 pub use error::{FetchError, FetchErrorKind};
 pub use evidence::Evidence;

@@ -188,7 +188,9 @@ fn a_forward_proxy_of_the_environment_is_asked_with_and_without_tls() {
             .env("HOME", folder.path())
             .env("HTTPS_PROXY", format!("http://{}", forward_proxy(secure.address)))
             .env("http_proxy", format!("http://{}", plain.address))
+            .env_remove("HTTP_PROXY")
             .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
             .output()
             .unwrap();
         let said = String::from_utf8(output.stdout).unwrap();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::diagnose::Problem;
-use portcullis::fetch::{Bring, DOWNLOADS_BYTES, Downloads, FetchError, Order, Version};
+use portcullis::fetch::{Brought, DOWNLOADS_BYTES, Downloads, FetchError, Order, Version};
 use portcullis::plan::Registry;
 use portcullis::spec::filter::PullPolicy;
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ fn downloads() -> (TempDir, Downloads) {
 }
 
 /// Brings it to a folder of its own.
-fn bring(order: &Order) -> Result<Bring, FetchError> {
+fn bring(order: &Order) -> Result<Brought, FetchError> {
     order.bring(&downloads().1)
 }
 
