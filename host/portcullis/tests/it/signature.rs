@@ -1,5 +1,5 @@
-//! Signatures in cosign's forms. What `golden/signature` holds is about sha256:0101…, and was made with openssl, `sigstore.*` with
-//! the Go library that cosign is made of.
+//! Signatures in cosign's forms. What `golden/signature` holds is about sha256:0101…, and was made with openssl; `sigstore.*` and
+//! `bundle.*` with the Go libraries that cosign is made of, before its version 3 and since.
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +55,10 @@ fn a_signature_by_each_kind_of_key_vouches_for_the_digest_that_it_names() {
 }
 
 #[test]
-fn what_the_library_of_cosign_made_vouches() {
+fn what_the_libraries_of_cosign_made_vouches() {
+    let bundle = [Signature::Bundle(golden("bundle.json").into())];
+    assert_eq!(check(&["bundle.pub"], &[SIGNED], &bundle), Ok(()));
+    assert!(matches!(check(&["p256.pub"], &[SIGNED], &bundle), Err(Distrust::OtherKey { .. })));
     let payload = golden("sigstore.json").into();
     let signature = Signature::Simple { payload, base64: golden_text("sigstore.sig") };
     assert_eq!(check(&["sigstore.pub"], &[SIGNED], &[signature]), Ok(()));

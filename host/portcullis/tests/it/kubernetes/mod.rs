@@ -4,6 +4,7 @@ mod api;
 mod disk;
 mod modules;
 mod push;
+mod signed;
 mod stories;
 mod trouble;
 
