@@ -16,6 +16,9 @@ use tracing_subscriber::{Layer, Registry};
 /// Environment variable that sets the level, when no flag does: `info`, or `warn,portcullis_vm=debug`.
 pub const LEVEL_VARIABLE: &str = "PORTCULLIS_LOG";
 
+/// Whose events are left out unless the level names them: what concerns us of them is told by us.
+const OWN_WORDS: &str = "kube_client";
+
 /// Form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -74,6 +77,11 @@ impl Log {
     ) -> Result<(Log, impl tracing::Subscriber + Send + Sync + use<>), Error> {
         let levels: Targets =
             level.parse().map_err(|problem| Error::Level { level: level.to_owned(), problem })?;
+        // What it says once for each attempt, we say once.
+        let levels = match level.contains(OWN_WORDS) {
+            true => levels,
+            false => levels.with_target(OWN_WORDS, LevelFilter::OFF),
+        };
         let write = |line: &String, out: &mut Vec<u8>| out.extend_from_slice(line.as_bytes());
         let sink = Arc::new(Sink::start(target, Capacity::default(), dropped, write)?);
         let lines = fmt::layer().with_ansi(false).with_writer(Lines(Arc::clone(&sink)));

@@ -3,6 +3,7 @@
 mod api;
 mod disk;
 mod modules;
+mod process;
 mod push;
 mod signed;
 mod stories;
