@@ -131,12 +131,12 @@ fn traffic_is_served_while_the_api_server_is_gone_and_changes_are_caught_up() {
     eventually(|| cluster.api.watches() == 2);
     cluster.api.go_down();
     eventually(|| !status(&app)["kubernetes"]["stale_since"].is_null());
-    let (_, metrics) = fetch(app.admin().unwrap(), "/metrics");
-    let line = |line: &&str| {
-        line.starts_with("portcullis_kubernetes_stale_since_timestamp_seconds{namespace=\"shop\"}")
-    };
-    let since = metrics.lines().find(line).unwrap();
-    assert!(!since.ends_with(" 0"), "{since}");
+    eventually(|| {
+        let (_, metrics) = fetch(app.admin().unwrap(), "/metrics");
+        let name = "portcullis_kubernetes_stale_since_timestamp_seconds{namespace=\"shop\"} ";
+        let since = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        since != "0"
+    });
     assert_eq!(answer(&app), "one");
     let (ready, _) = fetch(app.admin().unwrap(), "/healthz/ready");
     assert!(ready.starts_with("http/1.1 200"), "{ready}");
