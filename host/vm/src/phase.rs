@@ -33,7 +33,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Phase; 9] = [
+    /// All of them.
+    pub const ALL: [Phase; 9] = [
         Phase::RequestHeaders,
         Phase::RequestBody,
         Phase::RequestTrailers,

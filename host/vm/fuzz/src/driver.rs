@@ -17,18 +17,6 @@ use crate::host::{self, Record, Recorder};
 const HTTP: u32 = 0;
 const GRPC: u32 = 1;
 
-const PHASES: [Phase; 9] = [
-    Phase::RequestHeaders,
-    Phase::RequestBody,
-    Phase::RequestTrailers,
-    Phase::ResponseHeaders,
-    Phase::ResponseBody,
-    Phase::ResponseTrailers,
-    Phase::NewConnection,
-    Phase::DownstreamData,
-    Phase::UpstreamData,
-];
-
 /// An instance, what it lives among, and what it waits for.
 pub struct Life {
     plugin: Plugin,
@@ -54,7 +42,7 @@ impl Life {
     pub fn step(&mut self, event: u8) {
         let was_dead = self.plugin.trap().is_some();
         let ended = match event {
-            0..=17 => self.phase(PHASES[usize::from(event % 9)], event >= 9),
+            0..=17 => self.phase(Phase::ALL[usize::from(event % 9)], event >= 9),
             18 => self.plugin.tick(&mut self.streams),
             19 => self.plugin.queue_ready(&mut self.streams, QueueId(1)),
             20 => self.answer(),
