@@ -78,6 +78,7 @@ pub(super) fn order(url: &str) -> Order {
         registries: Default::default(),
         trust: Vec::new(),
         secret: None,
+        secrets: None,
         occasion: Version::of(b""),
     }
 }

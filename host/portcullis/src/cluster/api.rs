@@ -135,6 +135,12 @@ impl Api {
         self.ask(Method::GET, path, JSON, None).await
     }
 
+    /// The answer to a GET, unread.
+    pub(super) async fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
+        let response = self.send(Method::GET, path, JSON, Vec::new()).await?;
+        self.whole(response).await
+    }
+
     /// An answer that comes line by line.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
-//! The API server of a Kubernetes cluster: ConfigMaps by list and watch, events, server-side apply. The only module that
-//! names kube.
+//! The API server of a Kubernetes cluster: ConfigMaps by list and watch, Secrets one by one, events, server-side apply. The
+//! only module that names kube.
 //!
 //! It keeps a local copy ([`Mirror`]) at what the server says, and keeps that copy when the server goes away. It knows
 //! nothing of documents or of acceptance.
 //!
 //! Rights that a proxy needs, in its own namespace and in the mesh-wide one: `list` and `watch` on `configmaps`, `create`
-//! on `events`. `portcullis push configmap://…` needs `get`, `create`, `patch` and `delete` on `configmaps`, with the account
-//! of whoever pushes.
+//! on `events`; `get` on `secrets` where a document has an `imagePullSecret`. `portcullis push configmap://…` needs `get`,
+//! `create`, `patch` and `delete` on `configmaps`, with the account of whoever pushes.
 
 mod api;
 mod apply;
@@ -15,6 +15,7 @@ mod config_map;
 mod events;
 mod follow;
 mod mirror;
+mod secret;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub use config_map::{ConfigMap, Value};
 pub use events::{Herald, Notice};
 pub use follow::follow;
 pub use mirror::{Mirror, Standing};
+pub use secret::{Secrets, Unusable};
 
 /// The label that ConfigMaps for us have, unless somebody says otherwise.
 pub const SELECTOR: &str = "portcullis.dev/config=true";

@@ -26,7 +26,7 @@ pub use candidate::{Candidate, plan_all};
 pub use last_good::LastGood;
 pub use plane::Plane;
 
-use crate::cluster::Failure;
+use crate::cluster::{Failure, Secrets};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Store, Version, is_config_map};
 use crate::plan::{CONFIG_MAP, Planned};
@@ -90,6 +90,7 @@ impl<P: Plane> Control<P> {
     /// # Errors
     /// Nobody says where the cluster is.
     pub fn connect(&mut self, settings: KubernetesSettings) -> Result<Arc<View>, Failure> {
+        self.store.unlock(Secrets::new(settings.access.clone(), settings.patience));
         self.sources.connect(settings, self.watch.door())
     }
 

@@ -86,6 +86,7 @@ codes! {
     P0421 "the API server of the cluster cannot be followed",
     P0422 "a right is missing in the cluster",
     P0423 "a key of a ConfigMap belongs to somebody else",
+    P0424 "a pull secret of the cluster cannot be used",
     P0501 "an address cannot be listened on",
     P0502 "the access log cannot be written",
     P0601 "a certificate or key file holds nothing to use",

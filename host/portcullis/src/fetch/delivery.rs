@@ -20,6 +20,7 @@ use super::oci::{Content, Credentials, Intent, Manifest, Reference, Session, cho
 use super::order::{Address, Delivery, Order, Reach, name_of, name_of_file, shown_url};
 use super::unpack::{Member, Parcel};
 use super::{MODULE_BYTES, wait_for};
+use crate::plan::PullSecret;
 use crate::signature::Distrust;
 
 /// A delivery and what it holds.
@@ -58,10 +59,14 @@ impl Order {
             };
             return Err(FetchError::new(FetchErrorKind::Offline, title, cause));
         }
+        let config = match address {
+            Address::Image(_) => self.docker_config().await?,
+            Address::Web(_) => None,
+        };
         let patience = self.patience();
         let brought = async {
             match address {
-                Address::Image(image) => self.image(&image, downloads).await,
+                Address::Image(image) => self.image(&image, config, downloads).await,
                 Address::Web(uri) => self.web(uri, downloads).await,
             }
         };
@@ -89,10 +94,11 @@ impl Order {
     async fn image(
         &self,
         image: &Reference,
+        config: Option<Bytes>,
         downloads: &Downloads,
     ) -> Result<Delivery, FetchError> {
         let client = Client::new(self.registries.clone());
-        let credentials = self.credentials(&client, image)?;
+        let credentials = self.credentials(&client, image, config.as_ref())?;
         let session = Session::new(client, image.clone(), credentials, Intent::Pull);
         let found = session.content(&image.version()).await?;
         let (chosen, manifest) = manifest(&session, found.digest, found.content).await?;
@@ -106,16 +112,32 @@ impl Order {
         Ok(self.delivery(&known, lease))
     }
 
+    /// The docker config of the filter's own pull secret, as it is now.
+    async fn docker_config(&self) -> Result<Option<Bytes>, FetchError> {
+        let (namespace, name) = match &self.secret {
+            None => return Ok(None),
+            Some(PullSecret::Config(config)) => return Ok(Some(config.clone())),
+            Some(PullSecret::Held { namespace, name }) => (namespace, name),
+        };
+        let Some(secrets) = &self.secrets else {
+            let title = format!("cannot read the Secret {namespace}/{name}");
+            return Err(FetchError::new(FetchErrorKind::Secret, title, "there is no cluster"));
+        };
+        let found = secrets.docker_config(namespace, name).await;
+        found.map(Some).map_err(|reason| FetchError::of_secret(namespace, name, &reason))
+    }
+
     fn credentials(
         &self,
         client: &Client,
         image: &Reference,
+        config: Option<&Bytes>,
     ) -> Result<Option<Credentials>, FetchError> {
         let origin = Origin::of(&image.url(&Scheme::HTTPS, "")?)?;
         let plain = Origin { secure: false, ..origin.clone() };
         let named = client.named(&origin).or(client.named(&plain));
         let named = named.and_then(|registry| registry.credentials.as_ref());
-        for config in self.secret.iter().chain(named) {
+        for config in config.into_iter().chain(named) {
             let found = Credentials::of(config, image).map_err(|problem| {
                 let title = format!("the credentials for {} cannot be used", image.registry);
                 FetchError::new(FetchErrorKind::Denied, title, problem)

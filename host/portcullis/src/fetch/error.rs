@@ -1,5 +1,6 @@
 //! Why something could not be fetched, in the words of `diagnose`.
 
+use crate::cluster::Unusable;
 use crate::diagnose::{Code, Problem};
 use crate::plan::ModuleError;
 
@@ -46,6 +47,12 @@ pub enum FetchErrorKind {
     TooLarge,
     /// This machine's own folder of fetched modules.
     Folder,
+    /// The API server does not answer, and a Secret is needed.
+    Cluster,
+    /// A Secret must not be read.
+    Right,
+    /// A Secret is not there, or holds no docker config.
+    Secret,
 }
 
 impl FetchError {
@@ -57,6 +64,20 @@ impl FetchError {
     ) -> FetchError {
         let passing = kind == FetchErrorKind::Unreachable;
         FetchError { kind, title: title.into(), cause: cause.into(), passing }
+    }
+
+    /// Why a Secret gives no docker config.
+    pub(super) fn of_secret(namespace: &str, name: &str, reason: &Unusable) -> FetchError {
+        let kind = match reason {
+            Unusable::Failure(failure) => match failure.status() {
+                Some(401 | 403) => FetchErrorKind::Right,
+                Some(404) => FetchErrorKind::Secret,
+                _ => FetchErrorKind::Cluster,
+            },
+            Unusable::Type(_) | Unusable::Key(_) => FetchErrorKind::Secret,
+        };
+        let title = format!("cannot read the Secret {namespace}/{name}");
+        FetchError::new(kind, title, reason.to_string())
     }
 
     /// Makes it one that is not worth another request at once.
@@ -108,6 +129,9 @@ impl FetchError {
             FetchErrorKind::Archive => Code::P0411,
             FetchErrorKind::Offline => Code::P0412,
             FetchErrorKind::Folder => Code::P0414,
+            FetchErrorKind::Cluster => Code::P0421,
+            FetchErrorKind::Right => Code::P0422,
+            FetchErrorKind::Secret => Code::P0424,
         }
     }
 
@@ -137,6 +161,14 @@ impl FetchError {
             FetchErrorKind::Offline => "fetch it once while there is a network: portcullis pull",
             FetchErrorKind::TooLarge => "strip debug information; `portcullis build` does",
             FetchErrorKind::Folder => "make the folder writable for this user only",
+            FetchErrorKind::Cluster => "what was known stays live; it is tried again",
+            FetchErrorKind::Right => {
+                "grant the account get on secrets there, with a Role and a RoleBinding"
+            }
+            FetchErrorKind::Secret => {
+                "make it with `kubectl create secret docker-registry`, in the namespace of the \
+                 ConfigMap"
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use portcullis_vm::{Cache, Digest, Engine, LoadError, Module};
 use serde_json::Value;
@@ -49,6 +49,7 @@ pub use shelf::Shelf;
 pub use shipment::{ROOM, Shipment, Stowed};
 pub use unpack::{Member, Parcel};
 
+use crate::cluster::Secrets;
 use crate::plan::ModuleError;
 use remote::Remote;
 use workshop::Workshop;
@@ -69,6 +70,8 @@ pub struct Store {
     modules: Mutex<BTreeMap<Digest, Weak<Module>>>,
     stamps: Mutex<BTreeMap<PathBuf, (Stamp, Version)>>,
     config_maps: Mutex<ConfigMaps>,
+    /// Unset where there is no cluster.
+    secrets: OnceLock<Secrets>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Store {
             modules: Mutex::default(),
             stamps: Mutex::default(),
             config_maps: Mutex::default(),
+            secrets: OnceLock::new(),
         }
     }
 
@@ -103,6 +107,11 @@ impl Store {
     /// Has a process of its own compile.
     pub fn with(self, compiler: Compiler) -> Store {
         Store { workshop: self.workshop.with(compiler), ..self }
+    }
+
+    /// Has pull secrets of documents in ConfigMaps looked up there from now on. Only the first way counts.
+    pub fn unlock(&self, secrets: Secrets) {
+        self.secrets.get_or_init(|| secrets);
     }
 
     /// Calls `bell`, from another thread, whenever something arrives or cannot be had.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Uri;
 use http::uri::Scheme;
 use portcullis_vm::Digest;
@@ -15,7 +14,8 @@ use super::error::{FetchError, FetchErrorKind};
 use super::evidence;
 use super::http::{Client, Origin, shown};
 use super::oci::Reference;
-use crate::plan::{Registry, TIMEOUT};
+use crate::cluster::Secrets;
+use crate::plan::{PullSecret, Registry, TIMEOUT};
 use crate::signature::Trust;
 use crate::spec::filter::PullPolicy;
 
@@ -33,8 +33,10 @@ pub struct Order {
     /// Keys, of which one of each group has to have signed; for images only.
     pub trust: Vec<Trust>,
     /// A docker config that goes before those of the hosts.
-    pub secret: Option<Bytes>,
-    /// Version of the document: with the policy `Always`, a new one looks again.
+    pub secret: Option<PullSecret>,
+    /// Where those are that lie in the cluster; `None`: there is none.
+    pub secrets: Option<Secrets>,
+    /// Version of the document: with the policy `Always`, or with a Secret of the cluster, a new one looks again.
     pub occasion: Version,
 }
 
@@ -70,7 +72,8 @@ pub(super) enum Address {
 impl Order {
     /// What tells this order from others.
     pub(super) fn key(&self) -> Version {
-        let occasion = self.looks_again().then_some(self.occasion);
+        let held = matches!(self.secret, Some(PullSecret::Held { .. }));
+        let occasion = (held || self.looks_again()).then_some(self.occasion);
         let mut hash = Sha256::new();
         for registry in &*self.registries {
             let texts = [
@@ -84,7 +87,12 @@ impl Order {
         }
         let registries = Version(hash.finalize().into());
         let pin = self.sha256.map(|digest| Version(digest.0));
-        let secret = self.secret.as_deref().map(Version::of);
+        let secret = self.secret.as_ref().map(|secret| match secret {
+            PullSecret::Config(config) => Version::of(config),
+            PullSecret::Held { namespace, name } => {
+                Version::of(format!("{namespace}/{name}").as_bytes())
+            }
+        });
         Version::of(self.url.as_bytes()).with([
             Some(registries),
             pin,

@@ -166,8 +166,10 @@ impl Remote {
         let errands = lock(&self.office.errands);
         let old = errands.values().filter_map(Weak::upgrade).filter(|errand| {
             let (State::Failed(error), _) = errand.state() else { return false };
-            let silent =
-                [FetchErrorKind::Unreachable, FetchErrorKind::Late].contains(&error.kind());
+            let silent = matches!(
+                error.kind(),
+                FetchErrorKind::Unreachable | FetchErrorKind::Late | FetchErrorKind::Cluster
+            );
             let found = errand.order.at_hand(&downloads, Reach::Offline).filter(|_| silent);
             let Some(delivery) = found else { return false };
             tracing::warn!(url = delivery.pinned, %error, "as it was last looked up");

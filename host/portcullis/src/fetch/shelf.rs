@@ -102,6 +102,7 @@ impl Shelf {
             policy: request.policy,
             registries: request.registries.clone(),
             secret: request.secret.cloned(),
+            secrets: self.store.secrets.get().cloned(),
             trust: request.trust.to_vec(),
             occasion: self.text,
         });

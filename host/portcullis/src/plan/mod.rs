@@ -37,6 +37,7 @@ use crate::spec::{self, Contents, Home};
 use catalogue::Catalogue;
 use desk::Desk;
 
+pub use module::PullSecret;
 pub use registry::{Registry, TIMEOUT};
 
 /// A file of documents, or a ConfigMap's key.
@@ -62,7 +63,7 @@ pub struct ModuleRequest<'a> {
     /// For what a name led to before.
     pub policy: PullPolicy,
     /// A docker config for this module.
-    pub secret: Option<&'a Bytes>,
+    pub secret: Option<&'a PullSecret>,
     /// Hosts that the Proxy names.
     pub registries: &'a Arc<[Registry]>,
     /// Each of them has to vouch for it.
@@ -147,13 +148,18 @@ pub trait Modules {
         None
     }
 
-    /// The docker config in a pull secret that the document `source` of `namespace` names: beside a file, as Kubernetes
-    /// mounts it.
+    /// The pull secret that the document `source` names: beside a file, as Kubernetes mounts it; for a ConfigMap the
+    /// Secret beside that.
     ///
     /// # Errors
     /// Why there is none.
-    fn pull_secret(&self, source: &str, _namespace: &str, name: &str) -> Result<Bytes, String> {
-        self.file(source, &format!("{name}/.dockerconfigjson"))
+    fn pull_secret(&self, source: &str, name: &str) -> Result<PullSecret, String> {
+        match own_namespace(source) {
+            Some(namespace) => {
+                Ok(PullSecret::Held { namespace: namespace.to_owned(), name: name.to_owned() })
+            }
+            None => self.file(source, &format!("{name}/.dockerconfigjson")).map(PullSecret::Config),
+        }
     }
 
     /// A variable of this process's environment, for `valueFrom: HOST`.
@@ -236,8 +242,12 @@ pub fn module_path(source: &str, url: &str) -> Option<PathBuf> {
     if !path.starts_with('/') {
         return Some(PathBuf::from(url));
     }
-    let own = source.strip_prefix(CONFIG_MAP)?.split('/').next()?;
-    Some(PathBuf::from(format!("{CONFIG_MAP}{own}{path}")))
+    Some(PathBuf::from(format!("{CONFIG_MAP}{}{path}", own_namespace(source)?)))
+}
+
+/// The namespace of the ConfigMap in which `source` lies, whatever its documents say.
+fn own_namespace(source: &str) -> Option<&str> {
+    source.strip_prefix(CONFIG_MAP)?.split('/').next()
 }
 
 /// The path of what a document of `source` calls `path`: relative to the document's folder, which for a ConfigMap is that

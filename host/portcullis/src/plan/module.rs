@@ -1,5 +1,6 @@
 //! The module of a filter: where it comes from, and in which words it is missing.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,29 @@ use super::{CONFIG_MAP, ModuleError, ModuleRequest, beside, module_path, words};
 use crate::diagnose::{Code, Problem};
 use crate::spec::filter::WasmFilterSpec;
 use crate::spec::{Document, is_name};
+
+/// The docker config that a filter names for its module. What it holds is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PullSecret {
+    /// The config itself.
+    Config(Bytes),
+    /// A Secret of the cluster, looked up whenever it is needed.
+    Held {
+        /// Where it lies.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Debug for PullSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PullSecret::Config(_) => f.write_str("Config"),
+            PullSecret::Held { namespace, name } => write!(f, "Held({namespace}/{name})"),
+        }
+    }
+}
 
 /// Whether a module comes from a registry or a server. An address without a scheme is an image, as in Istio.
 pub(super) fn is_remote(url: &str) -> bool {
@@ -108,13 +132,13 @@ fn pinned_key<'a>(
     Ok((key, sha256.or(pin)))
 }
 
-fn secret(document: &Document, name: &str, desk: &mut Desk<'_>) -> Option<Bytes> {
+fn secret(document: &Document, name: &str, desk: &mut Desk<'_>) -> Option<PullSecret> {
     if !is_name(name) {
         let title = format!("{name:?} is not the name of a Secret");
         let problem = document.problem(Code::P0111, "spec.imagePullSecret", title);
         return desk.refuse(problem.hint("use lower case letters, digits, `-` and `.`"));
     }
-    let found = desk.modules.pull_secret(&document.file, &document.namespace, name);
+    let found = desk.modules.pull_secret(&document.file, name);
     found
         .map_err(|reason| {
             let title = format!("cannot read the pull secret {name}");
@@ -149,7 +173,12 @@ fn module_problem(document: &Document, path: &str, error: ModuleError) -> Proble
         ModuleError::Pending { url } => at(Code::P0413, format!("{url} is being fetched"))
             .hint("it goes live by itself when it is here"),
         ModuleError::Fetch { code, title, cause, hint } => {
-            at(code, title).because(cause).hint(hint)
+            // Of all that is fetched, only the Secret comes from the API server.
+            let field = match code {
+                Code::P0421 | Code::P0422 | Code::P0424 => "spec.imagePullSecret",
+                _ => "spec.url",
+            };
+            document.problem(code, field, title).because(cause).hint(hint)
         }
         ModuleError::Load(LoadError::UnknownImports(names)) => {
             let plural = if names.len() == 1 { "" } else { "s" };

@@ -21,8 +21,11 @@ mod process;
 #[path = "../it/program.rs"]
 #[allow(dead_code, reason = "the tests on folders use more of it")]
 mod program;
+#[allow(dead_code, reason = "the tests on registries use more of it")]
+mod registry;
 mod rights;
 mod scale;
+mod secrets;
 mod server;
 mod sidecar;
 mod stories;

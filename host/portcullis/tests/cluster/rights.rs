@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::server::{Server, shared};
-use crate::sidecar::Sidecar;
+use crate::sidecar::{Sidecar, config_map};
 use crate::stories::populate;
 
 /// A verb of a rule of a Role.
@@ -14,14 +14,19 @@ struct Right {
     verb: &'static str,
 }
 
-const RIGHTS: [Right; 6] = [
+const RIGHTS: [Right; 7] = [
     Right { place: "", resource: "configmaps", verb: "list" },
     Right { place: "", resource: "configmaps", verb: "watch" },
     Right { place: "", resource: "events", verb: "create" },
+    Right { place: "", resource: "secrets", verb: "get" },
     Right { place: "-mesh", resource: "configmaps", verb: "list" },
     Right { place: "-mesh", resource: "configmaps", verb: "watch" },
     Right { place: "-mesh", resource: "events", verb: "create" },
 ];
+
+/// A filter whose module nobody has, and no traffic has to pass.
+const PRIVATE: &str = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: private}\n\
+    spec: {url: \"oci://registry.test/acme/private:1\", imagePullSecret: pull, failStrategy: FAIL_OPEN}\n";
 
 /// Takes the right out of its Role; how many rights there were.
 fn take_away(server: &Server, namespace: &str, right: &Right) -> usize {
@@ -49,6 +54,8 @@ fn a_proxy_without_any_one_of_its_rights_says_which_one_it_lacks_where_and_as_wh
         let namespace = format!("rights-{number}");
         let home = tempfile::tempdir().unwrap();
         populate(server, &namespace);
+        let private = config_map(&namespace, "private", &[("private.yaml", PRIVATE)]);
+        server.kubectl(&["apply", "-f", "-"], &private.to_string());
         let rights = take_away(server, &namespace, right);
         assert_eq!(rights, RIGHTS.iter().filter(|other| other.place == right.place).count());
         let account = server.account(&namespace, "portcullis");

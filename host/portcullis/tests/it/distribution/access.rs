@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 
 use bytes::Bytes;
-use portcullis::plan::Registry;
+use portcullis::plan::{PullSecret, Registry};
 
 use super::images::{compat, mark};
 use super::server::{Answer, Contents, Request, Server};
@@ -65,7 +65,8 @@ fn a_pull_secret_goes_before_the_hosts_own_credentials() {
     let (code, text) = refused(&order("other"));
     assert_eq!(code, "P0405");
     assert!(text.contains("token service") && !text.contains("pass"), "{text}");
-    let secret = Order { secret: Some(config(&server, "user")), ..order("other") };
+    let own = PullSecret::Config(config(&server, "user"));
+    let secret = Order { secret: Some(own), ..order("other") };
     assert!(bring(&secret).is_ok());
     assert_eq!(refused(&image(&server, "acme/mark:1")).0, "P0405");
 }
@@ -84,7 +85,8 @@ fn an_identity_token_is_traded_for_one() {
         }
     });
     let config = format!(r#"{{"auths": {{"{}": {{"identitytoken": "long"}}}}}}"#, server.address);
-    let order = Order { secret: Some(config.into()), ..image(&server, "acme/mark:1") };
+    let secret = Some(PullSecret::Config(config.into()));
+    let order = Order { secret, ..image(&server, "acme/mark:1") };
     assert!(bring(&order).is_ok());
 }
 
@@ -106,7 +108,7 @@ fn a_password_is_shown_to_its_registry_only() {
     let registries = [named(&server), named(&elsewhere)];
     let order = Order {
         registries: registries.into(),
-        secret: Some(config(&server, "user")),
+        secret: Some(PullSecret::Config(config(&server, "user"))),
         ..image(&server, "acme/mark:1")
     };
     assert!(bring(&order).is_ok());

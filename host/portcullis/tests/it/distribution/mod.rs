@@ -3,11 +3,11 @@
 mod access;
 mod guard;
 mod hostile;
-mod images;
+pub mod images;
 mod kept;
 mod layouts;
 mod references;
-mod server;
+pub mod server;
 mod stories;
 mod trusted;
 mod verbs;
@@ -36,6 +36,7 @@ fn order(url: &str, registries: &[Registry]) -> Order {
         registries: registries.into(),
         trust: Vec::new(),
         secret: None,
+        secrets: None,
         occasion: Version::of(b""),
     }
 }

@@ -66,6 +66,8 @@ pub struct State {
     pub mute: bool,
     pub faults: VecDeque<Fault>,
     pub events: Vec<Value>,
+    /// By `NAMESPACE/NAME`; `None`: whoever asks may not.
+    pub secrets: BTreeMap<String, Option<Value>>,
     /// Method and path with query.
     pub requests: Vec<String>,
 }
@@ -300,6 +302,7 @@ async fn answer(
     Ok(match (&head.method, *resource, name) {
         (&Method::POST, "events", []) => state.event(body),
         (&Method::GET, "configmaps", []) => state.read(namespace, &query),
+        (&Method::GET, "secrets", [name]) => state.secret(namespace, name),
         (method, "configmaps", [name]) => state.single(method, namespace, name, body),
         _ => refusal(405, "not here"),
     })
@@ -313,6 +316,18 @@ impl State {
         }
         self.events.push(event.clone());
         whole(201, "application/json", event.to_string())
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Answer {
+        match self.secrets.get(&format!("{namespace}/{name}")) {
+            Some(Some(secret)) => whole(200, "application/json", secret.to_string()),
+            Some(None) => {
+                let who = "User \"system:serviceaccount:shop:web\" cannot get resource \"secrets\"";
+                let place = format!("in API group \"\" in the namespace \"{namespace}\"");
+                refusal(403, &format!("secrets \"{name}\" is forbidden: {who} {place}"))
+            }
+            None => refusal(404, &format!("secrets \"{name}\" not found")),
+        }
     }
 
     fn read(&mut self, namespace: &str, query: &BTreeMap<String, String>) -> Answer {

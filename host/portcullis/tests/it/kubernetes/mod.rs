@@ -5,6 +5,7 @@ mod disk;
 mod modules;
 mod process;
 mod push;
+mod secrets;
 mod signed;
 mod stories;
 mod trouble;

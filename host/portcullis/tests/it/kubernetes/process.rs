@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Cluster;
 use crate::program::fetch;
 
-fn command(cluster: &Cluster) -> Command {
+pub fn command(cluster: &Cluster) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.args(["run", "--kubernetes", "--cache"]).arg(cluster.cache.path().join("modules"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -23,7 +23,7 @@ fn run(cluster: &Cluster) -> Child {
 }
 
 /// The words after `mark` in the first line that has it.
-fn after(lines: &mut impl Iterator<Item = std::io::Result<String>>, mark: &str) -> String {
+pub fn after(lines: &mut impl Iterator<Item = std::io::Result<String>>, mark: &str) -> String {
     let line = lines.map(Result::unwrap).find(|line| line.contains(mark)).unwrap();
     line.split_once(mark).unwrap().1.to_owned()
 }
