@@ -15,6 +15,7 @@ mod push_config_map;
 pub mod push_image;
 pub mod registry;
 pub mod run;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -143,6 +144,8 @@ pub enum Verb {
     Run(run::Args),
     /// Is this configuration right? Reports every problem, runs nothing
     Check(check::Args),
+    /// What running proxies have live, what they refused, and why
+    Status(status::Args),
     /// Compile a filter to a small, checked module
     Build(build::Args),
     /// What a module is and needs, and which hosts it loads on; runs nothing
@@ -206,6 +209,7 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(args, &term),
         Verb::Run(args) => run::run(args, &term),
         Verb::Check(args) => check::run(args, &term),
+        Verb::Status(args) => status::run(args, &term),
         Verb::Build(args) => build::run(args, &term),
         Verb::Inspect(args) => inspect::run(args, &term),
         Verb::Push(args) => push::run(args, &term),

@@ -92,7 +92,7 @@ impl Cluster {
     }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+pub(super) fn namespace(text: &str) -> Result<String, String> {
     match is_name(text) {
         true => Ok(text.to_owned()),
         false => Err("lower case letters, digits and `-`".to_owned()),

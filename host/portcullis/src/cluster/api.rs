@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,7 +18,7 @@ use tokio::time;
 
 use super::{Access, Patience};
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// An answer as a whole. A ConfigMap has 1 MiB at most, and base64 adds a third.
 const ANSWER_BYTES: usize = 256 << 20;
 /// One event of a watch.
@@ -122,8 +122,10 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<T, Failure> {
         let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
-        let response = self.send(method, path, content_type, body).await?;
-        let bytes = self.whole(response).await?;
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(ACCEPT, JSON).header(CONTENT_TYPE, content_type);
+        let response = self.send(request, body).await?;
+        let bytes = self.whole(response, ANSWER_BYTES).await?;
         serde_json::from_slice(&bytes).map_err(|error| nonsense(&bytes, &error))
     }
 
@@ -137,8 +139,19 @@ impl Api {
 
     /// The answer to a GET, unread.
     pub(super) async fn bytes(&self, path: &str) -> Result<Bytes, Failure> {
-        let response = self.send(Method::GET, path, JSON, Vec::new()).await?;
-        self.whole(response).await
+        let response = self.send(Request::get(path).header(ACCEPT, JSON), Vec::new()).await?;
+        self.whole(response, ANSWER_BYTES).await
+    }
+
+    /// [`Api::get`] in a form that the server may know, and of at most `limit` bytes.
+    pub(super) async fn get_bounded<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        form: &str,
+        limit: usize,
+    ) -> Result<T, Failure> {
+        let response = self.send(Request::get(path).header(ACCEPT, form), Vec::new()).await?;
+        parse(&self.whole(response, limit).await?)
     }
 
     /// An answer that comes line by line.
@@ -146,25 +159,18 @@ impl Api {
     /// # Errors
     /// It does not begin.
     pub(super) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
-        let response = self.send(Method::GET, path, JSON, Vec::new()).await?;
+        let response = self.send(Request::get(path).header(ACCEPT, JSON), Vec::new()).await?;
         let (body, buffer) = (response.into_body(), BytesMut::new());
         Ok(Lines { body, buffer, searched: 0, silence: self.patience.silence })
     }
 
     async fn send(
         &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
+        request: request::Builder,
         body: Vec<u8>,
     ) -> Result<Response<Body>, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(ACCEPT, JSON)
-            .header(CONTENT_TYPE, content_type)
-            .body(Body::from(body))
-            .map_err(|error| Failure::Nonsense(error.to_string()))?;
+        let request =
+            request.body(Body::from(body)).map_err(|error| Failure::Nonsense(error.to_string()))?;
         let sent = time::timeout(self.patience.answer, self.client.send(request)).await;
         let response =
             sent.map_err(|_| self.late())?.map_err(|error| Failure::Unreachable(words(&error)))?;
@@ -179,7 +185,7 @@ impl Api {
 
     async fn refusal(&self, response: Response<Body>) -> Failure {
         let (status, asked) = (response.status(), retry_after(response.headers()));
-        let bytes = self.whole(response).await.unwrap_or_default();
+        let bytes = self.whole(response, ANSWER_BYTES).await.unwrap_or_default();
         let said = serde_json::from_slice::<Status>(&bytes).ok();
         match said.filter(|said| !said.message.is_empty()) {
             Some(said) => match Failure::refused(&said) {
@@ -198,7 +204,7 @@ impl Api {
         }
     }
 
-    async fn whole(&self, response: Response<Body>) -> Result<Bytes, Failure> {
+    async fn whole(&self, response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
         let mut body = response.into_body();
         let mut bytes = BytesMut::new();
         while let Some(frame) =
@@ -208,8 +214,8 @@ impl Api {
             if let Ok(data) = frame.into_data() {
                 bytes.extend_from_slice(&data);
             }
-            if bytes.len() > ANSWER_BYTES {
-                let problem = format!("more than {} MiB", ANSWER_BYTES >> 20);
+            if bytes.len() > limit {
+                let problem = format!("more than {} MiB", limit >> 20);
                 return Err(Failure::Nonsense(problem));
             }
         }
@@ -259,7 +265,7 @@ impl Lines {
     }
 }
 
-/// What stands in a line of a watch.
+/// What stands in an answer, or in a line of a watch.
 pub(super) fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(line).map_err(|error| nonsense(line, &error))
 }

@@ -1,12 +1,13 @@
-//! The API server of a Kubernetes cluster: ConfigMaps by list and watch, Secrets one by one, events, server-side apply. The
-//! only module that names kube.
+//! The API server of a Kubernetes cluster: ConfigMaps by list and watch, Secrets one by one, events, server-side apply, and
+//! pods by what they answer. The only module that names kube.
 //!
 //! It keeps a local copy ([`Mirror`]) at what the server says, and keeps that copy when the server goes away. It knows
 //! nothing of documents or of acceptance.
 //!
 //! Rights that a proxy needs, in its own namespace and in the mesh-wide one: `list` and `watch` on `configmaps`, `create`
 //! on `events`; `get` on `secrets` where a document has an `imagePullSecret`. `portcullis push configmap://…` needs `get`,
-//! `create`, `patch` and `delete` on `configmaps`, with the account of whoever pushes.
+//! `create`, `patch` and `delete` on `configmaps`, with the account of whoever pushes; `portcullis status -n …` needs `list` on
+//! `pods` and `get` on `pods/proxy`, and with `--wait` `list` on `configmaps`, with that of whoever asks.
 
 mod api;
 mod apply;
@@ -16,6 +17,7 @@ mod events;
 mod follow;
 mod mirror;
 mod secret;
+mod survey;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,9 +30,12 @@ pub use events::{Herald, Notice};
 pub use follow::follow;
 pub use mirror::{Mirror, Standing};
 pub use secret::{Secrets, Unusable};
+pub use survey::Pod;
 
 /// The label that ConfigMaps for us have, unless somebody says otherwise.
 pub const SELECTOR: &str = "portcullis.dev/config=true";
+/// The label that pods with a proxy have, unless somebody says otherwise.
+pub const PROXY_SELECTOR: &str = "portcullis.dev/proxy=true";
 /// The namespace of what concerns every proxy, unless somebody says otherwise.
 pub const ROOT_NAMESPACE: &str = "portcullis-system";
 

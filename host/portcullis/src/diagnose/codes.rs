@@ -87,6 +87,8 @@ codes! {
     P0422 "a right is missing in the cluster",
     P0423 "a key of a ConfigMap belongs to somebody else",
     P0424 "a pull secret of the cluster cannot be used",
+    P0425 "nothing is known of a proxy",
+    P0426 "a proxy does not run what its cluster holds",
     P0501 "an address cannot be listened on",
     P0502 "the access log cannot be written",
     P0601 "a certificate or key file holds nothing to use",

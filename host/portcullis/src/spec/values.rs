@@ -1,5 +1,6 @@
 //! Scalars with a grammar of their own: durations (GEP-2257), sizes (Kubernetes quantities), points in time (RFC 3339).
 
+use std::str::FromStr;
 use std::time::Duration as Time;
 
 use serde::Deserialize;
@@ -33,6 +34,14 @@ impl Duration {
     /// `None` for zero, where zero means none.
     pub fn nonzero(self) -> Option<Time> {
         (self.0 > 0).then(|| self.get())
+    }
+}
+
+impl FromStr for Duration {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Duration, &'static str> {
+        duration(text).map(Duration).ok_or("a duration is written as in 250ms, 10s, 1m30s")
     }
 }
 

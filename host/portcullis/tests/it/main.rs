@@ -31,4 +31,5 @@ mod shipping;
 mod signature;
 mod source;
 mod spec;
+mod status;
 mod unsupported;

@@ -24,6 +24,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::pods::Pod;
+
 /// The server, while it runs.
 pub struct ApiServer {
     pub state: Arc<Mutex<State>>,
@@ -68,6 +70,10 @@ pub struct State {
     pub events: Vec<Value>,
     /// By `NAMESPACE/NAME`; `None`: whoever asks may not.
     pub secrets: BTreeMap<String, Option<Value>>,
+    /// In every namespace.
+    pub pods: Vec<Pod>,
+    /// What whoever lists them gets instead.
+    pub pods_refusal: Option<(u16, &'static str)>,
     /// Method and path with query.
     pub requests: Vec<String>,
 }
@@ -252,7 +258,7 @@ impl State {
     }
 }
 
-type Answer = Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>;
+pub type Answer = Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>;
 
 fn line(kind: &str, object: &Value) -> Bytes {
     Bytes::from(format!("{}\n", json!({"type": kind, "object": object})))
@@ -303,6 +309,8 @@ async fn answer(
         (&Method::POST, "events", []) => state.event(body),
         (&Method::GET, "configmaps", []) => state.read(namespace, &query),
         (&Method::GET, "secrets", [name]) => state.secret(namespace, name),
+        (&Method::GET, "pods", []) => state.list_pods(&query),
+        (&Method::GET, "pods", [pod, "proxy", "status"]) => state.ask_pod(pod),
         (method, "configmaps", [name]) => state.single(method, namespace, name, body),
         _ => refusal(405, "not here"),
     })
@@ -387,7 +395,7 @@ impl State {
     }
 }
 
-fn whole(status: u16, content_type: &str, body: String) -> Answer {
+pub fn whole(status: u16, content_type: &str, body: String) -> Answer {
     let response = Response::builder()
         .status(StatusCode::from_u16(status).unwrap())
         .header("content-type", content_type);
@@ -395,7 +403,7 @@ fn whole(status: u16, content_type: &str, body: String) -> Answer {
 }
 
 /// As the API server says no; to 429 it adds when to come again.
-fn refusal(status: u16, message: &str) -> Answer {
+pub fn refusal(status: u16, message: &str) -> Answer {
     let body = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": status,
         "message": message, "metadata": {}});
     let mut answer = whole(status, "application/json", body.to_string());

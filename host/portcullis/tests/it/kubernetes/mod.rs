@@ -3,10 +3,12 @@
 mod api;
 mod disk;
 mod modules;
+mod pods;
 mod process;
 mod push;
 mod secrets;
 mod signed;
+mod status;
 mod stories;
 mod trouble;
 
