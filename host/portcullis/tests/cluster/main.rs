@@ -28,4 +28,5 @@ mod scale;
 mod secrets;
 mod server;
 mod sidecar;
+mod status;
 mod stories;

@@ -23,7 +23,8 @@ pub struct Sidecar {
     pub process: Process,
     /// Where it serves.
     pub web: SocketAddr,
-    admin: SocketAddr,
+    /// Where it is asked.
+    pub admin: SocketAddr,
 }
 
 impl Sidecar {
