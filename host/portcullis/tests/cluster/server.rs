@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -77,7 +77,9 @@ impl Server {
         let mut command = Command::new(self.program);
         command.arg("etcd").arg(self.home.join("etcd")).arg(self.store.to_string());
         let mut etcd = Process::start(&mut command, &self.home.join("etcd.log"));
-        let up = etcd.until(|_| std::net::TcpStream::connect(self.store).ok());
+        // As long as nobody listens, a connection may find itself at its other end.
+        let answered = |stream: &TcpStream| stream.local_addr().is_ok_and(|own| own != self.store);
+        let up = etcd.until(|_| TcpStream::connect(self.store).ok().filter(answered));
         let lives = up.is_some() && etcd.lives();
         self.processes.lock().unwrap().etcd = Some(etcd);
         lives
