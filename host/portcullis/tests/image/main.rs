@@ -16,6 +16,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 #[path = "../../../guests.rs"]
@@ -34,6 +35,20 @@ const FILTER: &str = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\n\
     metadata: {name: stamp}\nspec: {url: \"file://stamp.wasm\"}\n";
 /// Of the user that the image names.
 const NOBODY: u32 = 65532;
+
+/// What runs in the image. `unshare` cannot end it, since it is another user's; we can.
+struct Container(Process);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+        for child in children.filter_map(Pid::from_raw) {
+            let _ended_already = kill_process(child, Signal::KILL);
+        }
+    }
+}
 
 /// The image as an OCI layout. `None`, having said why: it cannot be built or run here, and nobody insists.
 fn built() -> Option<PathBuf> {
@@ -113,11 +128,12 @@ fn the_one_program_in_the_image_serves_and_compiles_filters_as_nobody_with_nothi
     fs::write(root.join("conf/stamp.wasm"), wat::parse_str(module).unwrap()).unwrap();
 
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(["--mount", "--pid", "--fork", "--mount-proc"]);
     command.args(["--setuid", "65532", "--setgid", "65532"]).arg("--root").arg(root).env_clear();
     command.args(["/portcullis", "run", "-c", "/conf", "--cache", "/kept/portcullis"]);
     let log = tempfile::NamedTempFile::new().unwrap();
-    let mut process = Process::start(&mut command, log.path());
+    let mut container = Container(Process::start(&mut command, log.path()));
+    let process = &mut container.0;
     let web = process.until(|said| {
         let address = said.split_once("listening http://")?.1.split_once(' ')?.0;
         address.parse().ok()
