@@ -20,6 +20,19 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
     }
+
+    /// That which 64 hexadecimal digits stand for; `None`: they are something else.
+    pub fn from_hex(digits: &str) -> Option<Digest> {
+        // `from_str_radix` would take a sign, too.
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(Digest(bytes))
+    }
 }
 
 impl fmt::Display for Digest {

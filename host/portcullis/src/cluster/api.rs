@@ -21,6 +21,8 @@ use super::{Access, Patience};
 pub(super) const JSON: &str = "application/json";
 /// An answer as a whole. A ConfigMap has 1 MiB at most, and base64 adds a third.
 const ANSWER_BYTES: usize = 256 << 20;
+/// Pieces of a list, so that one without an end comes to one.
+const PAGES: usize = 1000;
 /// One event of a watch.
 const LINE_BYTES: usize = 8 << 20;
 /// How much of somebody's words is shown.
@@ -262,6 +264,14 @@ impl Lines {
                 self.buffer.extend_from_slice(&data);
             }
         }
+    }
+}
+
+/// Fails when a list has gone on for too long after this many pieces.
+pub(super) fn bounded(pages: usize) -> Result<(), Failure> {
+    match pages < PAGES {
+        true => Ok(()),
+        false => Err(Failure::Nonsense(format!("a list of more than {PAGES} pieces"))),
     }
 }
 

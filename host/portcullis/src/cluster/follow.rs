@@ -12,7 +12,7 @@ use kube::core::WatchEvent;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{self, Instant};
 
-use super::api::{Api, Failure, parse, refused};
+use super::api::{Api, Failure, bounded, parse, refused};
 use super::backoff::Backoff;
 use super::config_map::ConfigMap;
 use super::mirror::Mirror;
@@ -111,7 +111,10 @@ impl Follower {
     async fn list(&mut self, api: &Api) -> Result<String, Failure> {
         let mut maps = Vec::new();
         let mut from = if self.gone { String::new() } else { "&resourceVersion=0".to_owned() };
+        let mut pages = 0;
         let version = loop {
+            bounded(pages)?;
+            pages += 1;
             let path = format!("{}&limit={PAGE}{from}", self.path);
             let page: List<Wire> = api.get(&path).await?;
             maps.extend(page.items.into_iter().filter_map(ConfigMap::read));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::api::{Api, Failure, JSON};
+use super::api::{Api, Failure, JSON, bounded};
 
 /// Objects in one piece of a list.
 const PAGE: usize = 250;
@@ -102,8 +102,10 @@ impl Api {
         form: &str,
     ) -> Result<Vec<T>, Failure> {
         let label = utf8_percent_encode(selector, NON_ALPHANUMERIC);
-        let (mut all, mut from) = (Vec::new(), String::new());
+        let (mut all, mut from, mut pages) = (Vec::new(), String::new(), 0);
         loop {
+            bounded(pages)?;
+            pages += 1;
             let path = format!("{collection}?labelSelector={label}&limit={PAGE}{from}");
             let page: Page<T> = self.get_bounded(&path, form, PAGE_BYTES).await?;
             all.extend(page.items.into_iter().flatten());

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Candidate;
 use crate::cluster::Value;
-use crate::fetch::{Blob, Form, Store, digest, stored_bytes};
+use crate::fetch::{Blob, Form, Store, stored_bytes};
 use crate::plan::CONFIG_MAP;
 use crate::source::{Object, Text};
 use crate::spec::{Home, Reach};
@@ -177,7 +177,7 @@ impl StoredObject {
             let mut blob = Blob {
                 pieces: Vec::new(),
                 form: stored.form,
-                digest: stored.sha256.as_deref().and_then(digest),
+                digest: stored.sha256.as_deref().and_then(Digest::from_hex),
             };
             for length in stored.pieces {
                 if length > pieces.len() {

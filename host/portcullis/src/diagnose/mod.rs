@@ -151,8 +151,23 @@ impl Problem {
     }
 }
 
-/// One line, for logs: `P0104 a.yaml:3:7 bad duration "10 sec" (write …)`.
-impl fmt::Display for Problem {
+/// A problem in one line, for logs: `P0104 a.yaml:3:7 bad duration "10 sec" (write …)`.
+pub struct OneLine<'a> {
+    /// Of the problem, as is the rest.
+    pub code: &'a str,
+    /// See [`Problem::place`].
+    pub place: Option<&'a dyn fmt::Display>,
+    /// See [`Problem::object`].
+    pub object: Option<&'a str>,
+    /// See [`Problem::title`].
+    pub title: &'a str,
+    /// See [`Problem::cause`].
+    pub cause: Option<&'a str>,
+    /// See [`Problem::hint`].
+    pub hint: Option<&'a str>,
+}
+
+impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if let Some(place) = &self.place {
@@ -169,6 +184,20 @@ impl fmt::Display for Problem {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = OneLine {
+            code: self.code.as_str(),
+            place: self.place.as_ref().map(|place| place as &dyn fmt::Display),
+            object: self.object.as_deref(),
+            title: &self.title,
+            cause: self.cause.as_deref(),
+            hint: self.hint.as_deref(),
+        };
+        line.fmt(f)
     }
 }
 

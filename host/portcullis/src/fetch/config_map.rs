@@ -167,7 +167,7 @@ impl ConfigMaps {
                 false => Err(format!("{name} holds another piece: its digest is {}", value.digest)),
             }
         };
-        let digest = digest(&index.sha256).ok_or("the index names no SHA-256 digest")?;
+        let digest = Digest::from_hex(&index.sha256).ok_or("the index names no SHA-256 digest")?;
         let pieces: Result<Vec<Value>, String> = index.pieces.iter().map(piece).collect();
         Ok(Blob { pieces: pieces?, form: index.form, digest: Some(digest) })
     }
@@ -261,13 +261,4 @@ impl Read for Pieces {
         }
         Ok(0)
     }
-}
-
-/// The digest that 64 hexadecimal digits stand for.
-pub fn digest(text: &str) -> Option<Digest> {
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    (text.len() == 64).then_some(Digest(bytes))
 }

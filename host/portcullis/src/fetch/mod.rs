@@ -36,7 +36,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use compiler::{Compiler, NO_CACHE, UNFIT};
 pub use config_map::{
-    Blob, ConfigMaps, Form, Index, Piece, digest, is_config_map, split as split_config_map,
+    Blob, ConfigMaps, Form, Index, Piece, is_config_map, split as split_config_map,
 };
 pub use delivery::Brought;
 pub use downloads::{DOWNLOADS_BYTES, Downloads, Known, Lease, Part};

@@ -127,15 +127,5 @@ pub(super) fn regex(text: &str) -> Result<Regex, String> {
 
 /// 64 hexadecimal digits.
 pub(super) fn digest(text: &str) -> Result<Digest, String> {
-    let mut bytes = [0; 32];
-    let right = text.len() == 64
-        && bytes.iter_mut().enumerate().all(|(index, byte)| {
-            let digits = text.get(2 * index..2 * index + 2);
-            let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-            value.is_some_and(|value| {
-                *byte = value;
-                true
-            })
-        });
-    right.then_some(Digest(bytes)).ok_or("64 hexadecimal digits, as sha256sum prints".to_owned())
+    Digest::from_hex(text).ok_or("64 hexadecimal digits, as sha256sum prints".to_owned())
 }

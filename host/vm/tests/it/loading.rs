@@ -1,6 +1,6 @@
 //! Which modules are taken, what is said of those that are not, and guests of the older ABI versions.
 
-use portcullis_vm::{Abi, Effect, LoadError, Module, Phase, Plugin, TrapReason, inspect};
+use portcullis_vm::{Abi, Digest, Effect, LoadError, Module, Phase, Plugin, TrapReason, inspect};
 
 use crate::host::{Host, bare, callback, engine, module, spec, wat};
 
@@ -232,4 +232,14 @@ fn a_module_without_callbacks_or_memory_is_a_plugin_that_does_nothing() {
     assert_eq!(host.plugin.memory_bytes(), 0);
     host.plugin.finish(&mut host.streams, host.context).unwrap();
     Plugin::delete(host.plugin, &mut host.streams);
+}
+
+#[test]
+fn a_digest_is_read_as_it_is_written_and_nothing_else_is_one() {
+    let digest = Digest::of(b"module");
+    assert_eq!(Digest::from_hex(&digest.to_string()), Some(digest));
+    assert_eq!(Digest::from_hex(&digest.to_string().to_uppercase()), Some(digest));
+    for wrong in ["", "abc", &"+1".repeat(32), &"é".repeat(32), &"0".repeat(65)] {
+        assert_eq!(Digest::from_hex(wrong), None, "{wrong}");
+    }
 }

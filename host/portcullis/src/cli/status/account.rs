@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::diagnose::{Code, Problem};
+use crate::diagnose::{Code, OneLine, Problem};
 
 /// A proxy, and what it says; or why nothing is known of it.
 #[derive(Clone, Debug)]
@@ -187,23 +187,22 @@ impl Said {
     }
 }
 
-/// As `Problem` says it in one line.
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.code)?;
-        if let Some(Spot { file, line, column }) = &self.place {
-            write!(f, " {file}:{line}:{column}")?;
-        }
-        if let Some(object) = &self.object {
-            write!(f, " {object}:")?;
-        }
-        write!(f, " {}", self.title)?;
-        if let Some(cause) = &self.cause {
-            write!(f, ": {cause}")?;
-        }
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
+        let line = OneLine {
+            code: &self.code,
+            place: self.place.as_ref().map(|place| place as &dyn fmt::Display),
+            object: self.object.as_deref(),
+            title: &self.title,
+            cause: self.cause.as_deref(),
+            hint: self.hint.as_deref(),
+        };
+        line.fmt(f)
     }
 }

@@ -112,15 +112,7 @@ impl FromStr for Reference {
 
 /// The digest in `sha256:…`.
 pub fn sha256(text: &str) -> Option<Digest> {
-    let digits = text.strip_prefix("sha256:")?;
-    let mut bytes = [0; 32];
-    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(Digest(bytes))
+    Digest::from_hex(text.strip_prefix("sha256:")?)
 }
 
 fn wrong(text: &str, cause: &str) -> FetchError {

@@ -115,6 +115,23 @@ fn an_answer_that_is_no_answer_is_shown_and_asked_for_again_after_a_pause() {
 }
 
 #[test]
+fn a_list_without_an_end_is_given_up() {
+    let cluster = Cluster::new();
+    let page = json!({"apiVersion": "v1", "kind": "ConfigMapList", "items": [],
+        "metadata": {"resourceVersion": "1", "continue": "more"}});
+    cluster.api.lock().faults.extend(vec![Fault::Status(200, page); 2500]);
+    let pause = Duration::from_secs(3600);
+    let patience = Patience { first_pause: pause, longest_pause: pause, ..Patience::default() };
+    let app =
+        App::start(settings(&cluster.api.kubeconfig(), cluster.cache.path(), patience)).unwrap();
+    for namespace in ["shop", "portcullis-system"] {
+        let said = || problem(&app, namespace)["cause"].as_str().unwrap_or_default().to_owned();
+        eventually(|| said().contains("a list of more than 1000 pieces"));
+    }
+    assert_eq!(cluster.api.count("GET"), 2000);
+}
+
+#[test]
 fn a_server_that_comes_to_its_senses_is_followed() {
     let cluster = Cluster::new();
     let faults =
