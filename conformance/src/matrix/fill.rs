@@ -148,13 +148,21 @@ impl Probe<'_> {
         Ok(results)
     }
 
+    /// A stage on which something has passed, so that the host is connected: a request that a filter ends may otherwise end
+    /// before there is a connection to send it on.
+    async fn warm_stage(&self) -> Result<Stage> {
+        let stage = self.stage(&[]).await?;
+        let _as_always = stage.pass().await;
+        Ok(stage)
+    }
+
     /// An exchange or a connection for each.
     async fn one_by_one(&self, cells: &[&Cell]) -> Result<Results> {
         let mut results = Results::new();
         if cells.is_empty() {
             return Ok(results);
         }
-        let mut stage = self.stage(&[]).await?;
+        let mut stage = self.warm_stage().await?;
         let mut silent = Silent::default();
         let mut before: Option<String> = None;
         for cell in cells {
@@ -165,7 +173,7 @@ impl Probe<'_> {
             let mut filled = stage.cell(cell, cell.way()).await?;
             if filled.starts_with(NO_LINE) && stage.ends().await {
                 // The one before it was the last that this process could bear.
-                stage = self.stage(&[]).await?;
+                stage = self.warm_stage().await?;
                 if let Some(result) = before.and_then(|name| results.get_mut(&name)) {
                     *result = ended(result);
                 }
@@ -173,7 +181,7 @@ impl Probe<'_> {
             }
             silent.note(cell.phase, &filled);
             if FATAL.iter().any(|flow| cell.call.starts_with(flow)) && stage.ends().await {
-                stage = self.stage(&[]).await?;
+                stage = self.warm_stage().await?;
                 filled = ended(&filled);
             }
             results.insert(cell.name(), filled);

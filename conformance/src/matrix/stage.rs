@@ -19,6 +19,8 @@ use crate::play::only;
 pub(super) const NO_LINE: &str = "no line";
 /// How long the end of an exchange, or a line, may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long after a client's response the end of its request may come to the origin.
+const BEHIND: Duration = Duration::from_millis(250);
 const LISTENER: &str = "web";
 const ORIGIN: &str = "origin";
 
@@ -63,13 +65,13 @@ impl Stage {
         }
         let line = self.line(seen, &format!("cell {words} ")).await?;
         let result = line.and_then(|line| text(&line, cell)).unwrap_or(NO_LINE.to_owned());
-        Ok(result + &self.unusual(sent, &got))
+        Ok(result + &self.unusual(sent, &got).await)
     }
 
     /// Sends something that names no cell; what was unusual about it.
     pub(super) async fn pass(&self) -> String {
         let got = self.send("").await;
-        self.unusual("", &got)
+        self.unusual("", &got).await
     }
 
     /// Leads through phases, and waits for what shall be logged meanwhile.
@@ -102,10 +104,10 @@ impl Stage {
         }
     }
 
-    fn unusual(&self, sent: &str, got: &Got) -> String {
+    async fn unusual(&self, sent: &str, got: &Got) -> String {
         match got {
             Got::Response(received) => {
-                unusual(received.as_ref(), &self.servers.take_recorded(ORIGIN))
+                unusual(received.as_ref(), &self.servers.await_recorded(ORIGIN, BEHIND).await)
             }
             Got::Bytes(received) => unusual_connection(&bytes(sent), received.as_deref()),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::bodies::{Outgoing, Seen, Waiter, fields, outgoing};
 use super::tcp;
@@ -41,6 +44,7 @@ struct Server {
     protocol: Protocol,
     answer: Mutex<Answer>,
     recorded: Mutex<Vec<Recorded>>,
+    arrived: Notify,
     waiter: Mutex<Option<Waiter>>,
 }
 
@@ -62,6 +66,7 @@ impl Servers {
                 protocol: backend.protocol,
                 answer: Mutex::new(backend.answer.clone()),
                 recorded: Mutex::default(),
+                arrived: Notify::new(),
                 waiter: Mutex::default(),
             });
             started.servers.insert(name.clone(), server.clone());
@@ -91,6 +96,20 @@ impl Servers {
         if let Some(server) = self.servers.get(name) {
             locked(&server.answer).clone_from(answer);
         }
+    }
+
+    /// As [`take_recorded`](Self::take_recorded), but nothing is taken for an answer only after `patience`: a client can
+    /// have its response before a request that was broken off has come to its end here.
+    pub async fn await_recorded(&self, name: &str, patience: Duration) -> Vec<Recorded> {
+        if let Some(server) = self.servers.get(name) {
+            let arrived = async {
+                while locked(&server.recorded).is_empty() {
+                    server.arrived.notified().await;
+                }
+            };
+            let _nothing_came = timeout(patience, arrived).await;
+        }
+        self.take_recorded(name)
     }
 
     /// Takes what `name` was sent.
@@ -138,6 +157,7 @@ async fn answer(
     let sent = Bytes::from(seen.body.clone());
     let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     locked(&server.recorded).push(Recorded { method: head.method.to_string(), path, seen });
+    server.arrived.notify_one();
     let answer = locked(&server.answer).clone();
     if answer.silent {
         std::future::pending::<Infallible>().await;
