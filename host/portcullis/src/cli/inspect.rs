@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Exit, Outcome, pull, registry};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::oci::Reference;
-use crate::fetch::{Brought, Downloads, FetchError, Order, open_downloads, stored_bytes};
+use crate::fetch::{Brought, Downloads, Order, open_downloads, stored_bytes};
 use crate::term::{Paint, Style, Term, clean, table};
 
 /// As large as the data plane takes.
@@ -86,12 +86,16 @@ fn read(args: &Args) -> Result<(String, Bytes), Outcome> {
             Ok(bytes) => Ok((file, bytes.into())),
             Err(error) => {
                 let problem = Problem::new(Code::P0401, format!("cannot read {file}"));
-                Err(Outcome::failed(Exit::Invalid, problem.because(error.to_string())))
+                let problem = problem.because(error.to_string());
+                let problem = match file.contains(':') {
+                    true => problem.hint("an image is written oci://HOST/REPOSITORY:TAG"),
+                    false => problem,
+                };
+                Err(Outcome::failed(Exit::Invalid, problem))
             }
         };
     }
-    let image: Reference =
-        file.parse().map_err(|error: FetchError| Outcome::failed(Exit::Invalid, error.into()))?;
+    let image: Reference = file.parse().map_err(pull::failed)?;
     let registries = args.registry.registries(&image.registry);
     let registries = registries.map_err(|problem| Outcome::failed(Exit::Invalid, *problem))?;
     let downloads = open_downloads(None).or_else(|_| Downloads::passing()).map_err(pull::failed)?;

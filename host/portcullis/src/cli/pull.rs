@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args, term: &Term) -> Outcome {
     let image = match args.reference.parse::<Reference>() {
         Ok(image) => image,
-        Err(error) => return Outcome::failed(Exit::Invalid, error.into()),
+        Err(error) => return failed(error),
     };
     let brought = args
         .registry
@@ -94,5 +94,25 @@ pub(super) fn failed(error: crate::fetch::FetchError) -> Outcome {
         FetchErrorKind::Refused => Exit::Failed,
         _ => Exit::Invalid,
     };
-    Outcome::failed(exit, error.into())
+    let hint = hint(error.kind());
+    let problem = Problem::from(error);
+    Outcome::failed(exit, hint.into_iter().fold(problem, Problem::hint))
+}
+
+/// What to do about it, where that is not what the author of a document would do.
+fn hint(kind: FetchErrorKind) -> Option<&'static str> {
+    match kind {
+        FetchErrorKind::Reference => Some(
+            "write HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST; only images are pulled and pushed",
+        ),
+        FetchErrorKind::Denied => Some(
+            "`docker login` or `skopeo login` first, or name a docker config with --credentials; it \
+             has to hold the password itself, since helpers are not asked",
+        ),
+        FetchErrorKind::Forbidden => {
+            Some("only the registry that was named may be at such an address, or without TLS")
+        }
+        FetchErrorKind::Late => Some("give it longer: --timeout SECONDS"),
+        _ => None,
+    }
 }

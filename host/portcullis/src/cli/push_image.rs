@@ -23,7 +23,11 @@ use crate::term::{Term, table};
 
 /// Uploads; the last line of the result is the pinned reference of the index, the one before is Istio's pin.
 pub fn run(reference: &str, file: &Path, args: &registry::Args, term: &Term) -> Outcome {
-    let (session, publication) = match prepare(reference, file, args) {
+    let image: Reference = match reference.parse() {
+        Ok(image) => image,
+        Err(error) => return pull::failed(error),
+    };
+    let (session, publication) = match prepare(image, file, args) {
         Ok(prepared) => prepared,
         Err(problem) => return Outcome::failed(Exit::Invalid, *problem),
     };
@@ -36,11 +40,10 @@ pub fn run(reference: &str, file: &Path, args: &registry::Args, term: &Term) -> 
 
 /// Everything that can be wrong before the registry is asked.
 fn prepare(
-    reference: &str,
+    image: Reference,
     file: &Path,
     args: &registry::Args,
 ) -> Result<(Session, Publication), Box<Problem>> {
-    let image: Reference = reference.parse().map_err(|error: FetchError| Box::new(error.into()))?;
     if image.digest.is_some() {
         let problem = Problem::new(Code::P0403, format!("{image} is no place to push to"));
         let cause = "the digest of what is pushed follows from the module";

@@ -68,7 +68,8 @@ impl Args {
         let found = config.map(|config| Credentials::of(config, image)).transpose();
         found.map(Option::flatten).map_err(|problem| {
             let title = "the docker config cannot be used";
-            let hint = "`docker login` writes one; or name another with --credentials";
+            let hint = "`skopeo login --authfile FILE HOST` writes one with the password in it, for \
+                        --credentials FILE";
             Box::new(Problem::new(Code::P0405, title).because(problem).hint(hint))
         })
     }

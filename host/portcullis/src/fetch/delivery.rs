@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::downloads::{Downloads, Known, Lease};
 use super::error::{FetchError, FetchErrorKind};
 use super::evidence;
-use super::http::{ATTEMPTS, Ask, Client, Origin, is_passing, pause, shown};
+use super::http::{Ask, Client, Origin, again, is_passing, shown};
 use super::layout::{Shape, module_layer};
 use super::oci::{Content, Credentials, Intent, Manifest, Reference, Session, choose};
 use super::order::{Address, Delivery, Order, Reach, name_of, name_of_file, shown_url};
@@ -49,7 +49,7 @@ impl Order {
             return Ok(delivery);
         }
         if matches!(address, Address::Web(_)) && !self.trust.is_empty() {
-            return Err(evidence::distrusted(shown_url(&self.url), &Distrust::NoPlace));
+            return Err(evidence::distrusted(&shown_url(&self.url), &Distrust::NoPlace));
         }
         if reach == Reach::Offline {
             let title = format!("{} is not on this machine", shown_url(&self.url));
@@ -171,9 +171,10 @@ impl Order {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match download_once(&client, uri, downloads).await {
-                Err(error) if error.is_passing() && attempt < ATTEMPTS => pause(attempt).await,
-                other => return other,
+            let tried = download_once(&client, uri, downloads).await;
+            match &tried {
+                Err(error) if again(attempt, error).await => {}
+                _ => return tried,
             }
         }
     }
@@ -196,7 +197,10 @@ async fn download_once(
         };
         let title = format!("{name} cannot be had");
         let error = FetchError::new(kind, title, format!("it answered {status}"));
-        return Err(if is_passing(status) { error } else { error.lasting() });
+        return Err(match is_passing(status) {
+            true => error.after(&answer.headers),
+            false => error.lasting(),
+        });
     }
     let mut file = downloads.draft()?.into_file();
     let mut written = 0;
@@ -249,7 +253,10 @@ async fn layer(
         return Ok(here);
     }
     let (layer, shape) = module_layer(session.image(), manifest)?;
-    let mut part = downloads.part(layer.digest).await?;
+    // Of this repository alone: another may send anything under the same digest, and take its time over it.
+    let Reference { registry, repository, .. } = session.image();
+    let own = format!("{registry}/{repository}@sha256:{}", layer.digest);
+    let mut part = downloads.part(Digest::of(own.as_bytes())).await?;
     if let Some(here) = here() {
         part.discard();
         return Ok(here);

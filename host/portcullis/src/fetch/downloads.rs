@@ -18,13 +18,15 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempDir};
 
-use super::digest_of;
 use super::error::{FetchError, FetchErrorKind};
 use super::evidence::Evidence;
 use super::oci::sha256;
+use super::{MODULE_BYTES, digest_of};
 
-/// What the folder may hold, unless more is in use.
+/// What the folder may hold of modules, unless more is in use.
 pub const DOWNLOADS_BYTES: u64 = 1 << 30;
+/// What it may hold of blobs that did not arrive whole, beside those on their way: they take no room from modules.
+const PARTS_BYTES: u64 = 4 * MODULE_BYTES;
 
 const MODULES: &str = "modules";
 const NAMES: &str = "names";
@@ -79,7 +81,7 @@ impl Part {
 }
 
 impl Downloads {
-    /// Opens the folder, or makes it. It holds at most `limit` bytes that nobody uses.
+    /// Opens the folder, or makes it. It holds at most `limit` bytes of modules that nobody uses.
     ///
     /// # Errors
     /// It cannot be made, or others may enter it.
@@ -186,7 +188,7 @@ impl Downloads {
         Ok(draft)
     }
 
-    /// What has arrived of the blob with this digest; waits for whoever fetches it now.
+    /// What has arrived of the blob that is known by this digest; waits for whoever fetches it now, and makes room.
     ///
     /// Cancel safe: nothing is held until it returns.
     ///
@@ -205,6 +207,7 @@ impl Downloads {
             match locked {
                 // Whoever had it may have finished and removed it.
                 Ok(()) if file.metadata().is_ok_and(|meta| meta.nlink() > 0) => {
+                    self.evict();
                     return Ok(Part { file, path });
                 }
                 Ok(()) => {}
@@ -226,28 +229,22 @@ impl Downloads {
         let failed = |problem: io::Error| unusable(MODULES, &problem);
         flock(draft.as_file(), FlockOperation::LockShared).map_err(|error| failed(error.into()))?;
         let place = self.place(MODULES, &digest.to_string());
-        let file = draft.persist(place).map_err(|problem| failed(problem.error))?;
+        let file = match draft.persist_noclobber(&place) {
+            Ok(file) => file,
+            // Somebody was quicker, or what lies there is of no use.
+            Err(taken) => match self.lease(digest) {
+                Some(lease) => return Ok(lease),
+                None => taken.file.persist(&place).map_err(|problem| failed(problem.error))?,
+            },
+        };
         self.evict();
         Ok(Lease(Arc::new(file)))
     }
 
-    /// Removes what was not used for longest, as long as there is too much, and whatever nobody holds.
+    /// Removes what was not used for longest, as long as there is too much, and nothing that somebody holds.
     fn evict(&self) {
-        let mut files: Vec<_> =
-            [MODULES, PARTS].iter().flat_map(|part| listing(&self.folder.join(part))).collect();
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in files {
-            if total <= self.limit {
-                break;
-            }
-            let Some(file) = open_existing(&path) else { continue };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && fs::remove_file(&path).is_ok()
-            {
-                total = total.saturating_sub(size);
-            }
-        }
+        self.shrink(MODULES, self.limit);
+        self.shrink(PARTS, PARTS_BYTES);
         for part in [NAMES, SIGNATURES] {
             let mut files = listing(&self.folder.join(part));
             files.sort();
@@ -255,6 +252,23 @@ impl Downloads {
             for (_, _, path) in files.into_iter().take(surplus) {
                 // Another process may have been quicker.
                 let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    fn shrink(&self, part: &str, limit: u64) {
+        let mut files = listing(&self.folder.join(part));
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, path) in files {
+            if total <= limit {
+                return;
+            }
+            let Some(file) = open_existing(&path) else { continue };
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && fs::remove_file(&path).is_ok()
+            {
+                total = total.saturating_sub(size);
             }
         }
     }

@@ -1,5 +1,10 @@
 //! Why something could not be fetched, in the words of `diagnose`.
 
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
+
 use crate::cluster::Unusable;
 use crate::diagnose::{Code, Problem};
 use crate::plan::ModuleError;
@@ -13,6 +18,8 @@ pub struct FetchError {
     cause: String,
     /// Whether the same request may well succeed a moment later.
     passing: bool,
+    /// How long whoever answered wants to be left alone.
+    wait: Duration,
 }
 
 /// The sorts of [`FetchError`].
@@ -37,6 +44,8 @@ pub enum FetchErrorKind {
     Late,
     /// Not signed by whom it should be.
     Distrusted,
+    /// It has to be signed, and signatures have no place there.
+    Unsignable,
     /// An image without a module that can be found.
     Layout,
     /// An archive that must not be unpacked.
@@ -63,7 +72,8 @@ impl FetchError {
         cause: impl Into<String>,
     ) -> FetchError {
         let passing = kind == FetchErrorKind::Unreachable;
-        FetchError { kind, title: title.into(), cause: cause.into(), passing }
+        let (title, cause, wait) = (title.into(), cause.into(), Duration::ZERO);
+        FetchError { kind, title, cause, passing, wait }
     }
 
     /// Why a Secret gives no docker config.
@@ -92,6 +102,21 @@ impl FetchError {
         self
     }
 
+    /// With what the answer says of when to ask again: `retry-after` in seconds, RFC 9110, 10.2.3.
+    pub(super) fn after(mut self, headers: &HeaderMap) -> FetchError {
+        let text = headers.get(RETRY_AFTER).and_then(|text| text.to_str().ok());
+        if let Some(seconds) = text.and_then(|text| text.trim().parse().ok()) {
+            self.wait = Duration::from_secs(seconds);
+            self.cause += &format!(", and wants to be asked again after {seconds} s");
+        }
+        self
+    }
+
+    /// How long whoever answered wants to be left alone.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait
+    }
+
     /// Which sort.
     pub fn kind(&self) -> FetchErrorKind {
         self.kind
@@ -112,10 +137,15 @@ impl FetchError {
         self.passing
     }
 
+    /// Whether somebody answered, in a way that makes no sense.
+    pub(super) fn is_baffling(&self) -> bool {
+        self.kind == FetchErrorKind::Unreachable && !self.passing
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         match self.kind {
-            FetchErrorKind::Distrusted => Code::P0213,
+            FetchErrorKind::Distrusted | FetchErrorKind::Unsignable => Code::P0213,
             FetchErrorKind::TooLarge => Code::P0402,
             FetchErrorKind::Reference => Code::P0403,
             FetchErrorKind::Unreachable => Code::P0404,
@@ -152,6 +182,10 @@ impl FetchError {
                 "a host that may be reached there has to be named in the Proxy's registries"
             }
             FetchErrorKind::Distrusted => "`portcullis explain P0213` says how modules are signed",
+            FetchErrorKind::Unsignable => {
+                "push it to a registry and sign it there; `required: false` in verification lets \
+                 it run as it is"
+            }
             FetchErrorKind::Damaged => "push it again, or ask who runs the registry",
             FetchErrorKind::Late => {
                 "give the registry a longer `timeout`, or the module less weight"

@@ -106,7 +106,11 @@ pub(super) async fn vouch(
 /// That somebody does not vouch for what has this name.
 pub(super) fn distrusted(name: &str, reason: &Distrust) -> FetchError {
     let title = format!("{name} is not signed as it has to be");
-    FetchError::new(FetchErrorKind::Distrusted, title, reason.to_string())
+    let kind = match reason {
+        Distrust::NoPlace => FetchErrorKind::Unsignable,
+        _ => FetchErrorKind::Distrusted,
+    };
+    FetchError::new(kind, title, reason.to_string())
 }
 
 /// What tells these keys from others; `None` where there are none.

@@ -121,7 +121,7 @@ impl Order {
     pub(super) fn address(&self) -> Result<Address, FetchError> {
         if self.url.starts_with("http://") || self.url.starts_with("https://") {
             let wrong = |problem: http::uri::InvalidUri| {
-                let title = format!("{:?} is no address", self.url);
+                let title = format!("{:?} is no address", shown_url(&self.url));
                 FetchError::new(FetchErrorKind::Reference, title, problem.to_string())
             };
             let uri: Uri = self.url.parse().map_err(wrong)?;
@@ -144,13 +144,12 @@ impl Order {
         if self.looks_again() && reach == Reach::Network {
             return None;
         }
-        let name = match self.address().ok()? {
-            Address::Image(image) => name_of(&image),
-            Address::Web(uri) => name_of_file(&uri),
+        let (name, module) = match self.address().ok()? {
+            Address::Image(image) => (name_of(&image), None),
+            Address::Web(uri) => (name_of_file(&uri), self.sha256),
         };
         let known = downloads.known(&name)?;
-        let is_web = self.url.starts_with("http");
-        if is_web && self.sha256.is_some_and(|pin| pin != known.module) {
+        if module.is_some_and(|pin| pin != known.module) {
             return None;
         }
         match evidence::is_kept(&self.trust, known.digest, downloads) {
@@ -201,7 +200,13 @@ pub(super) fn name_of_file(uri: &Uri) -> String {
     format!("{} {}", shown(uri), Digest::of(uri.to_string().as_bytes()))
 }
 
-/// Without a query, which may hold a signature.
-pub(super) fn shown_url(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+/// Without a query, which may hold a signature, and without a user, who may have a password.
+pub(super) fn shown_url(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let host = rest.find('/').and_then(|end| rest.get(..end)?.rfind('@'));
+    format!("{scheme}{}", host.and_then(|at| rest.get(at + 1..)).unwrap_or(rest))
 }

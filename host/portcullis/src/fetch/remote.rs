@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::downloads::{DOWNLOADS_BYTES, Downloads};
 use super::error::{FetchError, FetchErrorKind};
-use super::order::{Delivery, Order, Reach};
+use super::order::{Delivery, Order, Reach, shown_url};
 use super::{Version, lock};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -222,6 +222,7 @@ async fn follow(office: Arc<Office>, downloads: Downloads, errand: Weak<Errand>)
         let [good, bad] = &office.tally;
         let counter = if done { good } else { bad };
         counter.fetch_add(1, Ordering::Relaxed);
+        let wait = result.as_ref().map_or_else(FetchError::wait, |_| Duration::ZERO);
         let news = match result {
             Ok(delivery) => {
                 tracing::info!(url = delivery.pinned, module = %delivery.module, "fetched");
@@ -237,7 +238,7 @@ async fn follow(office: Arc<Office>, downloads: Downloads, errand: Weak<Errand>)
         }
         let again = working.again.clone();
         drop(working);
-        let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0).max(wait.min(LONGEST_PAUSE));
         // Hurried or not, it is time.
         let hurried = timeout(jittered, again.notified()).await.is_ok();
         pause = if hurried { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -322,7 +323,7 @@ impl Errand {
             State::Failed(error) => ("failed", None, None, Some(error)),
         };
         json!({
-            "url": self.order.url.split('?').next(),
+            "url": shown_url(&self.order.url),
             "state": word,
             "since": rfc3339(progress.since),
             "attempts": progress.attempts,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use portcullis_vm::{Digest, Module};
 
 use super::evidence::{self, distrusted};
-use super::order::{Delivery, Order};
+use super::order::{Delivery, Order, shown_url};
 use super::remote::{Errand, State};
 use super::{
     Blob, FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, is_config_map, lock,
@@ -108,7 +108,7 @@ impl Shelf {
         });
         let (state, news) = errand.state();
         let (made, result) = match state {
-            State::Pending => (None, Err(ModuleError::Pending { url: request.url.to_owned() })),
+            State::Pending => (None, Err(ModuleError::Pending { url: shown_url(request.url) })),
             State::Failed(error) => (None, Err(error.into())),
             State::Here(delivery) => {
                 let made = self.compiled(&delivery);

@@ -14,14 +14,24 @@ const P256: &str = "1.2.840.10045.3.1.7";
 const P384: &str = "1.3.132.0.34";
 const ED25519: &str = "1.3.101.112";
 
-/// A public key that signatures are verified with: ECDSA on P-256 or P-384, RSA (PKCS#1 v1.5) from 2048 bits, both with
-/// SHA-256, or Ed25519.
+/// A public key that signatures are verified with: ECDSA on P-256 or P-384, RSA (PKCS#1 v1.5) from 2048 bits, all with
+/// SHA-256, P-384 with SHA-384 too; or Ed25519.
 #[derive(Clone)]
 pub struct PublicKey {
-    algorithm: &'static dyn VerificationAlgorithm,
+    algorithms: Algorithms,
     bytes: Vec<u8>,
     id: Digest,
 }
+
+/// Each is tried.
+type Algorithms = &'static [&'static dyn VerificationAlgorithm];
+
+const WITH_P256: Algorithms = &[&signature::ECDSA_P256_SHA256_ASN1];
+/// As tools do by themselves, those of Sigstore first the one and later the other.
+const WITH_P384: Algorithms =
+    &[&signature::ECDSA_P384_SHA256_ASN1, &signature::ECDSA_P384_SHA384_ASN1];
+const WITH_RSA: Algorithms = &[&signature::RSA_PKCS1_2048_8192_SHA256];
+const WITH_ED25519: Algorithms = &[&signature::ED25519];
 
 /// Why a file gives no keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,16 +71,16 @@ impl PublicKey {
         let parameters = key.algorithm.parameters.as_ref();
         let curve = parameters.and_then(|parameters| parameters.as_oid().ok());
         let curve = curve.map(|oid| oid.to_id_string()).unwrap_or_default();
-        let algorithm: &'static dyn VerificationAlgorithm = match (name.as_str(), curve.as_str()) {
-            (EC_PUBLIC_KEY, P256) => &signature::ECDSA_P256_SHA256_ASN1,
-            (EC_PUBLIC_KEY, P384) => &signature::ECDSA_P384_SHA256_ASN1,
-            (RSA, _) => &signature::RSA_PKCS1_2048_8192_SHA256,
-            (ED25519, _) => &signature::ED25519,
+        let algorithms = match (name.as_str(), curve.as_str()) {
+            (EC_PUBLIC_KEY, P256) => WITH_P256,
+            (EC_PUBLIC_KEY, P384) => WITH_P384,
+            (RSA, _) => WITH_RSA,
+            (ED25519, _) => WITH_ED25519,
             (EC_PUBLIC_KEY, curve) => return Err(KeyError::Algorithm(format!("curve {curve}"))),
             (other, _) => return Err(KeyError::Algorithm(other.to_owned())),
         };
         let bytes = key.subject_public_key.data.to_vec();
-        Ok(PublicKey { algorithm, bytes, id: Digest::of(der) })
+        Ok(PublicKey { algorithms, bytes, id: Digest::of(der) })
     }
 
     /// Of the key itself.
@@ -80,7 +90,10 @@ impl PublicKey {
 
     /// Whether it made `signature` over `message`.
     pub(super) fn made(&self, message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(self.algorithm, &self.bytes).verify(message, signature).is_ok()
+        let by = |algorithm: &&'static dyn VerificationAlgorithm| {
+            UnparsedPublicKey::new(*algorithm, &self.bytes).verify(message, signature).is_ok()
+        };
+        self.algorithms.iter().any(by)
     }
 }
 

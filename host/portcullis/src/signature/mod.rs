@@ -16,6 +16,7 @@ use portcullis_vm::Digest;
 
 pub use key::{KeyError, PublicKey};
 use statement::Envelope;
+pub use statement::VOUCHES;
 
 /// One signature as a registry keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]

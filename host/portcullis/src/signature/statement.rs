@@ -10,8 +10,8 @@ use serde::Deserialize;
 /// What a payload of cosign's own form says that it is; others, such as those of GnuPG, have another word.
 const SIMPLE: &str = "cosign container image signature";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
-/// Other predicates are attestations: that something is known of an image, not that it is vouched for.
-const VOUCHES: &str = "https://sigstore.dev/cosign/sign/v1";
+/// The predicate of a signature. Others are attestations: that something is known of an image, not that it is vouched for.
+pub const VOUCHES: &str = "https://sigstore.dev/cosign/sign/v1";
 
 #[derive(Deserialize)]
 struct Simple {

@@ -55,6 +55,17 @@ fn a_signature_by_each_kind_of_key_vouches_for_the_digest_that_it_names() {
 }
 
 #[test]
+fn p384_goes_with_either_hash() {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let keys = PublicKey::read(key.public_key_pem().as_bytes()).unwrap().into();
+    let trust = Trust { keys, named: "own.pub".to_owned() };
+    let payload = golden("payload.json");
+    let base64 = STANDARD.encode(key.sign(&payload).unwrap());
+    let signature = Signature::Simple { payload: payload.into(), base64 };
+    assert_eq!(trust.check(&[SIGNED], &[signature]), Ok(()));
+}
+
+#[test]
 fn what_the_libraries_of_cosign_made_vouches() {
     let bundle = [Signature::Bundle(golden("bundle.json").into())];
     assert_eq!(check(&["bundle.pub"], &[SIGNED], &bundle), Ok(()));

@@ -68,7 +68,10 @@ pub(super) async fn dial(
 fn told(problem: &io::Error) -> String {
     match problem.to_string() {
         words if words.contains("InvalidContentType") => {
-            format!("it does not seem to speak TLS ({words}); plainHttp is for such hosts")
+            format!(
+                "it does not seem to speak TLS ({words}); plainHttp: true in registries, or \
+                 --plain-http, is for such hosts"
+            )
         }
         words => words,
     }

@@ -15,11 +15,15 @@ pub enum Standing {
 }
 
 /// Services that tell a machine its own secrets, where they are not link-local.
-const METADATA: [IpAddr; 4] = [
+const METADATA: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
 /// Whether `address` may be dialled.
@@ -76,11 +80,18 @@ fn is_link_local(address: IpAddr) -> bool {
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
+            let [a, b, c, _] = v4.octets();
             let shared = a == 100 && (64..128).contains(&b);
             let benchmarks = a == 198 && (18..20).contains(&b);
-            v4.is_private() || shared || benchmarks
+            let protocols = (a, b, c) == (192, 0, 0);
+            // Class E: clouds number pods with it.
+            v4.is_private() || shared || benchmarks || protocols || a >= 240
         }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.segments()[0] & 0xffc0 == 0xfec0,
+        IpAddr::V6(v6) => {
+            let site = v6.segments()[0] & 0xffc0 == 0xfec0;
+            // A network's own NAT64 and Teredo: IPv4 addresses behind them, wherever those stand.
+            let translated = matches!(v6.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..]);
+            v6.is_unique_local() || site || translated
+        }
     }
 }

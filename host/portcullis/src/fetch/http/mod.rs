@@ -22,16 +22,18 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use origin::{Origin, join, shown};
+pub use proxies::Proxies;
 
 use super::error::{FetchError, FetchErrorKind};
 use crate::plan::Registry;
 use guard::Standing;
-use proxies::Proxies;
 
 /// How often something is asked for that fails in passing.
-pub(super) const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Whoever wants to be left alone for longer is asked again some other time.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const REDIRECTS: usize = 5;
 /// Until the head of an answer, and between two pieces of its body.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -166,10 +168,16 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
         || status.is_server_error() && !lasting.contains(&status)
 }
 
-/// Before attempt `attempt + 1`: longer each time, and never the same for two.
-pub(super) async fn pause(attempt: u32) {
+/// Whether to make attempt `attempt + 1` after this error. Then a pause has passed: longer each time, never the same for
+/// two, and as long as was asked for.
+pub(super) async fn again(attempt: u32, error: &FetchError) -> bool {
+    if !error.is_passing() || attempt >= ATTEMPTS || error.wait() > LONGEST_WAIT {
+        return false;
+    }
     let longest = (FIRST_PAUSE * 2_u32.pow(attempt.min(8))).min(LONGEST_PAUSE);
-    tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    let pause = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+    tokio::time::sleep(pause.max(error.wait())).await;
+    true
 }
 
 /// Docker Hub goes by one name and answers under another.

@@ -23,7 +23,8 @@ impl Origin {
     /// It is none, or it carries a user.
     pub fn of(uri: &Uri) -> Result<Origin, FetchError> {
         let wrong = |cause: &str| {
-            FetchError::new(FetchErrorKind::Reference, format!("{uri} is no address"), cause)
+            let title = format!("{} is no address", shown(uri));
+            FetchError::new(FetchErrorKind::Reference, title, cause)
         };
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -56,9 +57,10 @@ impl Origin {
     }
 }
 
-/// A URL for people: without its query, which may hold what only we should know.
+/// A URL for people: without its query and without a user, which may hold what only we should know.
 pub fn shown(uri: &Uri) -> String {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let authority = authority.rsplit('@').next().unwrap_or_default();
     format!("{}://{authority}{}", uri.scheme_str().unwrap_or_default(), uri.path())
 }
 

@@ -59,7 +59,12 @@ impl Credentials {
         let keys = config.auths.iter().map(|(key, entry)| (bare(key), entry));
         let best = keys.filter(|(key, _)| covers(&key.as_str())).max_by_key(|(key, _)| key.len());
         best.map(|(key, entry)| {
-            read(entry).ok_or_else(|| format!("the entry for {key} holds no name and password"))
+            read(entry).ok_or_else(|| {
+                format!(
+                    "the entry for {key} holds no name and password; a helper (credsStore, \
+                     credHelpers) that may have them is not asked"
+                )
+            })
         })
         .transpose()
     }

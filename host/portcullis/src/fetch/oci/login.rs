@@ -72,7 +72,10 @@ async fn token(
     if !answer.status.is_success() {
         let cause = format!("the token service {place} answered {}", answer.status);
         let error = session.denied(cause);
-        return Err(if is_passing(answer.status) { passing(error) } else { error });
+        return Err(match is_passing(answer.status) {
+            true => passing(error).after(&answer.headers),
+            false => error,
+        });
     }
     let bytes = answer.whole(TOKEN_BYTES).await?;
     let granted: Option<Granted> = serde_json::from_slice(&bytes).ok();

@@ -102,6 +102,10 @@ impl Content {
             let list = list.unwrap_or_default().into_iter();
             list.map(Descriptor::read).collect::<Option<Vec<_>>>()
         };
+        if written.manifests.is_some() && written.layers.is_some() {
+            // Which of both it is would be for whoever sends it to say.
+            return Err(wrong("it is an index and an image at once".to_owned()));
+        }
         let no_digest = || wrong("a digest in it is not sha256: and 64 digits".to_owned());
         match media_type {
             media::OCI_INDEX | media::DOCKER_INDEX => {

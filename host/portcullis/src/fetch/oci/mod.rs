@@ -30,7 +30,7 @@ pub use push::Stored;
 pub use reference::{Reference, sha256};
 
 use super::error::{FetchError, FetchErrorKind};
-use super::http::{ATTEMPTS, Answer, Ask, Client, Origin, is_passing, pause, shown};
+use super::http::{Answer, Ask, Client, Origin, again, is_passing, shown};
 use super::lock;
 
 /// What a session is for.
@@ -137,9 +137,9 @@ impl Session {
                 _ => Ok(answer),
             });
             attempt += 1;
-            match tried {
-                Err(error) if error.is_passing() && attempt < ATTEMPTS => pause(attempt).await,
-                other => return other,
+            match &tried {
+                Err(error) if again(attempt, error).await => {}
+                _ => return tried,
             }
         }
     }
@@ -166,7 +166,7 @@ fn unexpected(answer: &Answer) -> FetchError {
         title,
         format!("it answered {}", answer.status),
     );
-    if is_passing(answer.status) { error } else { error.lasting() }
+    if is_passing(answer.status) { error.after(&answer.headers) } else { error.lasting() }
 }
 
 fn request(method: Method, uri: Uri) -> Ask {

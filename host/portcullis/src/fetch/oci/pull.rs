@@ -11,7 +11,7 @@ use portcullis_vm::Digest;
 use super::{Ask, Content, Descriptor, Session, media, unexpected};
 use crate::fetch::digest_of;
 use crate::fetch::error::{FetchError, FetchErrorKind};
-use crate::fetch::http::{ATTEMPTS, Answer, pause};
+use crate::fetch::http::{Answer, again};
 
 const MANIFEST_BYTES: usize = 4 << 20;
 
@@ -87,20 +87,20 @@ impl Session {
             let resumed = file.metadata().map_err(unwritable)?.len().min(blob.size);
             let tried = self.rest_into(blob, resumed, file).await;
             attempt += 1;
-            let again = attempt < ATTEMPTS;
-            match tried {
-                Err(error) if error.is_passing() && again => pause(attempt).await,
-                Err(error) => return Err(error),
+            let error = match tried {
                 Ok(()) if digest_of(file).map_err(unwritable)? == blob.digest => {
                     return file.rewind().map_err(unwritable);
                 }
-                Ok(()) => {
-                    // It is of no use to anybody; what lay there before may be to blame.
-                    file.set_len(0).map_err(unwritable)?;
-                    if resumed == 0 || !again {
-                        return Err(self.other_bytes(blob));
-                    }
-                }
+                Ok(()) => self.other_bytes(blob),
+                Err(error) if again(attempt, &error).await => continue,
+                // What lies there is as good as what would have come.
+                Err(error) if !error.is_baffling() => return Err(error),
+                Err(error) => error,
+            };
+            // It is of no use, or the registry does not know what to do with a range. What lay there may be to blame.
+            file.set_len(0).map_err(unwritable)?;
+            if resumed == 0 {
+                return Err(error);
             }
         }
     }

@@ -76,6 +76,12 @@ impl FromStr for Reference {
     /// port, or is `localhost`.
     fn from_str(text: &str) -> Result<Reference, FetchError> {
         let rest = text.strip_prefix("oci://").unwrap_or(text);
+        if let Some((user, image)) = rest.split_once('@')
+            && !user.contains('/')
+            && image.contains('/')
+        {
+            return Err(wrong(image, "names and passwords do not belong into it"));
+        }
         let (rest, digest) = match rest.split_once('@') {
             None => (rest, None),
             Some((rest, digest)) => {

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use portcullis_vm::Digest;
 use serde::Deserialize;
 
-use super::{Ask, Content, Descriptor, Session, media, sha256};
+use super::{Ask, Content, Descriptor, Session, sha256};
 use crate::fetch::error::{FetchError, FetchErrorKind};
-use crate::signature::Signature;
+use crate::signature::{Signature, VOUCHES};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Without its version.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// What a bundle holds, where whoever pushed it says so.
+const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// As many are looked at in each place; a registry may hold any number.
 const MOST: usize = 32;
 const STATEMENT_BYTES: usize = 256 << 10;
@@ -36,19 +38,50 @@ struct Layer {
     annotations: BTreeMap<String, String>,
 }
 
+#[derive(Deserialize)]
+struct Referrers {
+    manifests: Option<Vec<Referrer>>,
+}
+
+/// Something that refers to an image: a signature, an inventory of what is in it, how it was built.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    digest: String,
+    artifact_type: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Referrer {
+    /// What says that it is something else is not fetched; there may be any number of those, of any size.
+    fn may_vouch(&self) -> bool {
+        let kind = self.artifact_type.as_deref().unwrap_or_default();
+        let predicate = self.annotations.get(PREDICATE);
+        (kind.is_empty() || kind.starts_with(BUNDLE))
+            && predicate.is_none_or(|predicate| predicate == VOUCHES)
+    }
+}
+
 impl Session {
-    /// The signatures of what has this digest; none where nobody signed it.
+    /// The signatures of what has this digest; none where nobody signed it. One that is damaged or gone is passed over,
+    /// since another may be right.
     ///
     /// # Errors
-    /// The registry does not say, or what it keeps is damaged.
+    /// The registry does not say.
     pub async fn signatures(&self, signed: Digest) -> Result<Vec<Signature>, FetchError> {
         let mut signatures = self.simple(signed).await?;
-        for referrer in self.referrers(signed).await?.into_iter().take(MOST) {
-            let found = self.content(&format!("sha256:{}", referrer.digest)).await?;
-            let Content::Manifest(manifest) = found.content else { continue };
+        let referrers = self.referrers(signed).await?;
+        for referrer in referrers.iter().filter(|referrer| referrer.may_vouch()).take(MOST) {
+            let Some(digest) = sha256(&referrer.digest) else { continue };
+            let found = legible(self.content(&format!("sha256:{digest}")).await)?;
+            let Some(Content::Manifest(manifest)) = found.map(|found| found.content) else {
+                continue;
+            };
             let bundle = |layer: &&Descriptor| layer.media_type.starts_with(BUNDLE);
             for layer in manifest.layers.iter().filter(bundle).take(MOST) {
-                signatures.push(Signature::Bundle(self.blob(layer, STATEMENT_BYTES).await?));
+                let bundle = legible(self.blob(layer, STATEMENT_BYTES).await)?;
+                signatures.extend(bundle.map(Signature::Bundle));
             }
         }
         Ok(signatures)
@@ -67,35 +100,47 @@ impl Session {
             serde_json::from_slice(&found.bytes).map_err(|problem| damaged(problem.to_string()))?;
         let mut signatures = Vec::new();
         let payloads = written.layers.into_iter().filter(|layer| layer.media_type == PAYLOAD);
-        for layer in payloads.take(MOST) {
+        // The newest come last, and after a change of keys only they are right.
+        for layer in payloads.rev().take(MOST) {
             let Some(base64) = layer.annotations.get(SIGNATURE).cloned() else { continue };
             let digest = sha256(&layer.digest).ok_or_else(|| damaged(layer.digest.clone()))?;
             let media_type = layer.media_type;
             let payload = Descriptor { media_type, digest, size: 0, platform: None };
-            let payload = self.blob(&payload, STATEMENT_BYTES).await?;
-            signatures.push(Signature::Simple { payload, base64 });
+            let payload = legible(self.blob(&payload, STATEMENT_BYTES).await)?;
+            signatures.extend(payload.map(|payload| Signature::Simple { payload, base64 }));
         }
         Ok(signatures)
     }
 
-    /// What refers to this digest. Registries from before OCI 1.1 keep the list under a tag.
-    async fn referrers(&self, signed: Digest) -> Result<Vec<Descriptor>, FetchError> {
-        let listed = async {
-            let place = self.url(&format!("referrers/sha256:{signed}"))?;
-            let answer = self.get(&Ask::get(place)).await?;
-            let bytes = answer.whole(LIST_BYTES).await?;
-            Content::read("the list of referrers", media::OCI_INDEX, &bytes)
-        };
-        let content = match listed.await {
-            Ok(content) => content,
-            Err(_) => match self.content(&format!("sha256-{signed}")).await {
-                Err(error) if error.kind() == FetchErrorKind::Missing => return Ok(Vec::new()),
-                other => other?.content,
-            },
-        };
-        match content {
-            Content::Index(list) => Ok(list),
-            Content::Manifest(_) => Ok(Vec::new()),
+    /// What refers to this digest. Registries from before OCI 1.1 keep the list under a tag; one that is in trouble may
+    /// know of signatures, and has said nothing.
+    async fn referrers(&self, signed: Digest) -> Result<Vec<Referrer>, FetchError> {
+        let place = self.url(&format!("referrers/sha256:{signed}"))?;
+        let listed = async { self.get(&Ask::get(place)).await?.whole(LIST_BYTES).await };
+        match listed.await.map(|text| read(&text)) {
+            Ok(Some(referrers)) => return Ok(referrers),
+            Err(error) if error.is_passing() => return Err(error),
+            Ok(None) | Err(_) => {}
         }
+        match self.content(&format!("sha256-{signed}")).await {
+            Err(error) if error.kind() == FetchErrorKind::Missing => Ok(Vec::new()),
+            other => Ok(read(&other?.bytes).unwrap_or_default()),
+        }
+    }
+}
+
+/// `None`: it is no such list.
+fn read(text: &[u8]) -> Option<Vec<Referrer>> {
+    serde_json::from_slice(text).ok().and_then(|list: Referrers| list.manifests)
+}
+
+/// `None`: what should be there is not, or not that.
+fn legible<T>(found: Result<T, FetchError>) -> Result<Option<T>, FetchError> {
+    match found {
+        Err(error) if matches!(error.kind(), FetchErrorKind::Missing | FetchErrorKind::Damaged) => {
+            tracing::warn!(%error, "a signature cannot be read");
+            Ok(None)
+        }
+        other => other.map(Some),
     }
 }

@@ -4,8 +4,10 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use portcullis::fetch::http::{Origin, Proxies};
 use portcullis::plan::{PullSecret, Registry};
 
 use super::images::{compat, mark};
@@ -207,4 +209,77 @@ fn a_forward_proxy_of_the_environment_is_asked_with_and_without_tls() {
     assert_eq!(pull(&["--plain-http"]), pinned);
     assert!(plain.seen().iter().all(|one| one.path.starts_with("http://registry.test/v2/")));
     assert!(!plain.seen().is_empty() && !secure.seen().is_empty());
+}
+
+#[test]
+fn who_wants_to_be_left_alone_for_a_while_is() {
+    let (contents, first) = (holding("1"), std::sync::OnceLock::new());
+    let server = Server::start(move |request| {
+        let mut answer = None;
+        let since = first.get_or_init(|| {
+            answer = Some(Answer::new(429, "").with("retry-after", "2"));
+            Instant::now()
+        });
+        let early = || since.elapsed() < Duration::from_secs(2);
+        answer.unwrap_or_else(|| match early() {
+            true => Answer::new(403, "too early"),
+            false => contents.answer(request),
+        })
+    });
+    assert!(bring(&image(&server, "acme/mark:1")).is_ok());
+}
+
+#[test]
+fn who_wants_to_be_left_alone_for_long_is_not_asked_again_at_once() {
+    let server = Server::start(|_| Answer::new(503, "").with("retry-after", "600"));
+    let web = super::order(&format!("http://{}/mark.wasm", server.address), &[named(&server)]);
+    for order in [image(&server, "acme/mark:1"), web] {
+        let before = server.asked().len();
+        let (code, text) = refused(&order);
+        assert_eq!(code, "P0404");
+        assert!(text.contains("after 600 s"), "{text}");
+        assert_eq!(server.asked().len(), before + 1);
+    }
+}
+
+#[test]
+fn no_proxy_names_hosts_domains_addresses_and_networks() {
+    let of = |no_proxy: &'static str| {
+        Proxies::of(move |name| match name {
+            "HTTPS_PROXY" => Some("http://proxy.test:3128".to_owned()),
+            "no_proxy" => Some(no_proxy.to_owned()),
+            _ => None,
+        })
+    };
+    let direct = |no_proxy: &'static str, url: &str| {
+        of(no_proxy).before(&Origin::of(&url.parse().unwrap()).unwrap()).is_none()
+    };
+    for (no_proxy, reached, not) in [
+        ("ghcr.io", "https://ghcr.io/", "https://ghcr.io.evil.test/"),
+        (".acme.test", "https://a.acme.test/", "https://bacme.test/"),
+        ("a.test, 10.0.0.0/8", "https://10.255.1.1/", "https://11.0.0.1/"),
+        ("192.168.4.0/22", "https://192.168.7.255:5000/", "https://192.168.8.0/"),
+        ("10.1.2.3/32", "https://10.1.2.3/", "https://10.1.2.2/"),
+        ("fd00:1::/32", "https://[fd00:1:2::3]/", "https://[fd00:2::3]/"),
+        ("0.0.0.0/0", "https://1.1.1.1/", "https://[2606:4700::1111]/"),
+    ] {
+        assert!(direct(no_proxy, reached), "{no_proxy} {reached}");
+        assert!(!direct(no_proxy, not), "{no_proxy} {not}");
+    }
+    for nonsense in ["10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "/8", "x/8"] {
+        assert!(!direct(nonsense, "https://10.0.0.1/"), "{nonsense}");
+    }
+}
+
+#[test]
+fn a_password_in_a_url_is_refused_and_not_told() {
+    for url in [
+        "https://user:secret@acme.test/mark.wasm?token=secret",
+        "https://user:secret@acme test/mark.wasm",
+        "oci://user:secret@acme.test/mark:1",
+    ] {
+        let (code, text) = refused(&super::order(url, &[]));
+        assert_eq!(code, "P0403", "{text}");
+        assert!(text.contains("acme") && !text.contains("secret"), "{text}");
+    }
 }

@@ -18,6 +18,10 @@ fn addresses_are_permitted_by_who_named_them() {
         "2002:a9fe:a9fe::1",
         "::a9fe:a9fe",
         "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
@@ -45,9 +49,23 @@ fn addresses_are_permitted_by_who_named_them() {
         "64:ff9b::a00:1",
         "2002:c0a8:101::1",
         "198.18.0.1",
+        "192.0.0.8",
+        "240.0.0.1",
+        "250.1.2.3",
         "fec0::1",
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b::f000:1",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
     ];
-    let always = ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"];
+    let always = [
+        "1.1.1.1",
+        "172.32.0.1",
+        "100.128.0.1",
+        "192.0.1.1",
+        "2606:4700::1111",
+        "2001:db9::1",
+        "::ffff:8.8.8.8",
+    ];
     let may = |text: &str, who| permit(text.parse().unwrap(), who).is_ok();
     for text in never {
         assert!(!may(text, Standing::Named) && !may(text, Standing::Stranger), "{text}");

@@ -237,6 +237,60 @@ fn a_blob_that_breaks_off_is_resumed_where_it_broke() {
 }
 
 #[test]
+fn a_range_that_is_not_understood_is_asked_for_once() {
+    for (status, range) in [(206, "bytes 7-9/10"), (206, "nonsense"), (416, "bytes */10")] {
+        let good = plugin(&mark('a'));
+        let (whole, half) = (good.len(), good.get(..good.len() / 2).unwrap().to_owned());
+        let first = std::sync::Once::new();
+        let server = registry(&good, move |request| {
+            let mut answer = (!request.header("range").is_empty())
+                .then(|| Answer::new(status, "xxx").with("content-range", range));
+            if request.path.contains("/blobs/") {
+                first.call_once(|| {
+                    answer = Some(Answer::new(200, "").body(Body::Short(whole, half.clone())));
+                });
+            }
+            answer
+        });
+        assert_eq!(bring(&image(&server, "acme/mark:1")).unwrap().bytes, mark('a'), "{range}");
+        let ranges = server.seen().iter().filter(|one| !one.header("range").is_empty()).count();
+        assert_eq!(ranges, 1, "{range}");
+    }
+}
+
+#[test]
+fn another_registry_does_not_hold_up_what_it_names_as_well() {
+    let good = plugin(&mark('a'));
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let slow = registry(&good, move |request| {
+        let drip = blobs(Answer::new(200, "").body(Body::Drip))(request);
+        drip.inspect(|_| asked.send(()).unwrap())
+    });
+    let (_folder, downloads) = downloads();
+    let patient = impatient(image(&slow, "acme/mark:1"), Duration::from_secs(60));
+    let theirs = downloads.clone();
+    std::thread::spawn(move || patient.bring(&theirs));
+    was_asked.recv().unwrap();
+    let ours = image(&registry(&good, |_| None), "acme/mark:1");
+    let brought = impatient(ours, Duration::from_secs(20)).bring(&downloads);
+    assert_eq!(brought.unwrap().bytes, mark('a'));
+}
+
+#[test]
+fn what_is_an_index_and_an_image_at_once_is_neither() {
+    let both = |kind: &str| {
+        let digest = digest(b"x");
+        let text = format!(
+            r#"{{"layers":[{{"digest":"{digest}"}}],"manifests":[{{"digest":"{digest}"}}]}}"#
+        );
+        Content::read("it", kind, text.as_bytes()).unwrap_err().to_string()
+    };
+    for kind in [media::OCI_INDEX, media::OCI_MANIFEST] {
+        assert!(both(kind).contains("an index and an image at once"), "{}", both(kind));
+    }
+}
+
+#[test]
 fn a_manifest_that_is_not_the_one_asked_for_is_refused() {
     let mut contents = Contents::default();
     let (one, other) =

@@ -1,7 +1,7 @@
 //! What was fetched stays on disk: shared, verified, bounded, never evicted while somebody uses it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use portcullis::fetch::{Downloads, Known, Reach, wait_for};
@@ -142,4 +142,68 @@ fn several_who_want_the_same_layer_fetch_it_once() {
     let blobs = server.asked().iter().filter(|asked| asked.contains("/blobs/")).count();
     assert_eq!(blobs, 1);
     assert!(bring(&image(&server, "a/b:1")).is_ok());
+}
+
+#[test]
+fn what_does_not_arrive_whole_takes_little_room_and_none_from_modules() {
+    let (folder, downloads) = downloads();
+    let part = |number: u8| wait_for(downloads.part(Digest([number; 32]))).unwrap();
+    let under_way = part(0);
+    under_way.file.set_len(60 << 20).unwrap();
+    let draft = downloads.draft().unwrap();
+    fs::write(draft.path(), b"module").unwrap();
+    downloads.keep(draft, Digest::of(b"module")).unwrap();
+    for number in 1..20 {
+        part(number).file.set_len(60 << 20).unwrap();
+    }
+    let parts = fs::read_dir(folder.path().join("fetched/parts")).unwrap();
+    let sizes = parts.map(|part| part.unwrap().metadata().unwrap().len());
+    assert!(sizes.sum::<u64>() <= (256 + 60) << 20);
+    assert_ne!(under_way.file.metadata().unwrap().nlink(), 0, "it is being fetched");
+    assert!(downloads.module(Digest::of(b"module")).is_some());
+}
+
+#[test]
+fn who_keeps_what_another_keeps_at_the_same_moment_holds_what_lies_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Downloads::open(&folder.path().join("fetched"), 0).unwrap();
+    let draft = |downloads: &Downloads, bytes: &[u8]| {
+        let draft = downloads.draft().unwrap();
+        fs::write(draft.path(), bytes).unwrap();
+        (draft, Digest::of(bytes))
+    };
+    for round in 0..100_u32 {
+        let both = std::sync::Barrier::new(2);
+        let keep = || {
+            let downloads = open();
+            let (draft, digest) = draft(&downloads, &round.to_be_bytes());
+            both.wait();
+            downloads.keep(draft, digest).unwrap()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(keep);
+            (keep(), other.join().unwrap())
+        });
+        for (lease, gone) in [(one.clone(), other.clone()), (other, one)] {
+            drop(gone);
+            let (filler, digest) = draft(&open(), b"makes room");
+            drop(open().keep(filler, digest).unwrap());
+            let kept = open().module(Digest::of(&round.to_be_bytes()));
+            assert!(kept.is_some(), "round {round}");
+            drop(lease);
+        }
+    }
+}
+
+#[test]
+fn an_image_may_have_a_name_that_begins_like_a_url() {
+    let (_folder, downloads) = downloads();
+    let draft = downloads.draft().unwrap();
+    fs::write(draft.path(), mark('a')).unwrap();
+    let (module, image) = (Digest::of(&mark('a')), Digest::of(b"manifest"));
+    let _lease = downloads.keep(draft, module).unwrap();
+    let name = format!("docker.io/library/httpd@sha256:{image}");
+    downloads.remember(&name, &Known { digest: image, module }).unwrap();
+    let order = Order { sha256: Some(image), ..super::order("httpd", &[]) };
+    assert_eq!(wait_for(order.deliver(&downloads, Reach::Offline)).unwrap().module, module);
 }

@@ -49,11 +49,13 @@ fn what_is_no_reference_is_refused_with_what_is_wrong() {
         ("ghcr.io/acme/canary:-1", "a tag"),
         ("ghcr.io/acme/canary@sha256:12", "64 digits"),
         ("ghcr.io/acme/canary@md5:12", "64 digits"),
-        ("user:secret@ghcr.io/acme/canary", "64 digits"),
+        ("user:secret@ghcr.io/acme/canary", "names and passwords"),
+        ("oci://user:secret@ghcr.io/acme/canary:1", "names and passwords"),
     ] {
         let error = text.parse::<Reference>().unwrap_err();
         assert_eq!(error.code().to_string(), "P0403", "{text}");
         assert!(error.to_string().contains(cause), "{text}: {error}");
+        assert!(!error.to_string().contains("secret"), "{text}: {error}");
     }
 }
 

@@ -10,9 +10,9 @@ use portcullis::signature::{PublicKey, Trust};
 use portcullis::spec::filter::PullPolicy;
 use portcullis_vm::Digest;
 use rcgen::{KeyPair, SigningKey as _};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::server::{Answer, Contents, Server};
+use super::server::{Answer, Body, Contents, Request, Server};
 use super::{bring, downloads, image, refused};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -20,6 +20,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 const ONE: &[u8] = b"\0asm\x01\0\0\0";
+const OTHER_DIGEST: Digest = Digest([7; 32]);
 const OTHER: &[u8] = b"\0asm\x01\0\0\0\0\x01\0";
 
 fn trust(keys: &[&KeyPair]) -> Vec<Trust> {
@@ -132,13 +133,7 @@ fn a_bundle_is_found_by_the_list_of_referrers_or_by_its_tag() {
     let signed = publish(&mut contents, "1", ONE).index.digest;
     let list = sign_with_bundle(&mut contents, &key, signed);
     let old = contents.clone();
-    let newer = Server::start(move |request| match request.path.contains("/referrers/") {
-        true if request.path.ends_with(&signed.to_string()) => {
-            Answer::new(200, list.clone()).with("content-type", INDEX)
-        }
-        true => Answer::new(404, "{}"),
-        false => old.answer(request),
-    });
+    let newer = with_referrers(old, signed, &serde_json::from_str(&list).unwrap());
     assert_eq!(&bring(&order(&newer, "1", &[&key])).unwrap().bytes[..], ONE);
 
     let list = sign_with_bundle(&mut contents, &key, signed);
@@ -197,4 +192,81 @@ fn a_module_from_a_server_that_is_no_registry_has_no_place_for_a_signature() {
     let (code, text) = refused(&Order { trust: trust(&[&key]), ..plain });
     assert_eq!(code, "P0213");
     assert!(text.contains("modules from there carry no signature"), "{text}");
+    assert!(text.contains("required: false"), "{text}");
+}
+
+/// A registry that knows what refers to `signed`.
+fn with_referrers(contents: Contents, signed: Digest, list: &Value) -> Server {
+    let list = list.to_string();
+    Server::start(move |request| match request.path.contains("/referrers/") {
+        true if request.path.ends_with(&signed.to_string()) => {
+            Answer::new(200, list.clone()).with("content-type", INDEX)
+        }
+        true => Answer::new(404, "{}"),
+        false => contents.answer(request),
+    })
+}
+
+#[test]
+fn what_else_refers_to_an_image_does_not_hide_its_signature() {
+    let key = KeyPair::generate().unwrap();
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    let mut list: Value =
+        serde_json::from_str(&sign_with_bundle(&mut contents, &key, signed)).unwrap();
+    let signature = list["manifests"][0].take();
+    let huge = holding(&mut contents, BUNDLE, &vec![b' '; 1 << 20], "");
+    let huge = contents.manifest("", MANIFEST, &huge);
+    let provenance = json!({"dev.sigstore.bundle.predicateType": "https://slsa.dev/provenance/v1"});
+    let attestation = json!({"digest": huge, "artifactType": BUNDLE, "annotations": provenance});
+    let inventory = json!({"digest": huge, "artifactType": "application/spdx+json"});
+    let absent = json!({"digest": format!("sha256:{OTHER_DIGEST}"), "artifactType": BUNDLE});
+    let unsaid = json!({"digest": huge, "artifactType": BUNDLE});
+    let escaping = json!({"digest": "../../../_catalog", "artifactType": BUNDLE});
+    let mut others = vec![attestation; 40];
+    others.extend(vec![inventory; 40]);
+    others.extend([absent, unsaid, escaping, signature]);
+    list["manifests"] = others.into();
+    let server = with_referrers(contents, signed, &list);
+    assert_eq!(&bring(&order(&server, "1", &[&key])).unwrap().bytes[..], ONE);
+    let asked = server.asked();
+    let fetched = asked.iter().filter(|one| one.ends_with(&huge)).count();
+    assert_eq!(fetched, 1, "what says that it is no signature is not fetched");
+    assert!(!asked.iter().any(|one| one.contains("_catalog")), "{asked:?}");
+}
+
+#[test]
+fn of_many_signatures_the_newest_count_and_one_without_its_payload_does_not() {
+    let (old, new) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    let mut layers = |key: &KeyPair| -> Value {
+        let mut own = Contents::default();
+        sign(&mut own, key, signed);
+        sign(&mut contents, key, signed);
+        let name = format!("/v2/x/manifests/sha256-{signed}.sig");
+        let answer = own.answer(&Request { path: name, ..Request::default() });
+        let Body::Whole(text) = answer.body else { panic!("it is there") };
+        serde_json::from_slice::<Value>(&text).unwrap()["layers"][0].take()
+    };
+    let (before, after) = (layers(&old), layers(&new));
+    let mut gone = after.clone();
+    gone["digest"] = format!("sha256:{OTHER_DIGEST}").into();
+    let all: Vec<Value> = [vec![before; 40], vec![after, gone]].concat();
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "layers": all}).to_string();
+    contents.manifest(&format!("sha256-{signed}.sig"), MANIFEST, &manifest);
+    let server = Server::start(move |request| contents.answer(request));
+    assert_eq!(&bring(&order(&server, "1", &[&new])).unwrap().bytes[..], ONE);
+}
+
+#[test]
+fn a_registry_in_trouble_has_not_said_that_nothing_is_signed() {
+    let mut contents = Contents::default();
+    publish(&mut contents, "1", ONE);
+    let server = Server::start(move |request| match request.path.contains("/referrers/") {
+        true => Answer::new(503, "").with("retry-after", "600"),
+        false => contents.answer(request),
+    });
+    let (code, text) = refused(&order(&server, "1", &[&KeyPair::generate().unwrap()]));
+    assert_eq!(code, "P0404", "{text}");
 }

@@ -102,3 +102,19 @@ fn a_program_whose_filter_cannot_be_had_says_that_something_is_unavailable() {
     assert_eq!(status, Some(65), "{said}");
     assert!(said.contains("is not the name of a Secret"), "{said}");
 }
+
+#[test]
+fn hints_are_about_what_was_typed() {
+    let (home, (server, _)) = (tempfile::tempdir().unwrap(), serving());
+    let closed = Server::start(|_| Answer::new(401, ""));
+    let image = |server: &Server| format!("{}/acme/mark:1", server.address);
+    for (words, hint) in [
+        (vec!["pull", "https://acme.test/mark.wasm"], "only images"),
+        (vec!["pull", "--plain-http", &image(&closed)], "--credentials"),
+        (vec!["inspect", &image(&server)], "oci://HOST"),
+    ] {
+        let output = run(home.path(), &words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(hint), "{words:?}: {said}");
+    }
+}

@@ -161,6 +161,7 @@ fn what_cannot_be_pushed_says_why_and_leaves_nothing_there() {
         let (status, stdout, stderr) = said(&portcullis(folder.path(), &arguments));
         assert_eq!((status, stdout.as_str()), (Some(exit), ""), "{arguments:?}: {stderr}");
         assert!(stderr.starts_with(&format!("error[{code}]")), "{arguments:?}: {stderr}");
+        assert!(code != "P0404" || stderr.contains("--plain-http"), "{stderr}");
     }
     let (status, _, stderr) = said(&portcullis(folder.path(), &["pull", &reference, PLAIN]));
     assert_eq!(status, Some(69));
