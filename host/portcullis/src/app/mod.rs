@@ -6,6 +6,7 @@ mod data_plane;
 mod report;
 mod servers;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,12 +158,8 @@ fn connect(
         let hint = "run in a pod with a service account, or name a kubeconfig with --kubeconfig";
         vec![problem.because(failure.to_string()).hint(hint)]
     })?;
-    let opened = folder.map(|folder| LastGood::open(folder, &view.identity()));
-    match opened {
-        Some(Ok(last_good)) => control.remember(last_good),
-        Some(Err(error)) => tracing::warn!(%error, "the last good configuration is not kept"),
-        None => tracing::warn!("without a cache, the last good configuration is not kept"),
-    }
+    let folder = folder.ok_or_else(|| io::Error::other("there is no cache"));
+    control.remember(folder.and_then(|folder| LastGood::open(folder, &view.identity())));
     Ok(view)
 }
 
@@ -180,7 +177,7 @@ fn follow(mut control: Control<DataPlane>, servers: &Servers, board: &Board) {
 }
 
 /// The message names the address.
-fn taken(error: &std::io::Error) -> Problem {
+fn taken(error: &io::Error) -> Problem {
     Problem::new(Code::P0501, "the admin or health server cannot listen")
         .because(error.to_string())
         .hint("stop what listens there, or choose another port")

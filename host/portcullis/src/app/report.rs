@@ -52,7 +52,7 @@ impl Report for Everything {
 
     fn status(&self) -> Value {
         // First: what is shown of a source is never older than the version that was judged.
-        let judged = self.cluster.as_ref().map(|cluster| cluster.judged());
+        let judged = self.cluster.as_ref().map(|cluster| cluster.judged()).unwrap_or_default();
         let mut status = self.board.status();
         status["schema"] = json!("portcullis.status/1");
         status["modules"] = self.store.status();
@@ -62,10 +62,10 @@ impl Report for Everything {
             .get()
             .map_or(Value::Null, |proxy| serde_json::to_value(proxy.status()).unwrap_or_default());
         if let Some(cluster) = &self.cluster {
-            status["kubernetes"] = cluster.status();
+            status["kubernetes"] = cluster.status(&judged);
             for source in status["sources"].as_array_mut().into_iter().flatten() {
                 let name = source["name"].as_str().and_then(|name| name.strip_prefix(CONFIG_MAP));
-                let version = name.and_then(|name| judged.as_ref()?.get(name));
+                let version = name.and_then(|name| judged.get(name));
                 source["resource_version"] = json!(version);
             }
         }

@@ -5,18 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use portcullis_vm::inspect;
 use serde_json::json;
+use tokio::time;
 
 use super::{Exit, Outcome};
-use crate::cluster::{Access, Api, Failure, Found, Patience, SELECTOR, Written};
+use crate::cluster::{Access, Api, Backoff, Failure, Found, Patience, SELECTOR, Written, denial};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Index, MODULE_BYTES, ROOM, Shipment, Stowed, split_config_map, stored_bytes};
 use crate::spec::is_name;
 
-/// How often it is tried again when somebody else writes at the same time.
-const ATTEMPTS: usize = 5;
+/// How often it is tried when others write at the same time.
+const ATTEMPTS: usize = 10;
+/// And the pauses between.
+const BETWEEN: Patience = Patience {
+    first_pause: Duration::from_millis(50),
+    longest_pause: Duration::from_millis(500),
+    ..Patience::USUAL
+};
 
 /// What was typed for a cluster.
 #[derive(Debug, clap::Args)]
@@ -122,15 +130,31 @@ async fn push(
     module: &[u8],
 ) -> Result<Pushed, Refusal> {
     let api = Api::new(access, Patience::default()).await?;
+    let mut backoff = Backoff::new(&BETWEEN);
     let mut left = ATTEMPTS;
     loop {
-        let found = api.find(target.namespace, target.name).await?;
         left -= 1;
-        match attempt(&api, target, labels, module, found).await {
+        let written = match found(&api, target).await {
+            Ok(found) => attempt(&api, target, labels, module, found).await,
+            Err(failure) => Err(failure.into()),
+        };
+        match written {
             // Somebody wrote to it meanwhile.
-            Err(Refusal::Cluster(failure)) if failure.status() == Some(409) && left > 0 => {}
+            Err(Refusal::Cluster(failure)) if failure.status() == Some(409) && left > 0 => {
+                time::sleep(backoff.pause(None)).await;
+            }
             other => return other,
         }
+    }
+}
+
+/// What is there, with a version by which to notice that somebody else writes. Without one, pushes that find nothing at the
+/// same time would take away each other's keys: they are all the same field manager.
+async fn found(api: &Api, target: &Target<'_>) -> Result<Found, Failure> {
+    let found = api.find(target.namespace, target.name).await?;
+    match found.resource_version {
+        Some(_) => Ok(found),
+        None => api.create(target.namespace, target.name).await,
     }
 }
 
@@ -224,15 +248,11 @@ fn refused(url: &str, refusal: Refusal) -> Outcome {
             return Outcome::failed(Exit::Failed, problem.because(cause).hint(hint));
         }
     };
-    let problem = |code, title: &str| {
-        Problem::new(code, format!("{title} {url}")).because(failure.to_string())
-    };
-    match failure.status() {
-        Some(401 | 403) => {
-            let hint = "push needs get, create, patch and delete on configmaps in that namespace";
-            Outcome::failed(Exit::Failed, problem(Code::P0422, "may not write").hint(hint))
-        }
-        Some(_) => Outcome::failed(Exit::Failed, problem(Code::P0421, "cannot write")),
-        None => Outcome::failed(Exit::Unavailable, problem(Code::P0421, "cannot write")),
+    let grant = "push needs get, create, patch and delete on configmaps in that namespace";
+    if let Some(problem) = denial(&failure, &format!("write {url}"), grant) {
+        return Outcome::failed(Exit::Failed, problem);
     }
+    let problem = Problem::new(Code::P0421, format!("cannot write {url}"));
+    let exit = if failure.status().is_some() { Exit::Failed } else { Exit::Unavailable };
+    Outcome::failed(exit, problem.because(failure.to_string()))
 }

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
@@ -14,7 +14,7 @@ use kube::core::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::{Access, Patience};
 
@@ -23,8 +23,12 @@ pub(super) const JSON: &str = "application/json";
 const ANSWER_BYTES: usize = 256 << 20;
 /// Pieces of a list, so that one without an end comes to one.
 const PAGES: usize = 1000;
+/// What an answer brings at least while we wait for its next piece.
+const PROGRESS_BYTES: usize = 64 << 10;
 /// One event of a watch.
 const LINE_BYTES: usize = 8 << 20;
+/// Who we are, for whoever reads the API server's logs.
+const AGENT: &str = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
 /// How much of somebody's words is shown.
 const WORDS: usize = 300;
 
@@ -171,8 +175,8 @@ impl Api {
         request: request::Builder,
         body: Vec<u8>,
     ) -> Result<Response<Body>, Failure> {
-        let request =
-            request.body(Body::from(body)).map_err(|error| Failure::Nonsense(error.to_string()))?;
+        let request = request.header(USER_AGENT, AGENT).body(Body::from(body));
+        let request = request.map_err(|error| Failure::Nonsense(error.to_string()))?;
         let sent = time::timeout(self.patience.answer, self.client.send(request)).await;
         let response =
             sent.map_err(|_| self.late())?.map_err(|error| Failure::Unreachable(words(&error)))?;
@@ -206,11 +210,13 @@ impl Api {
         }
     }
 
+    /// Whoever sends byte after byte for ever is late as well.
     async fn whole(&self, response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {
         let mut body = response.into_body();
         let mut bytes = BytesMut::new();
+        let (mut end, mut due) = (Instant::now() + self.patience.answer, PROGRESS_BYTES);
         while let Some(frame) =
-            time::timeout(self.patience.answer, body.frame()).await.map_err(|_| self.late())?
+            time::timeout_at(end, body.frame()).await.map_err(|_| self.late())?
         {
             let frame = frame.map_err(|error| Failure::Unreachable(words(&error)))?;
             if let Ok(data) = frame.into_data() {
@@ -219,6 +225,9 @@ impl Api {
             if bytes.len() > limit {
                 let problem = format!("more than {} MiB", limit >> 20);
                 return Err(Failure::Nonsense(problem));
+            }
+            if bytes.len() >= due {
+                (end, due) = (Instant::now() + self.patience.answer, bytes.len() + PROGRESS_BYTES);
             }
         }
         Ok(bytes.freeze())

@@ -9,8 +9,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap as Wire;
 use kube::core::ObjectMeta;
 use serde::de::IgnoredAny;
+use serde_json::json;
 
-use super::api::{Api, Failure};
+use super::api::{Api, Failure, JSON};
 
 /// Who owns the fields that we write.
 pub const FIELD_MANAGER: &str = "portcullis";
@@ -72,6 +73,17 @@ impl Api {
         Ok(found)
     }
 
+    /// Makes an empty ConfigMap: nobody's keys, and no labels by which anybody would find it.
+    ///
+    /// # Errors
+    /// 409: it is there.
+    pub async fn create(&self, namespace: &str, name: &str) -> Result<Found, Failure> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", collection(namespace));
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let map: Wire = self.ask(Method::POST, &path, JSON, Some(&body)).await?;
+        Ok(Found { resource_version: map.metadata.resource_version, ..Found::default() })
+    }
+
     /// Makes `written` everything that is ours of a ConfigMap. `resource_version`: the version it must still have.
     ///
     /// # Errors
@@ -111,15 +123,19 @@ impl Api {
     /// No answer, or a refusal.
     pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), Failure> {
         let path = path(namespace, name);
-        match self.ask::<IgnoredAny>(Method::DELETE, &path, "application/json", None).await {
+        match self.ask::<IgnoredAny>(Method::DELETE, &path, JSON, None).await {
             Err(failure) if failure.status() != Some(404) => Err(failure),
             _ => Ok(()),
         }
     }
 }
 
+fn collection(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/configmaps")
+}
+
 fn path(namespace: &str, name: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/configmaps/{name}")
+    format!("{}/{name}", collection(namespace))
 }
 
 /// The keys that we applied before.

@@ -1,7 +1,8 @@
 //! Keeps a [`Mirror`] of one namespace: list once, then watch from there, for ever.
 //!
-//! A watch that ends or fails goes on where it was; only when the server has forgotten that place (410) is everything listed
-//! again. Every failure is followed by a pause, and by a new connection with credentials read anew.
+//! A watch that ends or breaks goes on where it was. When the server has forgotten that place (410), takes it for none, or
+//! leads from there to something that is no event, everything is listed again. Every failure is followed by a pause, and by
+//! a new connection with credentials read anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,9 @@ use super::{Access, Patience};
 const PAGE: usize = 50;
 /// How long the server lets a watch live, at least; half as long again at most, so that proxies do not come together.
 const WATCH_SECONDS: u64 = 240;
-/// A watch that lived that long was a good one.
-const GOOD: Duration = Duration::from_secs(30);
 const GONE: u16 = 410;
+/// By which the server says that there is no going on from where we are.
+const ASTRAY: [u16; 3] = [400, GONE, 422];
 
 /// Follows the ConfigMaps of `namespace` with the label `selector`, until it is dropped. Cancel safe.
 pub async fn follow(
@@ -65,7 +66,7 @@ struct Follower {
     backoff: Backoff,
     /// Up to where everything is known; `None`: list.
     version: Option<String>,
-    /// The server has forgotten that place: what it has cached may be older than what we know.
+    /// There is no going on from where we were: what the server has cached may be older than what we know.
     gone: bool,
     /// What the log has said last, until it works again.
     told: Option<Failure>,
@@ -79,13 +80,17 @@ impl Follower {
         };
         loop {
             if let Err(failure) = self.turn(&api).await {
-                if failure.status() == Some(GONE) {
-                    self.version = None;
-                    self.gone = true;
+                if failure.status().is_some_and(|status| ASTRAY.contains(&status)) {
+                    self.go_astray();
                 }
                 return failure;
             }
         }
+    }
+
+    fn go_astray(&mut self) {
+        self.version = None;
+        self.gone = true;
     }
 
     /// Lists if it must, and watches until the server ends the watch.
@@ -97,7 +102,8 @@ impl Follower {
         self.version = Some(version.clone());
         let begun = Instant::now();
         let ended = self.watch(api, &version).await;
-        if begun.elapsed() >= GOOD {
+        // Something in between may end each of them after half a minute; that is no failure to recover from.
+        if begun.elapsed() >= self.patience.longest_pause {
             self.backoff.reset();
             return ended;
         }
@@ -123,9 +129,12 @@ impl Follower {
                     let token = utf8_percent_encode(&token, NON_ALPHANUMERIC);
                     from = format!("&continue={token}");
                 }
-                None => break page.metadata.resource_version.unwrap_or_default(),
+                None => break page.metadata.resource_version,
             }
         };
+        let version = version.filter(|version| !version.is_empty());
+        let nameless = || Failure::Nonsense("a list without a resourceVersion".to_owned());
+        let version = version.ok_or_else(nameless)?;
         self.gone = false;
         self.mirror.replace(&self.namespace, maps, &version);
         Ok(version)
@@ -146,7 +155,8 @@ impl Follower {
             if line.is_empty() {
                 continue;
             }
-            match parse::<WatchEvent<Wire>>(&line)? {
+            let event = parse::<WatchEvent<Wire>>(&line).inspect_err(|_| self.go_astray())?;
+            match event {
                 WatchEvent::Added(map) | WatchEvent::Modified(map) => self.put(map),
                 WatchEvent::Deleted(map) => self.remove(map),
                 WatchEvent::Bookmark(bookmark) => {
@@ -154,7 +164,10 @@ impl Follower {
                     self.mirror.heard(&self.namespace, &version);
                     self.version = Some(version);
                 }
-                WatchEvent::Error(status) => return Err(refused(&status)),
+                WatchEvent::Error(status) => {
+                    self.go_astray();
+                    return Err(refused(&status));
+                }
             }
         }
         Ok(())
@@ -172,12 +185,8 @@ impl Follower {
         self.mirror.remove(&self.namespace, &map.name, &map.resource_version);
     }
 
-    /// That the server has forgotten our place is no trouble: it is asked anew at once.
     fn tell(&mut self, failure: &Failure, pause: Duration) {
         let namespace = &*self.namespace.clone();
-        if failure.status() == Some(GONE) {
-            return tracing::info!(namespace, "the watch is too old, listing again");
-        }
         self.mirror.lost(namespace, failure);
         let again_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         if self.told.as_ref() == Some(failure) {
@@ -188,6 +197,10 @@ impl Follower {
             );
         }
         self.told = Some(failure.clone());
+        // That it happens is no trouble; that it goes on is shown.
+        if failure.status() == Some(GONE) {
+            return tracing::info!(namespace, again_ms, "the watch is too old, listing again");
+        }
         tracing::warn!(namespace, again_ms, "cannot follow ConfigMaps: {failure}");
     }
 }

@@ -13,6 +13,7 @@ mod api;
 mod apply;
 mod backoff;
 mod config_map;
+mod denial;
 mod events;
 mod follow;
 mod mirror;
@@ -26,6 +27,7 @@ pub use api::{Api, Failure};
 pub use apply::{FIELD_MANAGER, Found, Written};
 pub use backoff::Backoff;
 pub use config_map::{ConfigMap, Value};
+pub use denial::denial;
 pub use events::{Herald, Notice};
 pub use follow::follow;
 pub use mirror::{Mirror, Standing};
@@ -49,7 +51,7 @@ pub struct Access {
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// For an answer, and for each next piece of it.
+    /// For an answer, and for each next 64 KiB of it.
     pub answer: Duration,
     /// For the next word of a watch. The API server says something every minute.
     pub silence: Duration,
@@ -59,13 +61,18 @@ pub struct Patience {
     pub longest_pause: Duration,
 }
 
+impl Patience {
+    /// That of a proxy.
+    pub const USUAL: Patience = Patience {
+        answer: Duration::from_secs(15),
+        silence: Duration::from_secs(150),
+        first_pause: Duration::from_millis(200),
+        longest_pause: Duration::from_secs(20),
+    };
+}
+
 impl Default for Patience {
     fn default() -> Patience {
-        Patience {
-            answer: Duration::from_secs(15),
-            silence: Duration::from_secs(150),
-            first_pause: Duration::from_millis(200),
-            longest_pause: Duration::from_secs(20),
-        }
+        Patience::USUAL
     }
 }

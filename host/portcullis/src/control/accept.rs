@@ -183,11 +183,7 @@ impl Attempt<'_> {
     /// At the first start there is no last good version of a filter to stand in for a refused one: traffic that it was
     /// to judge would pass unjudged. So nothing starts, unless the document says that it may be skipped.
     fn nothing_unguarded(&self) -> Result<(), Vec<Problem>> {
-        let missing = |seat: &&Seat| {
-            let names = |word: &str| seat.offered.texts().iter().any(|one| one.text.contains(word));
-            let names_filter = names("WasmFilter") || names("WasmPlugin");
-            seat.standing.is_none() && names_filter && !names("FAIL_OPEN")
-        };
+        let missing = |seat: &&Seat| seat.standing.is_none() && seat.offered.guards();
         let Some(missing) = self.seats.iter().find(missing) else { return Ok(()) };
         let name = missing.offered.name();
         let title = format!("the filter of {name} is missing, and traffic would pass without it");

@@ -27,6 +27,8 @@ struct State {
     since: Option<SystemTime>,
     /// When what is live was stored, while it comes from disk.
     restored: Option<SystemTime>,
+    /// Why what is live is not on disk for the next start; `None`: it is, or need not be.
+    unkept: Option<String>,
     sources: Vec<SourceState>,
     /// What keeps everything from going live.
     whole: Vec<Problem>,
@@ -96,6 +98,7 @@ impl Board {
             "generation": state.generation,
             "since": state.since.map(rfc3339),
             "restored_from": state.restored.map(rfc3339),
+            "last_good_problem": state.unkept,
             "sources": state.sources.iter().map(SourceState::status).collect::<Vec<_>>(),
             "problems": state.whole,
             "notes": state.notes.iter().map(note).collect::<Vec<_>>(),
@@ -150,6 +153,19 @@ impl Board {
 
     pub(super) fn restored(&self, stored_at: Option<SystemTime>) {
         self.lock().restored = stored_at;
+    }
+
+    /// Whether what is live is on disk for the next start: the log says it when that changes.
+    pub(super) fn kept(&self, problem: Option<String>) {
+        let mut state = self.lock();
+        if state.unkept == problem {
+            return;
+        }
+        match &problem {
+            Some(problem) => tracing::warn!("the last good configuration: {problem}"),
+            None => tracing::info!("the last good configuration is kept again"),
+        }
+        state.unkept = problem;
     }
 
     pub(super) fn show(&self, sources: Vec<SourceState>) {

@@ -11,6 +11,10 @@ use crate::diagnose::{Code, Place, Problem};
 use crate::fetch::{Blob, Shelf, Store, Version};
 use crate::plan::{ModuleError, ModuleRequest, Modules, Planned, Source, beside, plan};
 use crate::source::{Object, Text};
+use crate::spec::{self, Document};
+
+/// Kinds of documents that are filters.
+const FILTERS: [&str; 2] = ["WasmFilter", "WasmPlugin"];
 
 /// A version of an object that is offered, or live. Everything it needs to be planned again, later, with the same result.
 pub struct Candidate {
@@ -79,6 +83,26 @@ impl Candidate {
     /// Forgets that the compiler gave up on a module.
     pub fn try_again(&self) {
         self.shelf.try_again();
+    }
+
+    /// Whether traffic has to pass a filter that stands in it, as far as can be told. What cannot be told counts as one that
+    /// it has to pass.
+    pub fn guards(&self) -> bool {
+        self.texts().iter().any(|text| {
+            let named = FILTERS.iter().any(|kind| text.text.contains(kind));
+            named && !self.may_be_skipped(text)
+        })
+    }
+
+    fn may_be_skipped(&self, text: &Text) -> bool {
+        let contents = spec::read(0, &text.name, &text.text, &self.object.home);
+        let opens = |filter: &&Document| filter.json()["spec"]["failStrategy"] == "FAIL_OPEN";
+        let is_filter = |document: &&Document| FILTERS.contains(&document.kind);
+        let mut filters = contents.documents.iter().filter(is_filter).peekable();
+        let known = !contents.incomplete
+            && filters.peek().is_some()
+            && contents.problems.iter().all(|problem| problem.object.is_some());
+        known && filters.all(|filter| opens(&filter))
     }
 
     /// Why there is no text.

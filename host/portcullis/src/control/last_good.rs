@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf as _, Bytes};
 use portcullis_vm::Digest;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::Candidate;
@@ -25,6 +26,8 @@ const SCHEMA: &str = "portcullis.last-good/1";
 /// More than that is not kept.
 const FILE_BYTES: u64 = 512 << 20;
 const OWNER_ONLY: u32 = 0o700;
+/// How the names of files begin that are being written.
+const DRAFT: &str = ".draft-";
 
 /// Where the last good generation is kept.
 #[derive(Clone, Debug)]
@@ -76,6 +79,7 @@ impl LastGood {
             let problem = format!("{} is not a folder of this user alone", folder.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
+        sweep(folder);
         let name: String = Digest::of(of.as_bytes()).to_string().chars().take(16).collect();
         Ok(LastGood { file: folder.join(name) })
     }
@@ -106,7 +110,9 @@ impl LastGood {
         let (head, mut pieces) = line(&rest).ok_or_else(broken)?;
         let contents: Contents = serde_json::from_slice(&head)?;
         if contents.schema != SCHEMA {
-            return Ok(None);
+            let problem =
+                format!("it is a {:?}, not a {SCHEMA}: of another version", contents.schema);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let mut candidates = Vec::new();
         for object in contents.objects {
@@ -135,7 +141,8 @@ impl LastGood {
         }
         pieces.iter().for_each(|piece| rest.extend_from_slice(piece));
         let folder = self.file.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(DRAFT).tempfile_in(folder)?;
+        flock(file.as_file(), FlockOperation::LockExclusive)?;
         writeln!(file, "{}", Digest::of(&rest))?;
         file.write_all(&rest)?;
         file.as_file().sync_all()?;
@@ -189,6 +196,20 @@ impl StoredObject {
         }
         let object = Object::of(self.name.into(), home, Ok(texts));
         Some(Candidate::restored(object, store.clone(), blobs))
+    }
+}
+
+/// Removes what processes that were killed have left half written; who writes holds a lock.
+fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
+            continue;
+        }
+        let Ok(file) = fs::File::open(entry.path()) else { continue };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // One that stays takes room, and nothing else.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

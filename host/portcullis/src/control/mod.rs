@@ -12,6 +12,7 @@ mod last_good;
 mod plane;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -51,6 +52,8 @@ pub struct Control<P> {
     /// Whether what is live is stored there.
     kept: bool,
     accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
+    /// What was said last of each object.
+    told: BTreeMap<Arc<str>, Told>,
     board: Arc<Board>,
 }
 
@@ -81,6 +84,7 @@ impl<P: Plane> Control<P> {
             restored: None,
             kept: false,
             accepted: BTreeMap::new(),
+            told: BTreeMap::new(),
             board: Arc::default(),
         }
     }
@@ -94,16 +98,22 @@ impl<P: Plane> Control<P> {
         self.sources.connect(settings, self.watch.door())
     }
 
-    /// Remembers what was live of a cluster, and keeps what will be.
-    pub fn remember(&mut self, last_good: LastGood) {
-        let file = last_good.file().display().to_string();
+    /// Remembers what was live of a cluster, and keeps what will be; where there is no place for it, `/status` says so.
+    pub fn remember(&mut self, last_good: io::Result<LastGood>) {
+        let last_good = match last_good {
+            Ok(last_good) => last_good,
+            Err(error) => return self.board.kept(Some(format!("it cannot be kept: {error}"))),
+        };
         match last_good.load(&self.store) {
             Ok(Some((stored_at, candidates))) => {
                 self.restored = Some(stored_at);
                 self.live.candidates = candidates;
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(file, %error, "no last good configuration"),
+            Err(error) => {
+                let file = last_good.file().display();
+                self.board.kept(Some(format!("{file} cannot be used: {error}")));
+            }
         }
         self.last_good = Some(last_good);
     }
@@ -267,9 +277,9 @@ impl<P: Plane> Control<P> {
             Err(problems) => whole.extend(problems),
         }
         let before: HashSet<_> = before.iter().map(Arc::as_ptr).collect();
+        self.tell(&seats, judged);
         let is_new = |seat: &&Seat| !before.contains(&Arc::as_ptr(&seat.offered));
         let news: Vec<&Seat> = seats.iter().filter(is_new).collect();
-        self.tell(&news, judged);
         let states = seats.iter().map(|seat| self.state(seat)).collect();
         let anew = |seat: &&Seat| seat.is_refused() && !seat.waits();
         let refused: Vec<&Seat> = news.into_iter().filter(anew).collect();
@@ -280,18 +290,15 @@ impl<P: Plane> Control<P> {
         self.board.refused_whole(whole);
     }
 
-    /// Says what became of versions that were not there before. `judged`: those that are not refused are live.
-    fn tell(&self, news: &[&Seat], judged: bool) {
-        let fate = |seat: &&Seat| Fate {
-            name: seat.offered.name().clone(),
-            refers_to: seat.offered.files().filter(|file| is_config_map(file)).collect(),
-            refused: match seat.is_refused() {
-                true => seat.problems.iter().find(|problem| problem.is_error()).cloned(),
-                false => None,
-            },
-        };
-        let concluded = |seat: &&&Seat| !seat.waits() && (judged || seat.is_refused());
-        self.sources.tell(news.iter().filter(concluded).map(fate).collect());
+    /// Says what became of versions, once: what was refused may be good now, since something else has changed. `judged`:
+    /// those that are not refused are live.
+    fn tell(&mut self, seats: &[Seat], judged: bool) {
+        let concluded = seats.iter().filter(|seat| !seat.waits() && (judged || seat.is_refused()));
+        let told: BTreeMap<Arc<str>, Told> =
+            concluded.map(|seat| (seat.offered.name().clone(), Told::of(seat))).collect();
+        let news = told.iter().filter(|(name, told)| self.told.get(*name) != Some(*told));
+        self.sources.tell(news.map(|(name, told)| told.fate(name)).collect());
+        self.told = told;
     }
 
     fn publish(&mut self, live: Live, planned: &Planned, started: Instant) {
@@ -325,11 +332,10 @@ impl<P: Plane> Control<P> {
         if self.kept || self.restored.is_some() || self.live.generation == 0 {
             return;
         }
-        self.kept = true;
-        if let Err(error) = last_good.save(&self.live.candidates) {
-            let file = last_good.file().display();
-            tracing::warn!(%file, %error, "the last good configuration is not kept");
-        }
+        let saved = last_good.save(&self.live.candidates);
+        self.kept = saved.is_ok();
+        let file = last_good.file().display();
+        self.board.kept(saved.err().map(|error| format!("{file} cannot be written: {error}")));
     }
 
     fn state(&self, seat: &Seat) -> SourceState {
@@ -340,6 +346,30 @@ impl<P: Plane> Control<P> {
             accepted: accepted.copied(),
             problems: seat.problems.clone(),
         }
+    }
+}
+
+/// A version, and why it is refused; `None`: it is live.
+struct Told(Arc<Candidate>, Option<Problem>);
+
+impl Told {
+    fn of(seat: &Seat) -> Told {
+        let problem = seat.problems.iter().find(|problem| problem.is_error());
+        Told(seat.offered.clone(), problem.filter(|_| seat.is_refused()).cloned())
+    }
+
+    fn fate(&self, name: &Arc<str>) -> Fate {
+        Fate {
+            name: name.clone(),
+            refers_to: self.0.files().filter(|file| is_config_map(file)).collect(),
+            refused: self.1.clone(),
+        }
+    }
+}
+
+impl PartialEq for Told {
+    fn eq(&self, other: &Told) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) && self.1 == other.1
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{Change, Fate, Lost, Object, Reading, Text};
 use crate::cluster::{
     Access, Api, ConfigMap, Failure, Herald, Mirror, Notice, Patience, ROOT_NAMESPACE, SELECTOR,
-    Standing, follow,
+    Standing, denial, follow,
 };
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{ConfigMaps, split_config_map};
@@ -244,8 +244,8 @@ impl View {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The cluster's part of `/status`.
-    pub fn status(&self) -> Value {
+    /// The cluster's part of `/status`. `judged`: as it was before the sources were looked at, which are never older then.
+    pub fn status(&self, judged: &BTreeMap<String, String>) -> Value {
         let namespace = |(name, standing): (&Arc<str>, &Standing)| {
             json!({
                 "namespace": &**name,
@@ -264,7 +264,7 @@ impl View {
             "selector": &*self.selector,
             "stale_since": self.stale_since().map(rfc3339),
             "namespaces": self.mirror.standing().iter().map(namespace).collect::<Vec<_>>(),
-            "config_maps": self.judged(),
+            "config_maps": judged,
             "events_problem": self.herald.failure().map(|failure| failure.to_string()),
         })
     }
@@ -308,16 +308,12 @@ fn problem(namespace: &str, failure: Option<&Failure>) -> Problem {
         let title = format!("the ConfigMaps of namespace {namespace} are not known yet");
         return Problem::new(Code::P0421, title).because("the API server has not answered");
     };
-    match failure.status() {
-        Some(401 | 403) => {
-            let title = format!("may not list and watch configmaps in namespace {namespace}");
-            let problem = Problem::new(Code::P0422, title).because(failure.to_string());
-            problem.hint("grant the account list and watch on configmaps there, with a Role and a RoleBinding")
-        }
-        _ => {
-            let title = format!("cannot follow the ConfigMaps of namespace {namespace}");
-            let problem = Problem::new(Code::P0421, title).because(failure.to_string());
-            problem.hint("what was known stays live; it is tried again")
-        }
-    }
+    let what = format!("list and watch configmaps in namespace {namespace}");
+    let grant =
+        "grant the account list and watch on configmaps there, with a Role and a RoleBinding";
+    denial(failure, &what, grant).unwrap_or_else(|| {
+        let title = format!("cannot follow the ConfigMaps of namespace {namespace}");
+        let problem = Problem::new(Code::P0421, title).because(failure.to_string());
+        problem.hint("what was known stays live; it is tried again")
+    })
 }

@@ -34,6 +34,7 @@ fn the_manifests_are_accepted_by_the_api_server() {
     let said = server.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", &folder], "");
     for object in [
         "deployment.apps/reviews-v1",
+        "poddisruptionbudget.policy/reviews-v1",
         "role.rbac.authorization.k8s.io/portcullis",
         "configmap/canary",
     ] {
@@ -45,6 +46,35 @@ fn the_manifests_are_accepted_by_the_api_server() {
     let refused =
         server.try_kubectl(&["apply", "--server-side", "--dry-run=server", "-f", "-"], &wrong);
     assert!(refused.unwrap_err().contains("replica"));
+}
+
+/// The API server's defaults included.
+#[test]
+fn no_container_but_the_proxy_has_the_token_and_the_application_outlives_the_news_that_it_ends() {
+    let Some(server) = with_namespaces() else { return };
+    let file = folder().join("reviews.yaml").display().to_string();
+    let dry = ["apply", "--server-side", "--dry-run=server", "-o", "json", "-f", &file];
+    let objects: Value = serde_json::from_str(&server.kubectl(&dry, "")).unwrap();
+    let objects = objects["items"].as_array().unwrap().iter();
+    let pods: Vec<&Value> = objects
+        .filter(|object| object["kind"] == "Deployment")
+        .map(|deployment| &deployment["spec"]["template"]["spec"])
+        .collect();
+    assert_eq!(pods.len(), 2);
+    let tokens = |container: &&Value| container.to_string().contains("/serviceaccount");
+    let containers = |pod: &Value, kind: &str| pod[kind].as_array().cloned().unwrap_or_default();
+    for pod in &pods {
+        assert_eq!(pod["automountServiceAccountToken"], json!(false));
+        assert_eq!(containers(pod, "containers").iter().filter(tokens).count(), 0);
+    }
+    let [proxy] = &*containers(pods[0], "initContainers") else { panic!("one sidecar") };
+    assert!(tokens(&proxy));
+    // The application ends first, and the proxy serves for as long as it drains after that.
+    let pause = &pods[0]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"];
+    let grace = &pods[0]["terminationGracePeriodSeconds"];
+    let documents = include_str!("../../../../deploy/kubernetes/configuration.yaml");
+    assert!(documents.contains("drain: {delay: 5s, timeout: 30s}"));
+    assert!(grace.as_u64().unwrap() > pause.as_u64().unwrap() + 5 + 30, "{pods:?}");
 }
 
 #[test]

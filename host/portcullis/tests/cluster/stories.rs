@@ -1,7 +1,7 @@
 //! What a user does with `kubectl`, and what clients see of it, on a real API server.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -136,4 +136,29 @@ fn a_module_that_push_writes_is_what_the_filter_runs_also_when_it_is_too_large_f
     });
     println!("pushed: {tally:?}");
     assert_eq!(tally.failed.into_inner(), 0);
+}
+
+#[test]
+fn what_several_people_push_into_one_config_map_at_the_same_time_is_all_there() {
+    let Some(server) = shared() else { return };
+    let home = tempfile::tempdir().unwrap();
+    server.kubectl(&["create", "namespace", "crowd"], "");
+    let keys = ["a", "b", "c", "d", "e", "f"].map(|key| format!("{key}.wasm"));
+    let push = |key: &String| {
+        let file = home.path().join(key);
+        fs::write(&file, stamp(key)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.arg("push").arg(format!("configmap://crowd/mods/{key}")).arg(file);
+        command.env("KUBECONFIG", server.admin()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    for pushing in keys.each_ref().map(push) {
+        let output = pushing.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let read = ["-n", "crowd", "get", "configmap", "mods", "-o", "json"];
+    let map: Value = serde_json::from_str(&server.kubectl(&read, "")).unwrap();
+    let written = map["binaryData"].as_object().unwrap().keys().cloned();
+    assert_eq!(written.collect::<Vec<_>>(), keys.map(|key| format!("{key}.gz")));
+    assert_eq!(map["metadata"]["labels"]["portcullis.dev/config"], "true");
 }

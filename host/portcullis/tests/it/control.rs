@@ -548,15 +548,30 @@ fn a_new_route_to_nothing_goes_live_and_answers_500_rather_than_give_its_traffic
 
 #[test]
 fn nothing_starts_without_a_filter_that_traffic_has_to_pass() {
-    let filter = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: guard}\nspec: {url: 7, MORE}\n";
-    let start = |more: &str| {
-        let filter = filter.replace("MORE", more);
-        House::new(&[("proxy.yaml", PROXY), ("guard.yaml", &filter)]).control.start()
+    let filter = |name: &str, more: &str| {
+        format!(
+            "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {{name: {name}}}\n\
+             spec: {{url: 7, {more}}}\n"
+        )
     };
-    let problems = start("priority: 1").unwrap_err();
+    let start =
+        |text: &str| House::new(&[("proxy.yaml", PROXY), ("guard.yaml", text)]).control.start();
+    let (open, closed) = ("failStrategy: FAIL_OPEN", "priority: 1");
+    let problems = start(&filter("guard", closed)).unwrap_err();
     let codes: Vec<String> = problems.iter().map(|problem| problem.code.to_string()).collect();
     assert_eq!(codes, ["P0103", "P0209"]);
-    assert!(start("failStrategy: FAIL_OPEN").is_ok());
+    assert!(start(&filter("guard", open)).is_ok());
+    // Each filter speaks for itself, words of a comment or a configuration for nobody, and what nobody can read for a guard.
+    for other in [
+        format!("---\n{}", filter("other", closed)),
+        format!("---\n{}", filter("other", "pluginConfig: {failStrategy: FAIL_OPEN}")),
+        format!("---\n{}# failStrategy: FAIL_OPEN\n", filter("other", closed)),
+        format!("---\n{}", filter("other", open).replace("v1alpha1", "v7")),
+        "---\nkind: [\n".to_owned(),
+    ] {
+        let problems = start(&format!("{}{other}", filter("guard", open))).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.code.to_string() == "P0209"), "{other}");
+    }
 }
 
 #[test]

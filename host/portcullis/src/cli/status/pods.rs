@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Cluster;
 use super::account::Proxy;
 use crate::cli::Exit;
-use crate::cluster::{Access, Api, Failure, Patience, Pod};
+use crate::cluster::{Access, Api, Failure, Patience, Pod, denial};
 use crate::diagnose::{Code, Problem};
 
 /// Pods that are asked at the same time.
@@ -24,8 +24,8 @@ pub type Refusal = (Exit, Box<Problem>);
 /// Pods cannot be listed, or there are none.
 pub async fn ask(namespace: &str, args: &Cluster) -> Result<Vec<Proxy>, Refusal> {
     let api = api(args, Patience::default().answer).await?;
-    let proxies =
-        read(&api, namespace, args).await.map_err(|failure| refusal(namespace, &failure))?;
+    let proxies = read(&api, namespace, args).await;
+    let proxies = proxies.map_err(|failure| unlisted(&failure, "pods", namespace))?;
     if proxies.is_empty() {
         return Err(nobody(namespace, args));
     }
@@ -73,24 +73,24 @@ async fn read_pod(api: &Api, namespace: &str, pod: Pod, wanted: &str) -> Proxy {
     };
     let answer = api.ask_pod(namespace, &pod.name, port, "/status").await;
     let unknown = |failure: Failure| {
-        let problem = match failure.status() {
-            Some(401 | 403) => missing("get pods/proxy", namespace),
-            _ => Problem::new(Code::P0425, format!("nothing is known of pod {}", pod.name)),
-        };
-        Box::new(problem.because(failure.to_string()))
+        Box::new(missing(&failure, "get pods/proxy", namespace).unwrap_or_else(|| {
+            let problem =
+                Problem::new(Code::P0425, format!("nothing is known of pod {}", pod.name));
+            problem.because(failure.to_string())
+        }))
     };
     Proxy::new(pod.name.clone(), answer.map_err(unknown))
 }
 
-/// Why nothing can be said of a namespace.
-pub fn refusal(namespace: &str, failure: &Failure) -> Refusal {
-    let because = |problem: Problem| Box::new(problem.because(failure.to_string()));
-    let title = format!("the pods of namespace {namespace} cannot be listed");
-    match failure.status() {
-        Some(401 | 403) => (Exit::Failed, because(missing("list pods", namespace))),
-        Some(_) => (Exit::Failed, because(Problem::new(Code::P0421, title))),
-        None => (Exit::Unavailable, because(Problem::new(Code::P0421, title))),
+/// Why objects of a namespace cannot be listed.
+pub fn unlisted(failure: &Failure, resource: &str, namespace: &str) -> Refusal {
+    if let Some(problem) = missing(failure, &format!("list {resource}"), namespace) {
+        return (Exit::Failed, Box::new(problem));
     }
+    let title = format!("the {resource} of namespace {namespace} cannot be listed");
+    let problem = Problem::new(Code::P0421, title).because(failure.to_string());
+    let exit = if failure.status().is_some() { Exit::Failed } else { Exit::Unavailable };
+    (exit, Box::new(problem))
 }
 
 /// That there is no pod.
@@ -100,8 +100,8 @@ pub fn nobody(namespace: &str, args: &Cluster) -> Refusal {
     (Exit::Unavailable, Box::new(Problem::new(Code::P0425, title).hint(hint)))
 }
 
-pub fn missing(right: &str, namespace: &str) -> Problem {
-    let problem = Problem::new(Code::P0422, format!("may not {right} in namespace {namespace}"));
-    problem
-        .hint("status needs list on pods and get on pods/proxy, and with --wait list on configmaps")
+fn missing(failure: &Failure, right: &str, namespace: &str) -> Option<Problem> {
+    let grant =
+        "status needs list on pods and get on pods/proxy, and with --wait list on configmaps";
+    denial(failure, &format!("{right} in namespace {namespace}"), grant)
 }

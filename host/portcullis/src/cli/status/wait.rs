@@ -9,8 +9,7 @@ use tokio::time::{self, Instant};
 
 use super::Cluster;
 use super::account::{Account, Kubernetes, Proxy, Source, Standing};
-use super::pods::{Refusal, api, missing, nobody, read, refusal};
-use crate::cli::Exit;
+use super::pods::{Refusal, api, nobody, read, unlisted};
 use crate::cluster::{Api, Failure, Patience};
 use crate::diagnose::{Code, Problem};
 use crate::plan::CONFIG_MAP;
@@ -59,7 +58,7 @@ async fn round(
     args: &Cluster,
 ) -> Result<(Vec<Proxy>, Vec<Problem>), Broken> {
     let proxies = read(api, namespace, args).await.map_err(|failure| {
-        let told = refusal(namespace, &failure);
+        let told = unlisted(&failure, "pods", namespace);
         (Some(failure), told)
     })?;
     if proxies.is_empty() {
@@ -78,14 +77,8 @@ async fn held(api: &Api, proxies: &[Proxy]) -> Result<Held, Broken> {
     let mut held = Held::new();
     for (namespace, selector) in places {
         let found = api.revisions(&namespace, &selector).await.map_err(|failure| {
-            let title = format!("the ConfigMaps of namespace {namespace} cannot be listed");
-            let (exit, problem) = match failure.status() {
-                Some(401 | 403) => (Exit::Failed, missing("list configmaps", &namespace)),
-                Some(_) => (Exit::Failed, Problem::new(Code::P0421, title)),
-                None => (Exit::Unavailable, Problem::new(Code::P0421, title)),
-            };
-            let problem = Box::new(problem.because(failure.to_string()));
-            (Some(failure), (exit, problem))
+            let told = unlisted(&failure, "configmaps", &namespace);
+            (Some(failure), told)
         })?;
         held.insert((namespace, selector), found);
     }
@@ -128,8 +121,10 @@ fn reasons(account: &Account, held: &Held) -> Vec<String> {
     let gone = judged.keys().filter(|name| !wanted.contains_key(name));
     let gone = gone.map(|name| format!("{name}: it has not seen that it is gone"));
     let idle = account.sources.iter().filter_map(idle);
+    let deaf = account.stale_since();
+    let deaf = deaf.map(|since| format!("it is without news of the API server since {since}"));
     let whole = account.problems.iter().filter(|problem| problem.is_error());
-    unseen.chain(gone).chain(idle).chain(whole.map(ToString::to_string)).collect()
+    unseen.chain(gone).chain(idle).chain(deaf).chain(whole.map(ToString::to_string)).collect()
 }
 
 /// Why a ConfigMap that has been seen is not live.

@@ -42,6 +42,10 @@ pub enum Fault {
     Status(u16, Value),
     Page,
     Garbage,
+    /// A byte, and another one, and no end.
+    Drip,
+    /// 429, to come again at a moment, which is a date.
+    Later(&'static str),
 }
 
 struct Watch {
@@ -61,6 +65,12 @@ pub struct State {
     /// Version, namespace, kind of event and object.
     history: Vec<(u64, String, &'static str, Value)>,
     forgotten: u64,
+    /// What a watch from before that gets, if not that it is gone.
+    pub nowhere: Option<&'static str>,
+    /// What time it is here: as HTTP writes it, and as Kubernetes does.
+    pub clock: Option<(&'static str, &'static str)>,
+    /// Keys that somebody else's push writes to a ConfigMap as soon as it has been looked for in vain.
+    pub rival: Option<Value>,
     watches: Vec<Watch>,
     connections: Vec<AbortHandle>,
     pub down: bool,
@@ -190,6 +200,9 @@ impl State {
             "uid": format!("uid-{name}"), "resourceVersion": self.version.to_string(),
             "managedFields": map["metadata"]["managedFields"],
         });
+        if let Some((_, time)) = self.clock {
+            map["metadata"]["creationTimestamp"] = json!(time);
+        }
         let kind = if self.maps.contains_key(&key) { "MODIFIED" } else { "ADDED" };
         self.maps.insert(key, map.clone());
         self.happen(namespace, kind, map);
@@ -238,6 +251,10 @@ impl State {
     fn watch(&mut self, namespace: &str, label: (String, String), from: u64) -> Answer {
         let (sender, receiver) = unbounded_channel();
         if from < self.forgotten {
+            if let Some(words) = self.nowhere {
+                drop(sender.send(Bytes::from(words)));
+                return stream(receiver);
+            }
             let gone = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure",
                 "code": 410, "reason": "Expired", "message": "too old resource version"});
             drop(sender.send(line("ERROR", &gone)));
@@ -305,7 +322,8 @@ async fn answer(
     let ["api", "v1", "namespaces", namespace, resource, name @ ..] = path.as_slice() else {
         return Ok(refusal(404, "no such path"));
     };
-    Ok(match (&head.method, *resource, name) {
+    let mut answer = match (&head.method, *resource, name) {
+        (&Method::POST, "configmaps", []) => state.create(namespace, body),
         (&Method::POST, "events", []) => state.event(body),
         (&Method::GET, "configmaps", []) => state.read(namespace, &query),
         (&Method::GET, "secrets", [name]) => state.secret(namespace, name),
@@ -313,7 +331,11 @@ async fn answer(
         (&Method::GET, "pods", [pod, "proxy", "status"]) => state.ask_pod(pod),
         (method, "configmaps", [name]) => state.single(method, namespace, name, body),
         _ => refusal(405, "not here"),
-    })
+    };
+    if let Some((date, _)) = state.clock {
+        answer.headers_mut().insert("date", date.parse().unwrap());
+    }
+    Ok(answer)
 }
 
 impl State {
@@ -345,6 +367,12 @@ impl State {
                 return whole(status, "application/json", body.to_string());
             }
             Some(Fault::Page) => return whole(200, "text/html", "<html>login</html>".to_owned()),
+            Some(Fault::Drip) => return drip(),
+            Some(Fault::Later(date)) => {
+                let mut answer = refusal(429, "slow down");
+                answer.headers_mut().insert("retry-after", date.parse().unwrap());
+                return answer;
+            }
             Some(Fault::Garbage) => return whole(200, "application/json", "{\"it".to_owned()),
             None => {}
         }
@@ -365,8 +393,23 @@ impl State {
                 whole(200, "application/json", map.to_string())
             }
             (&Method::PATCH, known) => self.apply(namespace, name, body, known),
-            _ => refusal(404, "not found"),
+            _ => {
+                if let Some(keys) = self.rival.take() {
+                    self.apply(namespace, name, json!({"binaryData": keys}), None);
+                }
+                refusal(404, "not found")
+            }
         }
+    }
+
+    fn create(&mut self, namespace: &str, body: Value) -> Answer {
+        let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+        if self.get(namespace, &name).is_some() {
+            return refusal(409, "already exists");
+        }
+        // Nobody sees one without labels.
+        self.put(namespace, &name, json!({"metadata": {"labels": {}}, "data": body["data"]}));
+        whole(201, "application/json", self.get(namespace, &name).unwrap().to_string())
     }
 
     /// Server-side apply, as far as one manager goes: what it named before and does not name now is gone.
@@ -411,6 +454,16 @@ pub fn refusal(status: u16, message: &str) -> Answer {
         answer.headers_mut().insert("retry-after", "1".parse().unwrap());
     }
     answer
+}
+
+fn drip() -> Answer {
+    let (sender, receiver) = unbounded_channel();
+    tokio::spawn(async move {
+        while sender.send(Bytes::from_static(b" ")).is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    stream(receiver)
 }
 
 struct Lines(UnboundedReceiver<Bytes>);

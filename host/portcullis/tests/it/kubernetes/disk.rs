@@ -8,6 +8,7 @@ use super::modules::{FILTER, stamp, stamped};
 use super::{Cluster, answer, status};
 use crate::program::{ROUTE, backend, eventually, upstream};
 use base64::Engine as _;
+use portcullis_vm::Digest;
 use serde_json::json;
 
 fn kept(cluster: &Cluster) -> Vec<PathBuf> {
@@ -71,11 +72,64 @@ fn a_file_that_is_not_whole_is_not_there() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&file, bytes).unwrap();
+    is_not_used(&cluster, "cannot be used: it is not whole");
+}
+
+#[test]
+fn a_file_of_another_version_is_not_used() {
+    let cluster = with_filter();
+    drop(cluster.app());
+    let file = kept(&cluster).pop().unwrap();
+    let bytes = fs::read(&file).unwrap();
+    let (_, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1);
+    let mark = b"portcullis.last-good/1";
+    let at = rest.windows(mark.len()).position(|window| window == mark).unwrap();
+    let mut rest = rest.to_vec();
+    rest[at + mark.len() - 1] = b'7';
+    let sum = format!("{}\n", Digest::of(&rest));
+    fs::write(&file, [sum.as_bytes(), &rest].concat()).unwrap();
+    is_not_used(&cluster, "\"portcullis.last-good/7\", not a portcullis.last-good/1");
+}
+
+/// What is on disk, for this reason, which `/status` shows until something better is there.
+fn is_not_used(cluster: &Cluster, reason: &str) {
     cluster.api.go_down();
     let app = cluster.app();
     assert!(app.addresses().is_empty());
+    let problem = status(&app)["last_good_problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains(reason), "{problem}");
     cluster.api.come_back();
     eventually(|| !app.addresses().is_empty() && answer(&app) == "one");
+    eventually(|| status(&app)["last_good_problem"].is_null());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_written_is_shown_and_written_with_the_next_change() {
+    let cluster = with_filter();
+    drop(cluster.app());
+    let file = kept(&cluster).pop().unwrap();
+    // No user can put a file in the place of this.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir_all(file.join("in the way")).unwrap();
+    let app = cluster.app();
+    assert_eq!(answer(&app), "one");
+    eventually(|| status(&app)["last_good_problem"].to_string().contains("cannot be written"));
+    fs::remove_dir_all(&file).unwrap();
+    // Nothing of this goes live, and what is live is not there yet.
+    let bad = FILTER.replace("spec: {", "spec: {wrong: 1, ");
+    cluster.api.put("shop", "filter", &[("f.yaml", &bad)]);
+    eventually(|| file.is_file());
+    eventually(|| status(&app)["last_good_problem"].is_null());
+}
+
+#[test]
+fn what_a_killed_process_has_left_half_written_is_removed() {
+    let cluster = with_filter();
+    drop(cluster.app());
+    let folder = cluster.cache.path().join("modules/last-good");
+    fs::write(folder.join(".draft-left"), "half of i").unwrap();
+    drop(cluster.app());
+    assert_eq!(kept(&cluster).len(), 1);
 }
 
 #[test]

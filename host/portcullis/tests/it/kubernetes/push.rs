@@ -86,6 +86,22 @@ fn a_pushed_module_runs_and_so_does_the_next_one() {
 }
 
 #[test]
+fn what_another_push_writes_at_the_same_time_stays() {
+    let cluster = Cluster::new();
+    let file = cluster.cache.path().join("stamp.wasm");
+    std::fs::write(&file, stamp('a')).unwrap();
+    // It is quicker, and both have found no ConfigMap there.
+    cluster.api.lock().rival = Some(serde_json::json!({"other.wasm.gz": "H4s="}));
+    let output = push(&cluster, "configmap://shop/mods/stamp.wasm", &file);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let state = cluster.api.lock();
+    let map = state.get("shop", "mods").unwrap();
+    let keys = map["binaryData"].as_object().unwrap().keys().collect::<Vec<_>>();
+    assert_eq!(keys, ["other.wasm.gz", "stamp.wasm.gz"]);
+    assert_eq!(map["metadata"]["labels"]["portcullis.dev/config"], "true");
+}
+
+#[test]
 fn what_is_somebody_elses_or_no_module_is_not_written() {
     let cluster = Cluster::new();
     let file = cluster.cache.path().join("stamp.wasm");

@@ -163,6 +163,26 @@ fn waiting_for_what_is_refused_ends_with_1_and_the_reason() {
 }
 
 #[test]
+fn waiting_goes_on_while_a_proxy_is_without_news() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    // It runs the newest version, and does not know that.
+    let mut deaf = status(&app);
+    deaf["kubernetes"]["stale_since"] = json!("2026-11-26T03:12:09.114Z");
+    pods(&cluster, &[("web-1", &Answers::Said(deaf))]);
+    let (code, _, words) = ask(&cluster, &["--wait", "--timeout", "0s"]);
+    assert_eq!(code, 1, "{words}");
+    assert!(words.contains("without news of the API server since 2026-11-26T03:12:09"), "{words}");
+    let waiting = wait(&cluster);
+    let polled = cluster.api.count("/proxy/status");
+    eventually(|| cluster.api.count("/proxy/status") > polled);
+    pods(&cluster, &[("web-1", &Answers::From(app.admin().unwrap()))]);
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn waiting_survives_an_api_server_that_is_gone_for_a_while_and_a_pod_that_is_not_there_yet() {
     let cluster = Cluster::new();
     let app = cluster.app();

@@ -108,6 +108,29 @@ fn what_became_of_a_config_map_is_an_event_on_it() {
 }
 
 #[test]
+fn a_version_that_becomes_good_by_what_happens_elsewhere_is_told_to_be_live() {
+    let cluster = Cluster::new();
+    let other = ROUTE.replace("name: app}\n", "name: other}\n");
+    let first = cluster.api.put("shop", "first", &[("other.yaml", &other)]);
+    let app = cluster.app();
+    judged(&app, "shop/first", &first);
+    // A document moves: it is in both for a moment, and then where it was not before.
+    let second = cluster.api.put("shop", "second", &[("other.yaml", &other)]);
+    let said = |reason: &str| {
+        let is_said = |event: &serde_json::Value| {
+            let about = &event["involvedObject"];
+            event["reason"] == reason
+                && (&about["name"], &about["resourceVersion"]) == (&json!("second"), &json!(second))
+        };
+        cluster.api.lock().events.iter().any(is_said)
+    };
+    eventually(|| said("Refused"));
+    assert!(!said("Applied"));
+    cluster.api.delete("shop", "first");
+    eventually(|| said("Applied"));
+}
+
+#[test]
 fn a_proxy_runs_not_ready_until_there_is_something_to_run() {
     let cluster = Cluster::empty();
     let app = cluster.app();

@@ -1,9 +1,10 @@
 //! An API server that forgets, stalls, lies, says no, or goes away: what is live serves on, and what changed is caught up.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use portcullis::app::App;
 use portcullis::cluster::Patience;
+use portcullis_proxy::observe::rfc3339;
 use serde_json::json;
 
 use super::api::Fault;
@@ -39,6 +40,57 @@ fn a_watch_that_is_too_old_is_followed_by_a_list() {
     eventually(|| super::source(&app, "configmap://shop/extra").is_null());
     let now = status(&app)["kubernetes"]["namespaces"][1]["lists_total"].as_u64().unwrap();
     assert_eq!(now, lists + 1);
+}
+
+/// What a watch gets from where we are, for ever.
+#[test]
+fn a_place_from_which_a_watch_leads_nowhere_is_left_by_a_list() {
+    let failing =
+        "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":500,\"message\":\"no\"}}\n";
+    for words in [failing, "<html>\n"] {
+        let cluster = Cluster::new();
+        let app = cluster.app();
+        eventually(|| cluster.api.watches() == 2);
+        cluster.api.lock().mute = true;
+        change(&cluster, "two");
+        cluster.api.forget();
+        cluster.api.lock().nowhere = Some(words);
+        cluster.api.lock().mute = false;
+        cluster.api.break_watches("");
+        eventually(|| answer(&app) == "two");
+        eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
+    }
+}
+
+#[test]
+fn a_place_that_the_server_takes_for_none_is_left_by_a_list() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    let lists = |number: usize| {
+        status(&app)["kubernetes"]["namespaces"][number]["lists_total"].as_u64().unwrap()
+    };
+    let before = [lists(0), lists(1)];
+    cluster.api.lock().faults.extend(vec![Fault::Refusal(400, "invalid resource version"); 2]);
+    cluster.api.break_watches("");
+    eventually(|| [lists(0), lists(1)] == before.map(|lists| lists + 1));
+}
+
+#[test]
+fn lists_that_expire_again_and_again_are_shown() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    cluster.api.lock().faults.extend(vec![Fault::Refusal(410, "expired"); 100_000]);
+    cluster.api.break_watches("");
+    eventually(|| cluster.api.count("GET") > 10);
+    eventually(|| !status(&app)["kubernetes"]["stale_since"].is_null());
+    let problem = problem(&app, "shop");
+    assert!(problem["cause"].as_str().unwrap().contains("410: expired"), "{problem}");
+    change(&cluster, "two");
+    cluster.api.lock().faults.clear();
+    eventually(|| answer(&app) == "two");
+    eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
 }
 
 #[test]
@@ -91,6 +143,7 @@ fn an_answer_that_is_no_answer_is_shown_and_asked_for_again_after_a_pause() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}});
     let cases = [
         (Fault::Refusal(403, forbidden), "P0422", forbidden),
+        (Fault::Refusal(401, "Unauthorized"), "P0422", "answers 401: Unauthorized"),
         (Fault::Refusal(429, "slow down"), "P0421", "answers 429: slow down"),
         (Fault::Refusal(500, "etcdserver: leader changed"), "P0421", "leader changed"),
         (Fault::Page, "P0421", "text/html instead of JSON"),
@@ -108,6 +161,8 @@ fn an_answer_that_is_no_answer_is_shown_and_asked_for_again_after_a_pause() {
         let problem = problem(&app, "shop");
         assert_eq!(problem["code"], code, "{problem}");
         assert!(problem["cause"].as_str().unwrap().contains(words), "{problem}");
+        let hint = problem["hint"].as_str().unwrap();
+        assert_eq!(hint.contains("does not know who asks"), words.contains("401"), "{problem}");
         assert_eq!(cluster.api.count("GET"), 2);
         let (head, body) = fetch(app.admin().unwrap(), "/healthz/ready");
         assert!(head.starts_with("http/1.1 503") && body.contains(code), "{body}");
@@ -129,6 +184,61 @@ fn a_list_without_an_end_is_given_up() {
         eventually(|| said().contains("a list of more than 1000 pieces"));
     }
     assert_eq!(cluster.api.count("GET"), 2000);
+}
+
+#[test]
+fn an_answer_that_comes_byte_by_byte_is_given_up() {
+    let cluster = Cluster::new();
+    cluster.api.lock().faults.extend([Fault::Drip, Fault::Drip]);
+    let pause = Duration::from_secs(3600);
+    let patience = Patience {
+        answer: Duration::from_secs(1),
+        first_pause: pause,
+        longest_pause: pause,
+        ..Patience::default()
+    };
+    let app =
+        App::start(settings(&cluster.api.kubeconfig(), cluster.cache.path(), patience)).unwrap();
+    eventually(|| problem(&app, "shop")["cause"].to_string().contains("none within 1 s"));
+}
+
+/// Nothing is decided by comparing the API server's time with ours: it may be a century early or late.
+#[test]
+fn the_clock_of_the_api_server_does_not_matter() {
+    let early = ("Thu, 01 Jan 1970 00:00:01 GMT", "1970-01-01T00:00:01Z");
+    let late = ("Fri, 31 Dec 2128 23:59:59 GMT", "2128-12-31T23:59:59Z");
+    for clock in [early, late] {
+        let cluster = Cluster::empty();
+        cluster.api.lock().clock = Some(clock);
+        // A date to come again at is no time to wait for.
+        cluster.api.lock().faults.extend(vec![Fault::Later(clock.0); 4]);
+        cluster.api.put("shop", "proxy", &[("proxy.yaml", crate::program::PROXY)]);
+        change(&cluster, "one");
+        let app = cluster.app();
+        eventually(|| !app.addresses().is_empty() && answer(&app) == "one");
+        eventually(|| cluster.api.watches() == 2);
+        let before = SystemTime::now();
+        // The place is forgotten, the server away, and the proxy another one: each goes on.
+        cluster.api.lock().mute = true;
+        change(&cluster, "two");
+        cluster.api.forget();
+        cluster.api.lock().mute = false;
+        cluster.api.break_watches("");
+        eventually(|| answer(&app) == "two");
+        cluster.api.go_down();
+        eventually(|| !status(&app)["kubernetes"]["stale_since"].is_null());
+        let since = status(&app)["kubernetes"]["stale_since"].as_str().unwrap().to_owned();
+        // Of our own clock, which is what RFC 3339 sorts by.
+        assert!((rfc3339(before)..=rfc3339(SystemTime::now())).contains(&since), "{since}");
+        drop(app);
+        let app = cluster.app();
+        assert_eq!(answer(&app), "two");
+        change(&cluster, "three");
+        cluster.api.come_back();
+        eventually(|| answer(&app) == "three");
+        eventually(|| status(&app)["restored_from"].is_null());
+        eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
+    }
 }
 
 #[test]
