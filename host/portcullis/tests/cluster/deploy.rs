@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::api::{Api, Connection};
 use crate::server::{Server, shared};
 
-/// Namespace, group, resource, verb.
-type Right = (String, String, String, String);
+/// Namespace, group, resource, verb, and the only object that it is about, or nothing.
+type Right = [String; 5];
 
 /// What is not found among the verbs of resources.
 const SPECIAL: [&str; 6] = ["bind", "escalate", "impersonate", "approve", "sign", "use"];
@@ -85,7 +85,10 @@ fn the_account_may_do_what_the_committed_roles_say_and_nothing_else() {
     let bare = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: bare, namespace: reviews}\n";
     server.kubectl(&["apply", "-f", "-"], bare);
 
-    let asked = matrix(server);
+    let committed = server.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file], "");
+    let committed = rights(&committed);
+    let mut asked = matrix(server);
+    asked.extend(committed.iter().flat_map(|right| named(&asked, right)).collect::<Vec<_>>());
     let allowed = |account: &str| {
         let api = server.api().with_token(&server.token("reviews", account));
         allowed(&api, &asked)
@@ -93,8 +96,6 @@ fn the_account_may_do_what_the_committed_roles_say_and_nothing_else() {
     let mut granted = allowed("portcullis");
     // Whoever has a name may ask what he may do.
     allowed("bare").iter().for_each(|right| assert!(granted.remove(right)));
-    let committed = server.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file], "");
-    let committed = rights(&committed);
     assert!(committed.iter().all(|right| asked.contains(right)), "{committed:?}");
     assert_eq!(granted, committed, "of {} that were asked", asked.len());
 }
@@ -125,11 +126,21 @@ fn matrix(server: &Server) -> BTreeSet<Right> {
         .flat_map(|(group, resource)| verbs.iter().map(move |verb| (group, resource, verb)));
     pairs
         .flat_map(|(group, resource, verb)| {
-            namespaces.map(|namespace| {
-                (namespace.to_owned(), group.clone(), resource.clone(), verb.clone())
-            })
+            namespaces.map(|namespace| [namespace, group, resource, verb, ""].map(str::to_owned))
         })
         .collect()
+}
+
+/// What may be asked of the object that `right` is about, if it is about one.
+fn named(asked: &BTreeSet<Right>, right: &Right) -> Vec<Right> {
+    let [_, group, resource, _, name] = right;
+    let same = |other: &&Right| !name.is_empty() && (&other[1], &other[2]) == (group, resource);
+    let of = |other: &Right| {
+        let mut named = other.clone();
+        named[4].clone_from(name);
+        named
+    };
+    asked.iter().filter(same).map(of).collect()
 }
 
 fn allowed(api: &Api, asked: &BTreeSet<Right>) -> BTreeSet<Right> {
@@ -138,12 +149,13 @@ fn allowed(api: &Api, asked: &BTreeSet<Right>) -> BTreeSet<Right> {
 }
 
 fn is_allowed(connection: &mut Connection, right: &Right) -> bool {
-    let (namespace, group, resource, verb) = right;
+    let [namespace, group, resource, verb, name] = right;
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": {
             "namespace": namespace, "group": group, "resource": resource, "subresource": subresource, "verb": verb,
+            "name": name,
         }},
     });
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
@@ -160,14 +172,18 @@ fn rights(objects: &str) -> BTreeSet<Right> {
         None => vec![object],
     });
     let mut rights = BTreeSet::new();
+    let any = vec![json!("")];
     for role in objects.filter(|object| object["kind"] == "Role") {
         for rule in role["rules"].as_array().unwrap() {
+            let names = rule["resourceNames"].as_array().unwrap_or(&any);
             for group in rule["apiGroups"].as_array().unwrap() {
                 for resource in rule["resources"].as_array().unwrap() {
                     for verb in rule["verbs"].as_array().unwrap() {
-                        let parts = [&role["metadata"]["namespace"], group, resource, verb]
-                            .map(|part| text(part).to_owned());
-                        rights.insert(parts.into());
+                        for name in names {
+                            let namespace = &role["metadata"]["namespace"];
+                            let parts = [namespace, group, resource, verb, name];
+                            rights.insert(parts.map(|part| text(part).to_owned()));
+                        }
                     }
                 }
             }

@@ -12,6 +12,9 @@ mod status;
 mod stories;
 mod trouble;
 
+use std::cell::OnceCell;
+use std::io::BufReader;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +24,7 @@ use portcullis::source::KubernetesSettings;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::{ROUTE, backend, eventually, fetch, upstream};
+use crate::program::{ROUTE, backend, eventually, fetch, get, upstream};
 use api::ApiServer;
 
 pub const PROXY: &str = crate::program::PROXY;
@@ -80,9 +83,15 @@ pub fn settings(kubeconfig: &Path, cache: &Path, patience: Patience) -> Settings
     }
 }
 
+/// The server moves to where the first document wants it, and breaks off what it is asked meanwhile.
 pub fn status(app: &App) -> Value {
-    let (_, body) = fetch(app.admin().unwrap(), "/status");
-    serde_json::from_str(&body).unwrap()
+    let said = OnceCell::new();
+    let ask = || {
+        let mut stream = BufReader::new(TcpStream::connect(app.admin()?).ok()?);
+        get(&mut stream, "/status", &[])
+    };
+    eventually(|| ask().is_some_and(|(_, body)| said.set(body).is_ok()));
+    serde_json::from_str(said.get().unwrap()).unwrap()
 }
 
 /// The answer to a request through the proxy.
