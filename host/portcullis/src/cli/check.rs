@@ -54,7 +54,7 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
     let candidates: Vec<Arc<Candidate>> =
         objects.into_iter().map(|object| Arc::new(Candidate::new(object, store.clone()))).collect();
     let mut planned = plan_all(&candidates, args.proxy.as_deref());
-    while planned.problems.iter().any(|problem| problem.code == Code::P0413) {
+    while planned.problems.iter().any(|problem| problem.code.is_passing()) {
         store.settle();
         planned = plan_all(&candidates, args.proxy.as_deref());
     }

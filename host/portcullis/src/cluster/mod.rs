@@ -5,7 +5,7 @@
 //! nothing of documents or of acceptance.
 //!
 //! Rights that a proxy needs, in its own namespace and in the mesh-wide one: `list` and `watch` on `configmaps`, `create`
-//! on `events`; `get` on `secrets` where a document has an `imagePullSecret`. `portcullis push configmap://…` needs `get`,
+//! on `events`; `get` on the `secrets` that documents name. `portcullis push configmap://…` needs `get`,
 //! `create`, `patch` and `delete` on `configmaps`, with the account of whoever pushes; `portcullis status -n …` needs `list` on
 //! `pods` and `get` on `pods/proxy`, and with `--wait` `list` on `configmaps`, with that of whoever asks.
 
@@ -59,6 +59,8 @@ pub struct Patience {
     pub first_pause: Duration,
     /// The longest wait after a failure.
     pub longest_pause: Duration,
+    /// Until a Secret that is in use is read again, at most.
+    pub reread: Duration,
 }
 
 impl Patience {
@@ -68,6 +70,7 @@ impl Patience {
         silence: Duration::from_secs(150),
         first_pause: Duration::from_millis(200),
         longest_pause: Duration::from_secs(20),
+        reread: Duration::from_secs(30),
     };
 }
 

@@ -57,10 +57,10 @@ impl Seat {
         self.standing.as_ref().is_none_or(|standing| !Arc::ptr_eq(standing, &self.offered))
     }
 
-    /// Whether all that the offered version lacks is a module that is being fetched. That is no refusal yet.
+    /// Whether all that the offered version lacks is on its way. That is no refusal yet.
     pub fn waits(&self) -> bool {
         let mut errors = self.problems.iter().filter(|problem| problem.is_error()).peekable();
-        errors.peek().is_some() && errors.all(|problem| problem.code == Code::P0413)
+        errors.peek().is_some() && errors.all(|problem| problem.code.is_passing())
     }
 
     /// What was live before any newcomer; changed objects before new ones: of two that define the same thing, the
@@ -168,6 +168,7 @@ impl Attempt<'_> {
             }
             if self.live.generation == 0 {
                 self.nothing_unguarded()?;
+                self.nothing_unread()?;
             }
             snapshot.generation = self.live.generation + 1;
             let live = self.live_with(&snapshot, &planned);
@@ -189,6 +190,17 @@ impl Attempt<'_> {
         let title = format!("the filter of {name} is missing, and traffic would pass without it");
         let problem = Problem::new(Code::P0209, title);
         Err(vec![problem.hint("mend its document, or give it failStrategy: FAIL_OPEN")])
+    }
+
+    /// At the first start, what waits for a Secret is left out by nobody: the API server's answer is a moment away, and a
+    /// proxy that is ready without a route answers 404.
+    fn nothing_unread(&self) -> Result<(), Vec<Problem>> {
+        let left_out = self.seats.iter().filter(|seat| seat.standing.is_none());
+        let mut problems = left_out.flat_map(|seat| &seat.problems);
+        match problems.find(|problem| problem.code == Code::P0427) {
+            Some(problem) => Err(vec![problem.clone()]),
+            None => Ok(()),
+        }
     }
 
     /// True when nothing on offer says where to listen, and the document that said so has a seat again.

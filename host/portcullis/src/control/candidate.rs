@@ -9,7 +9,7 @@ use portcullis_vm::Module;
 use super::blame::place;
 use crate::diagnose::{Code, Place, Problem};
 use crate::fetch::{Blob, Shelf, Store, Version};
-use crate::plan::{ModuleError, ModuleRequest, Modules, Planned, Source, beside, plan};
+use crate::plan::{ModuleError, ModuleRequest, Modules, Planned, Source, TlsSecret, beside, plan};
 use crate::source::{Object, Text};
 use crate::spec::{self, Document};
 
@@ -70,7 +70,7 @@ impl Candidate {
         self.shelf.files().into_keys()
     }
 
-    /// What it refers to in ConfigMaps, as it is stored there.
+    /// What it refers to in the cluster, as it is stored there.
     pub fn blobs(&self) -> Vec<(PathBuf, Blob)> {
         self.shelf.blobs()
     }
@@ -168,5 +168,12 @@ impl Modules for Shelves<'_> {
     fn file(&self, source: &str, path: &str) -> Result<Bytes, String> {
         let shelf = self.of(source).ok_or_else(|| format!("{source} is not planned"))?;
         shelf.bytes(&beside(source, path))
+    }
+
+    fn secret(&self, source: &str, namespace: &str, name: &str) -> Result<TlsSecret, Box<Problem>> {
+        match self.of(source) {
+            Some(shelf) => shelf.secret(namespace, name),
+            None => Err(Box::new(Problem::new(Code::P0901, format!("{source} is not planned")))),
+        }
     }
 }

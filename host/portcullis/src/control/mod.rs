@@ -28,7 +28,7 @@ pub use last_good::LastGood;
 pub use plane::Plane;
 
 use crate::cluster::{Failure, Secrets};
-use crate::diagnose::{Code, Problem};
+use crate::diagnose::Problem;
 use crate::fetch::{Store, Version, is_config_map};
 use crate::plan::{CONFIG_MAP, Planned};
 use crate::source::{Change, Fate, KubernetesSettings, Lost, Object, Sources, View, Watch};
@@ -153,7 +153,7 @@ impl<P: Plane> Control<P> {
 
     /// True when a module has come since the last round, or is taken as it was.
     fn wait_for_modules(&self) -> bool {
-        let on_their_way = |problem: &Problem| problem.code == Code::P0413;
+        let on_their_way = |problem: &Problem| problem.code.is_passing();
         if self.board.problems().iter().any(on_their_way) {
             self.store.settle();
             return true;

@@ -86,9 +86,10 @@ codes! {
     P0421 "the API server of the cluster cannot be followed",
     P0422 "a right is missing in the cluster",
     P0423 "a key of a ConfigMap belongs to somebody else",
-    P0424 "a pull secret of the cluster cannot be used",
+    P0424 "a Secret of the cluster cannot be used",
     P0425 "nothing is known of a proxy",
     P0426 "a proxy does not run what its cluster holds",
+    P0427 "a Secret of the cluster is being read",
     P0501 "an address cannot be listened on",
     P0502 "the access log cannot be written",
     P0601 "a certificate or key file holds nothing to use",
@@ -111,6 +112,13 @@ codes! {
     P0713 "the upstream does not speak the protocol",
     P0901 "something inside Portcullis went wrong",
     P0902 "a configuration contradicts itself inside",
+}
+
+impl Code {
+    /// Whether nothing is wrong yet, since what is missing is on its way.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Code::P0413 | Code::P0427)
+    }
 }
 
 impl fmt::Display for Code {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
 
-use crate::cluster::Unusable;
+use crate::cluster::{Failure, Unusable};
 use crate::diagnose::{Code, Problem};
 use crate::plan::ModuleError;
 
@@ -62,6 +62,8 @@ pub enum FetchErrorKind {
     Right,
     /// A Secret is not there, or holds no docker config.
     Secret,
+    /// A Secret that is to hold a certificate is not there.
+    Certificate,
 }
 
 impl FetchError {
@@ -79,15 +81,18 @@ impl FetchError {
     /// Why a Secret gives no docker config.
     pub(super) fn of_secret(namespace: &str, name: &str, reason: &Unusable) -> FetchError {
         let kind = match reason {
-            Unusable::Failure(failure) => match failure.status() {
-                Some(401 | 403) => FetchErrorKind::Right,
-                Some(404) => FetchErrorKind::Secret,
-                _ => FetchErrorKind::Cluster,
-            },
+            Unusable::Failure(failure) => kind_of(failure, FetchErrorKind::Secret),
             Unusable::Type(_) | Unusable::Key(_) => FetchErrorKind::Secret,
         };
         let title = format!("cannot read the Secret {namespace}/{name}");
         FetchError::new(kind, title, reason.to_string())
+    }
+
+    /// Why a Secret with a certificate cannot be read.
+    pub(super) fn of_certificate(namespace: &str, name: &str, failure: &Failure) -> FetchError {
+        let kind = kind_of(failure, FetchErrorKind::Certificate);
+        let title = format!("cannot read the Secret {namespace}/{name}");
+        FetchError::new(kind, title, failure.to_string())
     }
 
     /// Makes it one that is not worth another request at once.
@@ -161,7 +166,7 @@ impl FetchError {
             FetchErrorKind::Folder => Code::P0414,
             FetchErrorKind::Cluster => Code::P0421,
             FetchErrorKind::Right => Code::P0422,
-            FetchErrorKind::Secret => Code::P0424,
+            FetchErrorKind::Secret | FetchErrorKind::Certificate => Code::P0424,
         }
     }
 
@@ -203,7 +208,19 @@ impl FetchError {
                 "make it with `kubectl create secret docker-registry`, in the namespace of the \
                  ConfigMap"
             }
+            FetchErrorKind::Certificate => {
+                "make it with `kubectl create secret tls`, in the namespace of the ConfigMap"
+            }
         }
+    }
+}
+
+/// `missing`: that it is not there.
+fn kind_of(failure: &Failure, missing: FetchErrorKind) -> FetchErrorKind {
+    match failure.status() {
+        Some(401 | 403) => FetchErrorKind::Right,
+        Some(404) => missing,
+        _ => FetchErrorKind::Cluster,
     }
 }
 

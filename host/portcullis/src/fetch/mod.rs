@@ -1,5 +1,5 @@
 //! Brings what documents refer to: Wasm modules, from files and over the network, and the files beside a document
-//! (certificates, keys).
+//! (certificates, keys), or Secrets that hold such.
 //!
 //! Where a module comes from is told by the scheme of its `url`, in [`Shelf::module`]: that is the door for another one.
 //! What one version of one source object refers to lies on a [`Shelf`]: read once and then kept, so that the last good
@@ -8,6 +8,7 @@
 mod shelf;
 mod config_map;
 mod shipment;
+mod keyring;
 mod remote;
 mod delivery;
 mod order;
@@ -51,6 +52,7 @@ pub use unpack::{Member, Parcel};
 
 use crate::cluster::Secrets;
 use crate::plan::ModuleError;
+use keyring::{Followed, Keyring};
 use remote::Remote;
 use workshop::Workshop;
 
@@ -72,6 +74,7 @@ pub struct Store {
     config_maps: Mutex<ConfigMaps>,
     /// Unset where there is no cluster.
     secrets: OnceLock<Secrets>,
+    keyring: Keyring,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,7 @@ impl Store {
             stamps: Mutex::default(),
             config_maps: Mutex::default(),
             secrets: OnceLock::new(),
+            keyring: Keyring::default(),
         }
     }
 
@@ -109,7 +113,7 @@ impl Store {
         Store { workshop: self.workshop.with(compiler), ..self }
     }
 
-    /// Has pull secrets of documents in ConfigMaps looked up there from now on. Only the first way counts.
+    /// Has Secrets that documents in ConfigMaps name looked up there from now on. Only the first way counts.
     pub fn unlock(&self, secrets: Secrets) {
         self.secrets.get_or_init(|| secrets);
     }
@@ -121,6 +125,7 @@ impl Store {
 
     /// Waits for what is being fetched now; each has its own time.
     pub fn settle(&self) {
+        self.keyring.settle();
         self.remote.settle();
     }
 
@@ -132,13 +137,15 @@ impl Store {
 
     /// Tries at once what could not be fetched before.
     pub fn hurry(&self) {
+        self.keyring.hurry();
         self.remote.hurry();
     }
 
-    /// Where modules came from so far, and what is fetched.
+    /// Where modules came from so far, what is fetched, and which Secrets are followed.
     pub fn status(&self) -> Value {
         let mut status = self.workshop.status();
         status["remote"] = self.remote.status();
+        status["secrets"] = self.keyring.status();
         status
     }
 
@@ -156,6 +163,10 @@ impl Store {
     /// Hands down what `configmap://` leads to from now on.
     pub fn hand_down(&self, config_maps: ConfigMaps) {
         *lock(&self.config_maps) = config_maps;
+    }
+
+    fn follow(&self, namespace: &str, name: &str) -> Arc<Followed> {
+        self.keyring.follow((namespace, name), self.secrets.get(), &self.remote)
     }
 
     fn config_maps(&self) -> ConfigMaps {

@@ -135,13 +135,26 @@ impl Remote {
             errand.tell(State::Here(delivery));
             return Ok(());
         }
+        self.spawn(follow(self.office.clone(), downloads, Arc::downgrade(errand)))
+    }
+
+    /// Has work done on the thread that fetches.
+    pub(super) fn spawn(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), FetchError> {
         let crew = self.crew.get_or_init(|| Crew::hire().map_err(|problem| problem.to_string()));
         let crew = crew.as_ref().map_err(|problem| {
             FetchError::new(FetchErrorKind::Folder, "nothing can be fetched: no thread", problem)
         })?;
-        let work = follow(self.office.clone(), downloads, Arc::downgrade(errand));
         crew.handle.spawn(work);
         Ok(())
+    }
+
+    /// Says that something is new.
+    pub(super) fn announcer(&self) -> impl Fn() + Send + use<> {
+        let office = self.office.clone();
+        move || office.announce()
     }
 
     /// Waits until nothing is pending any more, no longer than that may take.

@@ -1,4 +1,4 @@
-//! What one version of one source object refers to: files, keys of ConfigMaps, and modules from elsewhere.
+//! What one version of one source object refers to: files, keys of ConfigMaps, Secrets, and modules from elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,14 +9,20 @@ use bytes::Bytes;
 use portcullis_vm::{Digest, Module};
 
 use super::evidence::{self, distrusted};
+use super::keyring::{Followed, Known};
 use super::order::{Delivery, Order, shown_url};
 use super::remote::{Errand, State};
 use super::{
-    Blob, FetchError, FetchErrorKind, MODULE_BYTES, Store, Version, is_config_map, lock,
+    Blob, FetchError, FetchErrorKind, Form, MODULE_BYTES, Store, Version, is_config_map, lock,
     stored_bytes,
 };
-use crate::plan::{ModuleError, ModuleRequest, module_path};
+use crate::cluster::Value;
+use crate::diagnose::{Code, Problem};
+use crate::plan::{ModuleError, ModuleRequest, TlsSecret, module_path};
 use crate::signature::{Distrust, Trust};
+
+/// How what is in a Secret is called where it is kept: `secret://NAMESPACE/NAME/KEY`.
+const SECRET: &str = "secret://";
 
 /// Files as they were when they were first asked for. A shelf never reads a file twice, and never fetches twice what it
 /// has.
@@ -26,6 +32,8 @@ pub struct Shelf {
     text: Version,
     items: Mutex<BTreeMap<PathBuf, Item>>,
     arrivals: Mutex<BTreeMap<Wanted, Arrival>>,
+    /// By namespace and name.
+    secrets: Mutex<BTreeMap<(String, String), Taken>>,
     /// Modules in files for which somebody of these keys has vouched.
     vouched: Mutex<BTreeSet<(PathBuf, Version)>>,
 }
@@ -43,6 +51,13 @@ struct Arrival {
     /// What was known of the errand when it was last asked.
     news: u64,
     made: Option<(Delivery, Result<Arc<Module>, ModuleError>)>,
+}
+
+/// A Secret as it was when it was first asked for: certificate and key are of one version of it.
+struct Taken {
+    followed: Arc<Followed>,
+    /// `None`: nothing was known yet.
+    known: Option<Known>,
 }
 
 #[derive(Clone)]
@@ -67,8 +82,8 @@ enum Content {
 impl Shelf {
     /// An empty one, for documents whose text has this version.
     pub fn new(store: Arc<Store>, text: Version) -> Shelf {
-        let (items, arrivals, vouched) = Default::default();
-        Shelf { store, text, items, arrivals, vouched }
+        let (items, arrivals, secrets, vouched) = Default::default();
+        Shelf { store, text, items, arrivals, secrets, vouched }
     }
 
     /// The module that a document asks for, compiled. One from elsewhere may be on its way.
@@ -128,17 +143,66 @@ impl Shelf {
         self.store.compile(&bytes)
     }
 
+    /// What a Secret of the cluster holds for TLS.
+    ///
+    /// # Errors
+    /// Why there is nothing, or nothing yet.
+    pub fn secret(&self, namespace: &str, name: &str) -> Result<TlsSecret, Box<Problem>> {
+        let take = || {
+            let followed = self.store.follow(namespace, name);
+            let known = followed.known();
+            Taken { followed, known }
+        };
+        let mut secrets = lock(&self.secrets);
+        let taken = secrets
+            .entry((namespace.to_owned(), name.to_owned()))
+            .or_insert_with(take)
+            .known
+            .clone();
+        match taken {
+            Some(known) => known.found.map_err(|error| Box::new(error.into())),
+            None => {
+                let title = format!("the Secret {namespace}/{name} is being read");
+                let problem = Problem::new(Code::P0427, title);
+                Err(Box::new(problem.hint("it goes live by itself when it is here")))
+            }
+        }
+    }
+
     /// One on which lies what a version of an object referred to before.
     pub fn with(self, blobs: impl IntoIterator<Item = (PathBuf, Blob)>) -> Shelf {
-        let items = blobs.into_iter().map(|(path, blob)| (path, Item::from(blob)));
-        lock(&self.items).extend(items);
+        let mut secrets: BTreeMap<(String, String), Vec<(String, Bytes)>> = BTreeMap::new();
+        for (path, blob) in blobs {
+            match (secret_key(&path), blob.pieces.as_slice()) {
+                (Some((secret, key)), [piece]) => {
+                    secrets.entry(secret).or_default().push((key, piece.bytes.clone()));
+                }
+                _ => drop(lock(&self.items).insert(path, Item::from(blob))),
+            }
+        }
+        for ((namespace, name), values) in secrets {
+            let followed = self.store.follow(&namespace, &name);
+            followed.remember(TlsSecret::new(values));
+            let known = followed.known();
+            lock(&self.secrets).insert((namespace, name), Taken { followed, known });
+        }
         self
     }
 
-    /// What on it comes from ConfigMaps, as it is stored there.
+    /// What on it comes from the cluster, as it is stored there.
     pub fn blobs(&self) -> Vec<(PathBuf, Blob)> {
         let items = lock(&self.items);
-        items.iter().filter_map(|(path, item)| Some((path.clone(), item.blob.clone()?))).collect()
+        let stored = |(path, item): (&PathBuf, &Item)| Some((path.clone(), item.blob.clone()?));
+        let mut blobs: Vec<_> = items.iter().filter_map(stored).collect();
+        for ((namespace, name), taken) in lock(&self.secrets).iter() {
+            let found = taken.known.as_ref().and_then(|known| known.found.as_ref().ok());
+            blobs.extend(found.into_iter().flat_map(TlsSecret::values).map(|(key, value)| {
+                let path = PathBuf::from(format!("{SECRET}{namespace}/{name}/{key}"));
+                let pieces = vec![Value::new(value.clone())];
+                (path, Blob { pieces, form: Form::Plain, digest: None })
+            }));
+        }
+        blobs
     }
 
     /// The bytes of a certificate or key.
@@ -232,14 +296,20 @@ impl Shelf {
             let (delivery, _) = arrival.made.as_ref()?;
             Some(Version(delivery.digest.0))
         });
-        self.files().into_values().chain(arrived).collect()
+        let secrets = lock(&self.secrets);
+        let taken = secrets.values().map(|taken| Some(taken.known.as_ref()?.version));
+        self.files().into_values().chain(arrived).chain(taken).collect()
     }
 
     /// Whether every file still has the content it has here, and nothing new is known of what did not arrive.
     pub fn is_current(&self) -> bool {
         let known =
             |arrival: &Arrival| arrival.made.is_some() || arrival.errand.news() == arrival.news;
+        let taken = |taken: &Taken| {
+            taken.followed.version() == taken.known.as_ref().map(|known| known.version)
+        };
         lock(&self.arrivals).values().all(known)
+            && lock(&self.secrets).values().all(taken)
             && self.files().iter().all(|(path, version)| self.store.version(path) == *version)
     }
 
@@ -277,6 +347,13 @@ impl Shelf {
         };
         items.entry(path.to_owned()).or_insert_with(read).clone()
     }
+}
+
+/// Namespace and name of a Secret, and the key in it.
+fn secret_key(path: &Path) -> Option<((String, String), String)> {
+    let (secret, key) = path.to_str()?.strip_prefix(SECRET)?.rsplit_once('/')?;
+    let (namespace, name) = secret.split_once('/')?;
+    Some(((namespace.to_owned(), name.to_owned()), key.to_owned()))
 }
 
 impl Item {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use portcullis_proxy::snapshot::{
     Backend, BackendIndex, BackendProtocol, Endpoint, EndpointAddress,
 };
@@ -12,7 +11,7 @@ use portcullis_proxy::tls::ClientTls;
 
 use super::catalogue::Catalogue;
 use super::desk::Desk;
-use super::proxy::{tell_expired, tls_problem};
+use super::material::Written;
 use super::words;
 use crate::diagnose::Code;
 use crate::spec::own::{self, BackendSpec, BackendTls};
@@ -194,16 +193,16 @@ fn client_tls(
         let problem = document.problem(Code::P0108, "spec.tls.hostname", title);
         return desk.refuse(problem.hint("add the name that the certificate is verified against"));
     };
-    let mut file = |name: &str, path: &Option<String>| -> Result<Option<Bytes>, ()> {
-        let Some(path) = path else { return Ok(None) };
-        desk.file(document, &format!("spec.tls.{name}"), path).map(Some).ok_or(())
+    let written = Written {
+        certificate_refs: tls.certificate_refs.as_deref(),
+        certificate_file: tls.certificate_file.as_deref(),
+        key_file: tls.key_file.as_deref(),
+        ca_refs: tls.ca_certificate_refs.as_deref(),
+        ca_file: ("caFile", tls.ca_file.as_deref()),
     };
-    let ca = file("caFile", &tls.ca_file);
-    let certificate = file("certificateFile", &tls.certificate_file);
-    let key = file("keyFile", &tls.key_file);
-    let (ca, certificate, key) = (ca.ok()?, certificate.ok()?, key.ok()?);
-    let identity = match (&certificate, &key) {
-        (Some(certificate), Some(key)) => Some((certificate.as_ref(), key.as_ref())),
+    let material = written.read(document, "spec.tls", desk)?;
+    let identity = match (&material.certificate, &material.key) {
+        (Some(certificate), Some(key)) => Some((&*certificate.pem, &*key.pem)),
         (None, None) => None,
         _ => {
             let title = "`certificateFile` and `keyFile` belong together";
@@ -211,11 +210,12 @@ fn client_tls(
             return desk.refuse(problem.hint("add the other one"));
         }
     };
-    let client = ClientTls::from_pem(&hostname, ca.as_deref(), identity)
-        .map_err(|error| desk.problems.push(tls_problem(document, "spec.tls", "caFile", &error)))
+    let ca = material.ca.as_ref().map(|ca| &*ca.pem);
+    let client = ClientTls::from_pem(&hostname, ca, identity)
+        .map_err(|error| desk.problems.push(material.problem(document, "spec.tls", &error)))
         .ok()?;
     if let Some(expires_at) = client.expires_at() {
-        tell_expired(document, "spec.tls", expires_at, desk);
+        material.tell_expired(document, expires_at, desk);
     }
     Some(client)
 }

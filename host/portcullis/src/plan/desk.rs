@@ -47,13 +47,25 @@ impl<'a> Desk<'a> {
 
     /// The bytes of the file that `document` names at `field`.
     pub fn file(&mut self, document: &Document, field: &str, path: &str) -> Option<Bytes> {
+        let hint = "names are relative to the folder of this document";
+        self.file_or(document, field, path, hint)
+    }
+
+    /// The same; `hint` says what to do if it cannot be read.
+    pub fn file_or(
+        &mut self,
+        document: &Document,
+        field: &str,
+        path: &str,
+        hint: &str,
+    ) -> Option<Bytes> {
         self.uses(document, path);
         match self.modules.file(&document.file, path) {
             Ok(bytes) => Some(bytes),
             Err(reason) => {
                 let title = format!("cannot read {}", beside(&document.file, path).display());
                 let problem = document.problem(Code::P0401, field, title).because(reason);
-                self.refuse(problem.hint("names are relative to the folder of this document"))
+                self.refuse(problem.hint(hint))
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use portcullis_proxy::snapshot::{Listener, ListenerDirection, ListenerProtocol};
 use portcullis_proxy::tls::ServerTls;
 
 use super::desk::Desk;
-use super::proxy::{socket, tell_expired, tls_problem};
+use super::material::Written;
+use super::proxy::socket;
 use crate::diagnose::Code;
 use crate::spec::Document;
 use crate::spec::own::{self, Direction, ListenerSpec, ListenerTls, TlsMode};
@@ -97,13 +97,15 @@ fn passthrough(
     tls: &ListenerTls,
     desk: &mut Desk<'_>,
 ) -> Option<Speech> {
-    let files = [
-        ("certificateFile", &tls.certificate_file),
-        ("keyFile", &tls.key_file),
-        ("clientCaFile", &tls.client_ca_file),
+    let fields = [
+        ("certificateRefs", tls.certificate_refs.is_some()),
+        ("certificateFile", tls.certificate_file.is_some()),
+        ("keyFile", tls.key_file.is_some()),
+        ("clientCaFile", tls.client_ca_file.is_some()),
+        ("caCertificateRefs", tls.ca_certificate_refs.is_some()),
     ];
     let mut right = true;
-    for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {
+    for (name, _) in fields.iter().filter(|(_, there)| *there) {
         let title = format!("TLS that is passed on has no use for `{name}`");
         let problem = document.problem(Code::P0111, &format!("{field}.{name}"), title);
         desk.problems.push(problem.hint("remove it, or use mode: Terminate"));
@@ -118,20 +120,24 @@ fn server_tls(
     tls: &ListenerTls,
     desk: &mut Desk<'_>,
 ) -> Option<ServerTls> {
-    let certificate = needed(document, field, ("certificateFile", &tls.certificate_file), desk);
-    let key = needed(document, field, ("keyFile", &tls.key_file), desk);
-    let ca = tls
-        .client_ca_file
-        .as_ref()
-        .map(|path| desk.file(document, &format!("{field}.clientCaFile"), path));
-    let ca = match ca {
-        Some(bytes) => Some(bytes?),
-        None => None,
+    if tls.certificate_refs.is_none() {
+        needed(document, field, ("certificateFile", &tls.certificate_file), desk);
+        needed(document, field, ("keyFile", &tls.key_file), desk);
+    }
+    let written = Written {
+        certificate_refs: tls.certificate_refs.as_deref(),
+        certificate_file: tls.certificate_file.as_deref(),
+        key_file: tls.key_file.as_deref(),
+        ca_refs: tls.ca_certificate_refs.as_deref(),
+        ca_file: ("clientCaFile", tls.client_ca_file.as_deref()),
     };
-    let tls = ServerTls::from_pem(&certificate?, &key?, ca.as_deref())
-        .map_err(|error| desk.problems.push(tls_problem(document, field, "clientCaFile", &error)))
+    let material = written.read(document, field, desk)?;
+    let (certificate, key) = (material.certificate.as_ref()?, material.key.as_ref()?);
+    let ca = material.ca.as_ref().map(|ca| &*ca.pem);
+    let tls = ServerTls::from_pem(&certificate.pem, &key.pem, ca)
+        .map_err(|error| desk.problems.push(material.problem(document, field, &error)))
         .ok()?;
-    tell_expired(document, field, tls.expires_at(), desk);
+    material.tell_expired(document, tls.expires_at(), desk);
     Some(tls)
 }
 
@@ -140,14 +146,11 @@ fn needed(
     field: &str,
     (name, path): (&str, &Option<String>),
     desk: &mut Desk<'_>,
-) -> Option<Bytes> {
-    let field = format!("{field}.{name}");
-    match path {
-        Some(path) => desk.file(document, &field, path),
-        None => {
-            let title = format!("the field `{name}` is missing");
-            let problem = document.problem(Code::P0108, &field, title);
-            desk.refuse(problem.hint(format!("add `{name}:` here")))
-        }
+) {
+    if path.is_none() {
+        let field = format!("{field}.{name}");
+        let title = format!("the field `{name}` is missing");
+        let problem = document.problem(Code::P0108, &field, title);
+        desk.problems.push(problem.hint(format!("add `{name}:` here")));
     }
 }

@@ -13,6 +13,7 @@ mod futile;
 mod limits;
 mod listener;
 mod matches;
+mod material;
 mod module;
 mod proxy;
 mod registry;
@@ -37,6 +38,7 @@ use crate::spec::{self, Contents, Home};
 use catalogue::Catalogue;
 use desk::Desk;
 
+pub use material::TlsSecret;
 pub use module::PullSecret;
 pub use registry::{Registry, TIMEOUT};
 
@@ -162,6 +164,21 @@ pub trait Modules {
         }
     }
 
+    /// What the Secret `name` of the cluster holds for TLS, as it was when the document `source` first asked.
+    ///
+    /// # Errors
+    /// Why there is nothing, or nothing yet (P0427).
+    fn secret(
+        &self,
+        _source: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<TlsSecret, Box<Problem>> {
+        let title = format!("cannot read the Secret {namespace}/{name}");
+        let problem = Problem::new(Code::P0424, title).because("there is no cluster");
+        Err(Box::new(problem.hint("`portcullis run --kubernetes` reads Secrets")))
+    }
+
     /// A variable of this process's environment, for `valueFrom: HOST`.
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
@@ -251,8 +268,11 @@ fn own_namespace(source: &str) -> Option<&str> {
 }
 
 /// The path of what a document of `source` calls `path`: relative to the document's folder, which for a ConfigMap is that
-/// ConfigMap.
+/// ConfigMap. The name of a ConfigMap's key stays what it is.
 pub fn beside(source: &str, path: &str) -> PathBuf {
+    if path.starts_with(CONFIG_MAP) {
+        return PathBuf::from(path);
+    }
     Path::new(source).parent().unwrap_or(Path::new("")).join(path)
 }
 

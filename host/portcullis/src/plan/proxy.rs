@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use portcullis_proxy::TlsError;
 use portcullis_proxy::observe::AccessLogger;
 use portcullis_proxy::snapshot::{AccessLog, AccessLogFormat, Limits, Listener};
 
@@ -159,33 +158,6 @@ fn distinct_addresses(document: &Document, spec: &ProxySpec, desk: &mut Desk<'_>
         }
         taken.insert(address, field);
     }
-}
-
-/// A certificate that has expired still serves, to clients that do not look.
-pub(super) fn tell_expired(document: &Document, tls: &str, expires_at: i64, desk: &mut Desk<'_>) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    if i64::try_from(now.as_secs()).is_ok_and(|now| now < expires_at) {
-        return;
-    }
-    let field = format!("{tls}.certificateFile");
-    let problem = document.problem(Code::P0605, &field, "this certificate has expired").warning();
-    desk.problems.push(problem.hint("put a new one there; it is taken without a restart"));
-}
-
-/// TLS material that does not work.
-pub(super) fn tls_problem(document: &Document, tls: &str, ca: &str, error: &TlsError) -> Problem {
-    let code = error.code().parse().unwrap_or(Code::P0601);
-    let field = match error {
-        TlsError::NoKey | TlsError::Key(_) | TlsError::KeyMismatch => "keyFile",
-        TlsError::Pem { what: "key", .. } => "keyFile",
-        TlsError::Pem { what: "CA certificate", .. }
-        | TlsError::NoCertificate { what: "CA certificate" }
-        | TlsError::Certificate { what: "CA certificate", .. } => ca,
-        TlsError::Hostname(_) => "hostname",
-        _ => "certificateFile",
-    };
-    let problem = document.problem(code, &format!("{tls}.{field}"), error.to_string());
-    problem.hint(format!("`portcullis explain {code}` says how to look into such files"))
 }
 
 /// Limits and access log.

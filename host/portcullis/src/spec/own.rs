@@ -94,19 +94,36 @@ pub enum ListenerProtocol {
     Tcp,
 }
 
-/// `tls` of a listener; files beside the document, in PEM.
+/// `tls` of a listener; files beside the document, in PEM, or Secrets.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerTls {
     /// Who ends the TLS session.
     #[serde(default)]
     pub mode: TlsMode,
-    /// Leaf first. Needed to terminate.
+    /// Certificate and key. To terminate, these or the files are needed.
+    pub certificate_refs: Option<Vec<CertificateRef>>,
+    /// Leaf first.
     pub certificate_file: Option<String>,
     /// Its key.
     pub key_file: Option<String>,
     /// Present: clients need a certificate that one of these signed.
     pub client_ca_file: Option<String>,
+    /// The same, from a Secret or a ConfigMap.
+    pub ca_certificate_refs: Option<Vec<CertificateRef>>,
+}
+
+/// An element of `certificateRefs` and `caCertificateRefs`, as in Gateway API.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CertificateRef {
+    /// The empty one.
+    pub group: Option<String>,
+    /// `Secret`, which is the default; for authorities also `ConfigMap`.
+    pub kind: Option<String>,
+    /// That of the ConfigMap that holds the document, if it is there.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
 }
 
 /// `mode` of a listener's `tls`, as in Gateway API
@@ -215,7 +232,7 @@ pub struct EndpointSpec {
     pub weight: Option<u32>,
 }
 
-/// `tls` of a Backend; files beside the document, in PEM.
+/// `tls` of a Backend; files beside the document, in PEM, or Secrets.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendTls {
@@ -223,7 +240,11 @@ pub struct BackendTls {
     pub hostname: Option<String>,
     /// Default: the public authorities.
     pub ca_file: Option<String>,
-    /// What we present, with `key_file`.
+    /// The same, from a Secret or a ConfigMap.
+    pub ca_certificate_refs: Option<Vec<CertificateRef>>,
+    /// What we present: certificate and key.
+    pub certificate_refs: Option<Vec<CertificateRef>>,
+    /// The same, with `key_file`.
     pub certificate_file: Option<String>,
     /// Its key.
     pub key_file: Option<String>,

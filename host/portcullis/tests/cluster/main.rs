@@ -30,3 +30,6 @@ mod server;
 mod sidecar;
 mod status;
 mod stories;
+#[path = "../it/tls.rs"]
+#[allow(dead_code, reason = "the tests on the program use more of it")]
+mod tls;

@@ -1,7 +1,7 @@
 //! `portcullis run --kubernetes` as a process of its own, what it is asked, and the ConfigMaps that it reads.
 
 use std::collections::BTreeMap;
-use std::io::BufReader;
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +32,8 @@ impl Sidecar {
     pub fn start(kubeconfig: &Path, namespace: &str, root: &str, home: &Path) -> Sidecar {
         let mut process = Sidecar::spawn(kubeconfig, namespace, root, home);
         let found = process.until(|said| {
-            let web = address(said, "listening http://", " (web)")?;
+            let web = address(said, "listening http://", " (web)")
+                .or_else(|| address(said, "listening https://", " (web)"))?;
             Some((web, address(said, "admin http://", "")?))
         });
         let (web, admin) = found.unwrap_or_else(|| panic!("it ended:\n{}", process.last_lines()));
@@ -122,6 +123,15 @@ pub struct Tally {
 /// Clients that ask while `story` goes on: one on a connection that it keeps, one with a new one for each request. An answer
 /// that is not 200 with this body has failed.
 pub fn under_load(web: SocketAddr, body: &str, story: impl FnOnce()) -> Tally {
+    under_load_over(|| connect(web), body, story)
+}
+
+/// The same over connections of any kind.
+pub fn under_load_over<S: Read + Write>(
+    connect: impl Fn() -> BufReader<S> + Sync,
+    body: &str,
+    story: impl FnOnce(),
+) -> Tally {
     struct End<'a>(&'a AtomicBool);
     impl Drop for End<'_> {
         fn drop(&mut self) {
@@ -129,7 +139,7 @@ pub fn under_load(web: SocketAddr, body: &str, story: impl FnOnce()) -> Tally {
         }
     }
     let (end, tally) = (AtomicBool::new(false), Tally::default());
-    let ask = |connection: &mut BufReader<TcpStream>| {
+    let ask = |connection: &mut BufReader<S>| {
         let answer = get(connection, "/", &[]);
         let good =
             answer.is_some_and(|(head, got)| head.starts_with("http/1.1 200") && got == body);
@@ -140,16 +150,16 @@ pub fn under_load(web: SocketAddr, body: &str, story: impl FnOnce()) -> Tally {
     thread::scope(|scope| {
         let _end = End(&end);
         scope.spawn(|| {
-            let mut kept = connect(web);
+            let mut kept = connect();
             while !end.load(Ordering::Relaxed) {
                 if !ask(&mut kept) {
-                    kept = connect(web);
+                    kept = connect();
                 }
             }
         });
         scope.spawn(|| {
             while !end.load(Ordering::Relaxed) {
-                ask(&mut connect(web));
+                ask(&mut connect());
             }
         });
         story();

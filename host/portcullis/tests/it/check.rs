@@ -33,6 +33,11 @@ fn certificates_are_read_and_tried() {
 }
 
 #[test]
+fn a_secret_outside_of_a_cluster_is_a_folder_and_what_is_wrong_with_references_is_told() {
+    transcript("check/secrets");
+}
+
+#[test]
 fn a_rehearsal_shows_what_a_filter_refuses() {
     transcript("check/rehearse");
 }

@@ -32,4 +32,5 @@ mod signature;
 mod source;
 mod spec;
 mod status;
+mod tls;
 mod unsupported;

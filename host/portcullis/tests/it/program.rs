@@ -1,7 +1,7 @@
 //! The whole program on a folder of documents, and clients and servers around it.
 
 use std::fs;
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -53,8 +53,8 @@ fn read_head(reader: &mut impl std::io::BufRead) -> Option<String> {
 }
 
 /// Head (in lower case) and body of the answer to one GET on a connection that is kept.
-pub fn get(
-    connection: &mut BufReader<TcpStream>,
+pub fn get<S: Read + Write>(
+    connection: &mut BufReader<S>,
     path: &str,
     headers: &[(&str, &str)],
 ) -> Option<(String, String)> {

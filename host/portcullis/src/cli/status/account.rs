@@ -160,7 +160,7 @@ impl Source {
     pub fn standing(&self) -> Standing {
         let mut errors = self.problems.iter().filter(|problem| problem.is_error()).peekable();
         if errors.peek().is_some() {
-            let waits = errors.all(|problem| problem.code == Code::P0413.as_str());
+            let waits = errors.all(|problem| problem.code.parse().is_ok_and(Code::is_passing));
             return if waits { Standing::Waiting } else { Standing::Refused };
         }
         match self.accepted_version.as_deref() == Some(&self.version) {

@@ -1,6 +1,7 @@
 //! Documents and modules in the ConfigMaps of a cluster: the whole program beside an API server that misbehaves on demand.
 
 mod api;
+mod certificates;
 mod disk;
 mod modules;
 mod pods;
@@ -60,6 +61,7 @@ impl Cluster {
             silence: Duration::from_secs(600),
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(50),
+            reread: Duration::from_millis(200),
         };
         settings(&self.api.kubeconfig(), cache, patience)
     }
