@@ -197,6 +197,38 @@ fn a_bundle_vouches_for_its_subjects_and_an_attestation_for_nothing() {
     assert!(matches!(found, Err(Distrust::OtherKey { .. })), "{found:?}");
 }
 
+#[test]
+fn of_any_number_of_signatures_in_one_place_few_are_looked_at() {
+    let (_, nobody) = own("x");
+    let Signature::Simple { base64: junk, .. } = nobody else { panic!("it is one") };
+    let (bytes, right) = (golden("payload.json"), golden_text("p256.sig"));
+    let after = |before: usize| format!("{}{right}", format!("{junk}\n").repeat(before));
+    assert_eq!(trust(&["p256.pub"]).check_bytes(&bytes, &after(15)), Ok(()));
+    assert!(trust(&["p256.pub"]).check_bytes(&bytes, &after(16)).is_err());
+    let payload = Bytes::from(bytes);
+    let lines = Signature::Simple { payload, base64: after(1) };
+    let found = check(&["p256.pub"], &[SIGNED], &[lines]);
+    assert!(found.is_err(), "an annotation holds one");
+    let key = KeyPair::generate().unwrap();
+    let keys = PublicKey::read(key.public_key_pem().as_bytes()).unwrap().into();
+    let trust = Trust { keys, named: "own.pub".to_owned() };
+    let statement = json!({
+        "subject": [{"digest": {"sha256": SIGNED.to_string()}}],
+        "predicateType": "https://sigstore.dev/cosign/sign/v1",
+    });
+    let Signature::Bundle(right) = bundle(&key, "application/vnd.in-toto+json", &statement) else {
+        panic!("it is one")
+    };
+    let after = |before: usize| {
+        let mut bundle: Value = serde_json::from_slice(&right).unwrap();
+        let list = bundle["dsseEnvelope"]["signatures"].as_array_mut().unwrap();
+        list.splice(0..0, vec![json!({"sig": junk}); before]);
+        Signature::Bundle(bundle.to_string().into())
+    };
+    assert_eq!(trust.check(&[SIGNED], &[after(15)]), Ok(()));
+    assert!(trust.check(&[SIGNED], &[after(16)]).is_err());
+}
+
 fn trust_of_nobody(signature: &Signature) -> Result<(), Distrust> {
     check(&["p256.pub", "ed25519.pub"], &[SIGNED], std::slice::from_ref(signature))
 }

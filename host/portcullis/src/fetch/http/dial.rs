@@ -73,6 +73,13 @@ fn told(problem: &io::Error) -> String {
                  --plain-http, is for such hosts"
             )
         }
+        words if words.contains("UnknownIssuer") => format!(
+            "nobody who is trusted here has signed its certificate ({words}); caFile in registries, \
+             or --ca-file, names who has"
+        ),
+        words if words.contains("eof") => {
+            format!("it hung up instead of answering ({words}); does it speak TLS?")
+        }
         words => words,
     }
 }

@@ -2,8 +2,6 @@
 //! or (since its version 3) as bundles in images that refer to the signed one. Whether a signature is right, and whose it
 //! is, is for `signature` to say.
 
-use std::collections::BTreeMap;
-
 use portcullis_vm::Digest;
 use serde::Deserialize;
 
@@ -12,11 +10,8 @@ use crate::fetch::error::{FetchError, FetchErrorKind};
 use crate::signature::{Signature, VOUCHES};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Without its version.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
-/// What a bundle holds, where whoever pushed it says so.
-const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// As many are looked at in each place; a registry may hold any number.
 const MOST: usize = 32;
 const STATEMENT_BYTES: usize = 256 << 10;
@@ -34,8 +29,17 @@ struct Layer {
     #[serde(default)]
     media_type: String,
     digest: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    annotations: Option<Annotations>,
+}
+
+/// Those that count; a registry may send any number.
+#[derive(Deserialize)]
+struct Annotations {
+    #[serde(rename = "dev.cosignproject.cosign/signature")]
+    signature: Option<String>,
+    /// What a bundle holds, where whoever pushed it says so.
+    #[serde(rename = "dev.sigstore.bundle.predicateType")]
+    predicate: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,15 +53,14 @@ struct Referrers {
 struct Referrer {
     digest: String,
     artifact_type: Option<String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    annotations: Option<Annotations>,
 }
 
 impl Referrer {
     /// What says that it is something else is not fetched; there may be any number of those, of any size.
     fn may_vouch(&self) -> bool {
         let kind = self.artifact_type.as_deref().unwrap_or_default();
-        let predicate = self.annotations.get(PREDICATE);
+        let predicate = self.annotations.as_ref().and_then(|all| all.predicate.as_ref());
         (kind.is_empty() || kind.starts_with(BUNDLE))
             && predicate.is_none_or(|predicate| predicate == VOUCHES)
     }
@@ -79,10 +82,9 @@ impl Session {
                 continue;
             };
             let bundle = |layer: &&Descriptor| layer.media_type.starts_with(BUNDLE);
-            for layer in manifest.layers.iter().filter(bundle).take(MOST) {
-                let bundle = legible(self.blob(layer, STATEMENT_BYTES).await)?;
-                signatures.extend(bundle.map(Signature::Bundle));
-            }
+            let Some(layer) = manifest.layers.iter().find(bundle) else { continue };
+            let bundle = legible(self.blob(layer, STATEMENT_BYTES).await)?;
+            signatures.extend(bundle.map(Signature::Bundle));
         }
         Ok(signatures)
     }
@@ -102,7 +104,7 @@ impl Session {
         let payloads = written.layers.into_iter().filter(|layer| layer.media_type == PAYLOAD);
         // The newest come last, and after a change of keys only they are right.
         for layer in payloads.rev().take(MOST) {
-            let Some(base64) = layer.annotations.get(SIGNATURE).cloned() else { continue };
+            let Some(base64) = layer.annotations.and_then(|all| all.signature) else { continue };
             let digest = sha256(&layer.digest).ok_or_else(|| damaged(layer.digest.clone()))?;
             let media_type = layer.media_type;
             let payload = Descriptor { media_type, digest, size: 0, platform: None };

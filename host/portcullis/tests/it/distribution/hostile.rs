@@ -260,7 +260,10 @@ fn a_range_that_is_not_understood_is_asked_for_once() {
 
 #[test]
 fn another_registry_does_not_hold_up_what_it_names_as_well() {
-    let good = plugin(&mark('a'));
+    let mut module = mark('a');
+    let mut random = fastrand::Rng::with_seed(1);
+    module.extend(std::iter::repeat_with(|| random.u8(..)).take(64 << 10));
+    let good = plugin(&module);
     let (asked, was_asked) = std::sync::mpsc::channel();
     let slow = registry(&good, move |request| {
         let drip = blobs(Answer::new(200, "").body(Body::Drip))(request);
@@ -273,7 +276,7 @@ fn another_registry_does_not_hold_up_what_it_names_as_well() {
     was_asked.recv().unwrap();
     let ours = image(&registry(&good, |_| None), "acme/mark:1");
     let brought = impatient(ours, Duration::from_secs(20)).bring(&downloads);
-    assert_eq!(brought.unwrap().bytes, mark('a'));
+    assert_eq!(brought.unwrap().bytes, module);
 }
 
 #[test]

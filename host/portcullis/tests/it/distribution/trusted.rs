@@ -270,3 +270,23 @@ fn a_registry_in_trouble_has_not_said_that_nothing_is_signed() {
     let (code, text) = refused(&order(&server, "1", &[&KeyPair::generate().unwrap()]));
     assert_eq!(code, "P0404", "{text}");
 }
+
+#[test]
+fn a_registry_with_any_number_of_bundles_is_asked_for_few() {
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    let big = vec![b' '; 200 << 10];
+    let bundle = contents.blob(&big);
+    let layer = json!({"mediaType": BUNDLE, "digest": bundle, "size": big.len()});
+    let referrer = |number: usize| {
+        let (layers, config) = (vec![layer.clone(); 40], json!({"digest": bundle}));
+        let manifest =
+            json!({"mediaType": MANIFEST, "config": config, "layers": layers, "number": number});
+        json!({"digest": contents.manifest("", MANIFEST, &manifest.to_string())})
+    };
+    let list = json!({"manifests": (0..40).map(referrer).collect::<Vec<_>>()});
+    let server = with_referrers(contents, signed, &list);
+    assert_eq!(refused(&order(&server, "1", &[&KeyPair::generate().unwrap()])).0, "P0213");
+    let blobs = server.asked().iter().filter(|asked| asked.contains("/blobs/")).count();
+    assert_eq!(blobs, 32);
+}

@@ -124,7 +124,7 @@ fn tls_and_passwords_are_asked_for_and_their_lack_is_told() {
         stderr
     };
     let unknown = refused(&[]);
-    assert!(unknown.starts_with("error[P0404]"), "{unknown}");
+    assert!(unknown.starts_with("error[P0404]") && unknown.contains("--ca-file"), "{unknown}");
     let nobody = refused(&["--ca-file", &ca]);
     assert!(nobody.starts_with("error[P0405]"), "{nobody}");
     let config = |password: &str| {
