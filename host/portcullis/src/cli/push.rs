@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::push_config_map::{self, ConfigMapArgs};
-use super::{Outcome, push_image, registry};
+use super::{Exit, Outcome, push_image, registry};
+use crate::diagnose::{Code, Problem};
 use crate::plan::CONFIG_MAP;
 use crate::term::Term;
 
@@ -28,6 +29,13 @@ pub struct Args {
 pub fn run(args: &Args, term: &Term) -> Outcome {
     if args.reference.starts_with(CONFIG_MAP) {
         return push_config_map::run(&args.reference, &args.file, &args.cluster);
+    }
+    if args.cluster.wait.is_some() {
+        let title = "--wait is for configmap://, which proxies watch";
+        let problem = Problem::new(Code::P0111, title);
+        let hint =
+            "put the pinned reference into a document, and wait with `portcullis status --wait`";
+        return Outcome::failed(Exit::Invalid, problem.hint(hint));
     }
     push_image::run(&args.reference, &args.file, &args.registry, term)
 }

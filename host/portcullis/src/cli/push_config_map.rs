@@ -1,28 +1,30 @@
 //! `portcullis push configmap://NAMESPACE/NAME/KEY FILE`: writes a module where proxies of a cluster take it from.
 //!
 //! Pieces go first, then what names them, and then pieces that nothing names any more: whoever reads meanwhile finds the old
-//! module or the new one.
+//! module or the new one. With `--wait` it then asks the proxies, as `portcullis status --wait` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time;
 
 use portcullis_vm::inspect;
 use serde_json::json;
-use tokio::time;
 
-use super::{Exit, Outcome};
-use crate::cluster::{Access, Api, Backoff, Failure, Found, Patience, SELECTOR, Written, denial};
+use super::run::namespace;
+use super::{Exit, Outcome, status};
+use crate::cluster::{
+    Access, Api, Backoff, Failure, Found, PROXY_SELECTOR, Patience, SELECTOR, Written, denial,
+};
 use crate::diagnose::{Code, Problem};
 use crate::fetch::{Index, MODULE_BYTES, ROOM, Shipment, Stowed, split_config_map, stored_bytes};
-use crate::spec::is_name;
+use crate::spec::{Duration, is_name};
 
 /// How often it is tried when others write at the same time.
 const ATTEMPTS: usize = 10;
 /// And the pauses between.
 const BETWEEN: Patience = Patience {
-    first_pause: Duration::from_millis(50),
-    longest_pause: Duration::from_millis(500),
+    first_pause: time::Duration::from_millis(50),
+    longest_pause: time::Duration::from_millis(500),
     ..Patience::USUAL
 };
 
@@ -35,6 +37,12 @@ pub struct ConfigMapArgs {
     /// A label for the ConfigMaps that are written, as proxies select them; may be repeated
     #[arg(long, value_name = "NAME=VALUE", default_value = SELECTOR)]
     pub label: Vec<String>,
+    /// Wait until every proxy runs what was written, and everything else that it watches; 60s unless said otherwise
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "60s")]
+    pub wait: Option<Duration>,
+    /// The namespace of those proxies [default: that of the ConfigMap]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "wait", value_parser = namespace)]
+    pub namespace: Option<String>,
 }
 
 /// A key of a ConfigMap.
@@ -82,9 +90,43 @@ pub fn run(url: &str, file: &Path, args: &ConfigMapArgs) -> Outcome {
         }
     };
     let access = Access { kubeconfig: args.kubeconfig.clone() };
-    match runtime.block_on(push(&access, &target, &labels, &module)) {
-        Ok(pushed) => report(&target, &pushed),
-        Err(refusal) => refused(url, refusal),
+    let outcome = runtime.block_on(async {
+        match (push(&access, &target, &labels, &module).await, args.wait) {
+            (Ok(pushed), Some(limit)) => until_it_runs(&target, &pushed, limit, args).await,
+            (Ok(pushed), None) => report(&target, &pushed, &[]),
+            (Err(refusal), _) => refused(url, refusal),
+        }
+    });
+    // Looking a name up may take long.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Waits for the proxies; what was written is told whatever comes of it.
+async fn until_it_runs(
+    target: &Target<'_>,
+    pushed: &Pushed,
+    timeout: Duration,
+    args: &ConfigMapArgs,
+) -> Outcome {
+    let namespace = args.namespace.as_deref().unwrap_or(target.namespace);
+    let pods = status::Cluster {
+        namespace: Some(namespace.to_owned()),
+        selector: PROXY_SELECTOR.to_owned(),
+        port: status::PORT.to_owned(),
+        kubeconfig: args.kubeconfig.clone(),
+        wait: true,
+        timeout,
+    };
+    let map = format!("{}/{}", target.namespace, target.name);
+    match status::wait_for(&map, namespace, &pods).await {
+        Ok((proxies, behind)) if behind.is_empty() => report(target, pushed, &proxies),
+        Ok((_, problems)) => {
+            Outcome { exit: Exit::Failed, problems, ..report(target, pushed, &[]) }
+        }
+        Err((exit, problem)) => {
+            Outcome { exit, problems: vec![*problem], ..report(target, pushed, &[]) }
+        }
     }
 }
 
@@ -141,7 +183,7 @@ async fn push(
         match written {
             // Somebody wrote to it meanwhile.
             Err(Refusal::Cluster(failure)) if failure.status() == Some(409) && left > 0 => {
-                time::sleep(backoff.pause(None)).await;
+                tokio::time::sleep(backoff.pause(None)).await;
             }
             other => return other,
         }
@@ -216,7 +258,8 @@ fn pieces(written: &Written) -> BTreeSet<String> {
     indexes.flat_map(|index| index.pieces).map(|piece| piece.config_map).collect()
 }
 
-fn report(target: &Target<'_>, pushed: &Pushed) -> Outcome {
+/// `proxies`: who is known to run it.
+fn report(target: &Target<'_>, pushed: &Pushed, proxies: &[String]) -> Outcome {
     let Target { namespace, name, key } = target;
     let pinned = format!("configmap://{namespace}/{name}/{key}@sha256:{}", pushed.shipment.digest);
     let line = |(name, key, bytes): &(String, String, usize)| {
@@ -226,12 +269,16 @@ fn report(target: &Target<'_>, pushed: &Pushed) -> Outcome {
     for name in &pushed.deleted {
         text.push_str(&format!("deleted configmap://{namespace}/{name}, a piece of before\n"));
     }
+    if !proxies.is_empty() {
+        text.push_str(&format!("live in {}\n", proxies.join(", ")));
+    }
     text.push_str(&pinned);
     let written = |(name, key, bytes): &(String, String, usize)| json!({"namespace": namespace, "name": name, "key": key, "bytes": bytes});
     let data = json!({
         "schema": "portcullis.push.configmap/1",
         "written": pushed.written.iter().map(written).collect::<Vec<_>>(),
         "deleted": pushed.deleted,
+        "live_in": proxies,
         "sha256": pushed.shipment.digest.to_string(),
         "pinned": pinned,
     });

@@ -36,6 +36,9 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 everything there is runs, 1 something is refused, not ready or stale, or (--wait) not there in time,
 69 a proxy does not answer";
 
+/// The name of the pods' port for health or admin, unless somebody says otherwise.
+pub const PORT: &str = "health";
+
 /// Proxies in the pods of a cluster.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -47,7 +50,7 @@ pub struct Cluster {
     #[arg(long, value_name = "LABELS", requires = "namespace", default_value = PROXY_SELECTOR)]
     pub selector: String,
     /// Name or number of the pods' port for health or admin
-    #[arg(long, value_name = "PORT", requires = "namespace", default_value = "health")]
+    #[arg(long, value_name = "PORT", requires = "namespace", default_value = PORT)]
     pub port: String,
     /// Credentials of a cluster [default: KUBECONFIG, ~/.kube/config, or the pod's account]
     #[arg(long, value_name = "FILE", requires = "namespace")]
@@ -78,6 +81,20 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
     // Looking a name up may take long.
     runtime.shutdown_background();
     outcome
+}
+
+/// Waits as `--wait` does for what was just written to the ConfigMap `map`, `NAMESPACE/NAME`: the names of the proxies, and who
+/// of them does not run it when the time is up.
+///
+/// # Errors
+/// A right is missing, the API server does not answer, or there is no proxy.
+pub(super) async fn wait_for(
+    map: &str,
+    namespace: &str,
+    args: &Cluster,
+) -> Result<(Vec<String>, Vec<Problem>), (Exit, Box<Problem>)> {
+    let (proxies, behind) = wait::wait_for(map, namespace, args).await?;
+    Ok((proxies.into_iter().map(|proxy| proxy.name).collect(), behind))
 }
 
 async fn in_cluster(namespace: &str, args: &Cluster, term: &Term) -> Outcome {

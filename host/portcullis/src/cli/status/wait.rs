@@ -44,6 +44,33 @@ pub async fn wait(namespace: &str, args: &Cluster) -> Result<(Vec<Proxy>, Vec<Pr
     }
 }
 
+/// [`wait`] for what was just written to the ConfigMap `map`, `NAMESPACE/NAME`. A proxy that does not watch it is behind
+/// as well.
+///
+/// # Errors
+/// See there.
+pub async fn wait_for(
+    map: &str,
+    namespace: &str,
+    args: &Cluster,
+) -> Result<(Vec<Proxy>, Vec<Problem>), Refusal> {
+    let (proxies, mut behind) = wait(namespace, args).await?;
+    if behind.is_empty() {
+        behind.extend(proxies.iter().filter_map(|proxy| blind(proxy, map)));
+    }
+    Ok((proxies, behind))
+}
+
+fn blind(proxy: &Proxy, map: &str) -> Option<Problem> {
+    let (account, _) = proxy.account.as_ref().ok()?;
+    let watched = account.kubernetes.as_ref().map(|cluster| &cluster.config_maps);
+    if watched.is_some_and(|maps| maps.contains_key(map)) {
+        return None;
+    }
+    let problem = Problem::new(Code::P0426, format!("{} does not watch {map}", proxy.name));
+    Some(problem.hint("it watches its own namespace and the mesh-wide one, by label"))
+}
+
 /// Whether asking again is of no use.
 fn is_final(failure: Option<&Failure>) -> bool {
     failure.is_some_and(|failure| matches!(failure.status(), Some(401 | 403)))

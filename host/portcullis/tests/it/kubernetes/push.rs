@@ -4,17 +4,23 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use base64::Engine as _;
+use portcullis::app::App;
 use portcullis_vm::Digest;
 
 use super::Cluster;
 use super::modules::{FILTER, stamp, stamped};
+use super::pods::{Answers, Pod};
 use crate::program::eventually;
 
 fn push(cluster: &Cluster, url: &str, file: &Path) -> Output {
-    let kubeconfig = cluster.api.kubeconfig();
-    let args = ["push", url, file.to_str().unwrap(), "--kubeconfig"];
+    command(cluster, url, file).output().unwrap()
+}
+
+fn command(cluster: &Cluster, url: &str, file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    command.args(args).arg(kubeconfig).output().unwrap()
+    command.args(["push", url, file.to_str().unwrap(), "--kubeconfig"]);
+    command.arg(cluster.api.kubeconfig());
+    command
 }
 
 /// `module` with a custom section that no compression makes smaller.
@@ -118,4 +124,49 @@ fn what_is_somebody_elses_or_no_module_is_not_written() {
     refused("configmap://shop/mods/m.txt", "P0111");
     std::fs::write(&file, "no module").unwrap();
     refused("configmap://shop/mods/new.wasm", "P0203");
+}
+
+#[test]
+fn a_push_that_waits_ends_when_every_proxy_runs_the_module_or_says_who_does_not_and_why() {
+    let cluster = Cluster::new();
+    let file = cluster.cache.path().join("stamp.wasm");
+    let url = "configmap://shop/mods/stamp.wasm";
+    let write = |module: &[u8], wait: &str| {
+        std::fs::write(&file, module).unwrap();
+        let output = command(&cluster, url, &file).arg(wait).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, text, words) = write(&stamp('a'), "--wait=1ms");
+    assert_eq!(code, 69, "{words}");
+    assert!(words.contains("no pod in namespace shop has the label"), "{words}");
+    assert!(text.lines().last().unwrap().starts_with(url), "{text}");
+
+    let filter = FILTER.replace("/filter/stamp.wasm", "/mods/stamp.wasm");
+    cluster.api.put("shop", "filter", &[("f.yaml", &filter)]);
+    let apps = [
+        cluster.app(),
+        App::start(cluster.settings_with(&cluster.cache.path().join("two"))).unwrap(),
+    ];
+    let pod = |(app, name): (&App, &str)| Pod::new(name, Answers::From(app.admin().unwrap()));
+    cluster.api.lock().pods = apps.iter().zip(["web-1", "web-2"]).map(pod).collect();
+    let (code, text, words) = write(&stamp('b'), "--wait");
+    assert_eq!((code, &*words), (0, ""), "{text}");
+    assert!(text.contains("\nlive in web-1, web-2\n"), "{text}");
+    assert_eq!(apps.each_ref().map(stamped), [Some('b'); 2]);
+
+    let other = "configmap://bank/mods/stamp.wasm";
+    let mut command = command(&cluster, other, &file);
+    let output = command.args(["--wait", "-n", "shop"]).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("web-1 does not watch bank/mods"), "{words}");
+
+    // The document pins what it has; it keeps that.
+    let pinned =
+        filter.replace("stamp.wasm", &format!("stamp.wasm@sha256:{}", Digest::of(&stamp('b'))));
+    cluster.api.put("shop", "filter", &[("f.yaml", &pinned)]);
+    let (code, text, words) = write(&stamp('c'), "--wait=1ms");
+    assert_eq!(code, 1, "{text}{words}");
+    assert!(words.contains("P0426") && words.contains("web-1 does not run"), "{words}");
 }
