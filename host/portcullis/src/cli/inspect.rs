@@ -96,7 +96,7 @@ fn read(args: &Args) -> Result<(String, Bytes), Outcome> {
         };
     }
     let image: Reference = file.parse().map_err(pull::failed)?;
-    let registries = args.registry.registries(&image.registry);
+    let registries = args.registry.registries(&image);
     let registries = registries.map_err(|problem| Outcome::failed(Exit::Invalid, *problem))?;
     let downloads = open_downloads(None).or_else(|_| Downloads::passing()).map_err(pull::failed)?;
     let order = Order { registries, ..pull::order(&file) };

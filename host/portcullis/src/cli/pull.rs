@@ -37,7 +37,7 @@ pub fn run(args: &Args, term: &Term) -> Outcome {
     };
     let brought = args
         .registry
-        .registries(&image.registry)
+        .registries(&image)
         .map_err(|problem| Outcome::failed(Exit::Invalid, *problem))
         .and_then(|registries| {
             let downloads = open_downloads(args.cache.as_deref()).map_err(failed)?;

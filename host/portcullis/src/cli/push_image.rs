@@ -50,7 +50,7 @@ fn prepare(
         return Err(Box::new(problem.because(cause).hint("write HOST/REPOSITORY:TAG")));
     }
     let publication = publication(file)?;
-    let registries = args.registries(&image.registry)?;
+    let registries = args.registries(&image)?;
     let credentials = args.credentials(&registries, &image)?;
     let session = Session::new(Client::new(registries), image, credentials, Intent::Push);
     Ok((session, publication))

@@ -35,23 +35,25 @@ pub struct Args {
 }
 
 impl Args {
-    /// How to speak to `host` (`HOST[:PORT]`), and nobody else.
+    /// How to speak to the registry of `image`, and nobody else.
     ///
     /// # Errors
     /// A file that was named cannot be read.
-    pub fn registries(&self, host: &str) -> Result<Arc<[Registry]>, Box<Problem>> {
+    pub fn registries(&self, image: &Reference) -> Result<Arc<[Registry]>, Box<Problem>> {
         let ca = self.ca_file.as_deref().map(read).transpose()?;
         let credentials = match (&self.credentials, usual_credentials()) {
             (Some(named), _) => Some(read(named)?),
-            // One that nobody named need not be there.
-            (None, usual) => usual.and_then(|usual| stored_bytes(&usual, FILE_BYTES).ok()),
+            // One that nobody named need not be there, and a helper may have what it does not hold.
+            (None, usual) => usual
+                .and_then(|usual| stored_bytes(&usual, FILE_BYTES).ok())
+                .filter(|config| Credentials::of(config, image).is_ok()),
         };
         Ok(Arc::new([Registry {
             plain_http: self.plain_http,
             ca: ca.map(Bytes::from),
             credentials: credentials.map(Bytes::from),
             timeout: Duration::from_secs(self.timeout),
-            ..Registry::new(host)
+            ..Registry::new(image.registry.as_str())
         }]))
     }
 

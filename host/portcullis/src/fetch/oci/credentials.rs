@@ -91,7 +91,7 @@ fn bare(key: &str) -> String {
     let key = key.trim_start_matches("https://").trim_start_matches("http://");
     let key = key.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
     match key.split_once('/') {
-        _ if key == "index.docker.io" => "docker.io".to_owned(),
+        _ if matches!(key, "index.docker.io" | "registry-1.docker.io") => "docker.io".to_owned(),
         Some(("index.docker.io", path)) => format!("docker.io/{path}"),
         _ => key.to_owned(),
     }

@@ -13,7 +13,8 @@ use crate::fetch::digest_of;
 use crate::fetch::error::{FetchError, FetchErrorKind};
 use crate::fetch::http::{Answer, again};
 
-const MANIFEST_BYTES: usize = 4 << 20;
+/// Far more than that of a module has. What is read of it may take twenty times as much memory.
+pub(super) const MANIFEST_BYTES: usize = 2 << 20;
 
 /// What a registry has under a tag or digest.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 use portcullis_vm::Digest;
 use serde::Deserialize;
 
+use super::pull::MANIFEST_BYTES;
 use super::{Ask, Content, Descriptor, Session, sha256};
 use crate::fetch::error::{FetchError, FetchErrorKind};
 use crate::signature::{Signature, VOUCHES};
@@ -15,7 +16,6 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// As many are looked at in each place; a registry may hold any number.
 const MOST: usize = 32;
 const STATEMENT_BYTES: usize = 256 << 10;
-const LIST_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 struct Written {
@@ -118,7 +118,7 @@ impl Session {
     /// know of signatures, and has said nothing.
     async fn referrers(&self, signed: Digest) -> Result<Vec<Referrer>, FetchError> {
         let place = self.url(&format!("referrers/sha256:{signed}"))?;
-        let listed = async { self.get(&Ask::get(place)).await?.whole(LIST_BYTES).await };
+        let listed = async { self.get(&Ask::get(place)).await?.whole(MANIFEST_BYTES).await };
         match listed.await.map(|text| read(&text)) {
             Ok(Some(referrers)) => return Ok(referrers),
             Err(error) if error.is_passing() => return Err(error),

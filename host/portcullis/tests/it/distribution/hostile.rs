@@ -160,7 +160,12 @@ fn what_is_hostile_costs_little_memory_and_leaves_little_on_disk() {
     compat(&mut contents, "1", &mark('a'));
     let (usual, _, said) = pulled(&Server::start(move |request| contents.answer(request)), "60");
     assert_eq!(said, "");
-    for (name, server, code, _) in ten() {
+    let layers = |size: usize| {
+        let layers = vec![r#"{"digest":""}"#; size / 14].join(",");
+        let text = format!(r#"{{"mediaType":"{}","layers":[{layers}]}}"#, media::OCI_MANIFEST);
+        ("layers", Server::start(move |_| Answer::new(200, text.clone())), "P0408", "")
+    };
+    for (name, server, code, _) in ten().into_iter().chain([layers(2_000_000), layers(4_000_000)]) {
         let patience = if name == "slow drip" { "1" } else { "60" };
         let (memory, disk, said) = pulled(&server, patience);
         assert!(said.contains(code), "{name}: {said}");

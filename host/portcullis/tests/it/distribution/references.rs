@@ -77,7 +77,9 @@ fn a_docker_config_gives_the_nearest_entry() {
     assert_eq!(user("ghcr.io/acmeandmore/canary"), pair("all", "a:b"));
     assert_eq!(user("quay.io/acme/canary"), None);
     assert_eq!(of("token.example/a").unwrap().unwrap().identity.as_deref(), Some("t"));
-    assert!(of("127.0.0.1:5000/a").is_err());
+    assert!(of("127.0.0.1:5000/a").unwrap_err().contains("credsStore"));
+    let other = br#"{"auths": {"https://registry-1.docker.io/v2/": {"auth": "aHViOnNlY3JldA=="}}}"#;
+    assert_eq!(Credentials::of(other, &"a/b".parse().unwrap()).unwrap().unwrap().user, "hub");
     let broken = Credentials::of(b"{\"auths\": {\"a\": \"hunter2\"}}", &"a".parse().unwrap());
     assert!(!broken.unwrap_err().contains("hunter2"), "what is in such a file is not told");
 }

@@ -104,6 +104,26 @@ fn a_program_whose_filter_cannot_be_had_says_that_something_is_unavailable() {
 }
 
 #[test]
+fn a_password_that_a_helper_keeps_is_needed_only_where_one_is_asked_for() {
+    let (home, (open, _)) = (tempfile::tempdir().unwrap(), serving());
+    let closed =
+        Server::start(|_| Answer::new(401, "").with("www-authenticate", "Basic realm=\"acme\""));
+    std::fs::create_dir(home.path().join(".docker")).unwrap();
+    let entries = format!(r#""{}": {{}}, "{}": {{}}"#, open.address, closed.address);
+    let config = format!(r#"{{"auths": {{{entries}}}, "credsStore": "desktop"}}"#);
+    std::fs::write(home.path().join(".docker/config.json"), config).unwrap();
+    let pull = |server: &Server, more: &[&str]| {
+        let image = format!("{}/acme/mark:1", server.address);
+        run(home.path(), &[&["pull", "--plain-http", &image], more].concat())
+    };
+    assert!(pull(&open, &[]).status.success());
+    for more in [&[][..], &["--credentials", ".docker/config.json"]] {
+        let said = String::from_utf8(pull(&closed, more).stderr).unwrap();
+        assert!(said.contains("P0405") && said.contains("helper"), "{said}");
+    }
+}
+
+#[test]
 fn hints_are_about_what_was_typed() {
     let (home, (server, _)) = (tempfile::tempdir().unwrap(), serving());
     let closed = Server::start(|_| Answer::new(401, ""));
