@@ -14,6 +14,7 @@ pub mod push;
 mod push_config_map;
 pub mod push_image;
 pub mod registry;
+mod room;
 pub mod run;
 pub mod status;
 

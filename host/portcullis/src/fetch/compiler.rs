@@ -30,6 +30,8 @@ pub struct Compiler {
 
 /// The status for a module that does not compile.
 pub const UNFIT: i32 = 65;
+/// The status for a container that would be full. Standard output says how full.
+pub const NO_ROOM: i32 = 69;
 /// The status for a cache that cannot be written to.
 pub const NO_CACHE: i32 = 78;
 
@@ -61,6 +63,7 @@ impl Compiler {
         match status.code() {
             Some(0) => Ok(()),
             Some(UNFIT) => Err(Failure::Unfit(words)),
+            Some(NO_ROOM) => Err(Failure::Died(words)),
             Some(NO_CACHE) => Err(Failure::Unable(words)),
             _ => Err(Failure::Died(format!("it ended with {status}"))),
         }

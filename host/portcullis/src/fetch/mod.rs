@@ -35,7 +35,7 @@ use portcullis_vm::{Cache, Digest, Engine, LoadError, Module};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub use compiler::{Compiler, NO_CACHE, UNFIT};
+pub use compiler::{Compiler, NO_CACHE, NO_ROOM, UNFIT};
 pub use config_map::{
     Blob, ConfigMaps, Form, Index, Piece, is_config_map, split as split_config_map,
 };

@@ -132,6 +132,65 @@ fn a_compiler_that_takes_too_long_is_ended() {
     assert!(marked(&house, 'a'));
 }
 
+/// The kernel ends everything in a container that is full, the process that serves included.
+#[test]
+fn a_container_that_would_be_full_refuses_the_module_and_the_last_good_one_serves() {
+    let group = tempfile::tempdir().unwrap();
+    let set = |name: &str, text: &str| fs::write(group.path().join(name), text).unwrap();
+    set("memory.max", "536870912\n");
+    set("memory.current", "104857600\n");
+    let mut command = [BINARY, "compile", "--cgroup"].map(Into::into).to_vec();
+    command.push(group.path().into());
+    let house = house("cache", Compiler { command, patience: PATIENCE });
+    assert!(marked(&house, 'a'));
+
+    set("memory.current", "524288000\n");
+    assert_eq!(house.spoil("mark.wasm", &mark('b')), "P0212");
+    let cause = house.app.board().problems()[0].cause.clone().unwrap();
+    assert!(cause.contains("512 MiB of memory 12 are left, and 64 are for"), "{cause}");
+    assert!(marked(&house, 'a'));
+
+    // What the kernel may take back is free.
+    set("memory.stat", "anon 1\nfile 420000000\nactive_file 1\ninactive_file 419430400\n");
+    house.app.reload();
+    eventually(|| house.app.board().problems().is_empty());
+    assert!(marked(&house, 'b'));
+}
+
+/// A module that compresses to nothing and whose compiler needs a thousand times as much memory as that.
+#[test]
+fn a_module_that_takes_more_and_more_memory_is_given_up_on_the_way() {
+    let (cache, group) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let set = |name: &str, text: &str| fs::write(group.path().join(name), text).unwrap();
+    set("memory.max", "536870912\n");
+    set("memory.current", "104857600\n");
+    let steps = "local.get 0 i32.mul i32.const 7 i32.add local.get 0 i32.xor\n".repeat(200_000);
+    let module = format!(
+        "(module (memory (export \"memory\") 1) (func (export \"proxy_abi_version_0_2_1\"))
+         (func (export \"long\") (param i32) (result i32) local.get 0 {steps}))"
+    );
+    let file = cache.path().join("long.wasm");
+    fs::write(&file, wat::parse_str(module).unwrap()).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["compile", "--cache"]).arg(cache.path().join("compiled"));
+    command.arg("--cgroup").arg(group.path());
+    let mut child = command
+        .stdin(fs::File::open(&file).unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is on its way as soon as memory of its own grows.
+    let resident = || {
+        let text = fs::read_to_string(format!("/proc/{}/statm", child.id())).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default()
+    };
+    eventually(|| resident() > 10_000);
+    set("memory.current", "524288000\n");
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(69));
+}
+
 #[test]
 fn without_a_cache_folder_what_is_compiled_lies_in_a_passing_one() {
     // A document is no folder.
