@@ -2,8 +2,10 @@
 //!
 //! A folder of its own, readable and writable by this user only. A file is named by the module's digest and the engine's
 //! fingerprint, carries a checksum over both and over its content, and is written under another name first. Whatever
-//! does not check out is treated as absent and compiled again, never loaded. Never touches the folder's other files.
+//! does not check out is treated as absent and compiled again, never loaded. What was used last stays; the rest goes when there
+//! is too much. Never touches the folder's other files.
 
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::Engine;
@@ -23,8 +27,15 @@ use crate::error::LoadError;
 pub struct Cache {
     path: PathBuf,
     folder: Arc<OwnedFd>,
+    limit: u64,
 }
 
+const USED_NOW: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+};
+/// What the folder may hold of compiled modules.
+const BYTES: u64 = 512 << 20;
 const MAGIC: &[u8; 16] = b"portcullis cwasm";
 const CHECKSUM: usize = 32;
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +65,12 @@ impl Cache {
         if mode & 0o077 != 0 {
             return Err(refuse(format!("mode is {mode:04o}, expected 0700")));
         }
-        Ok(Cache { path: folder.to_owned(), folder: Arc::new(open) })
+        Ok(Cache { path: folder.to_owned(), folder: Arc::new(open), limit: BYTES })
+    }
+
+    /// It holds at most this many bytes, or the module that was stored last (default: 512 MiB).
+    pub fn within(self, limit: u64) -> Cache {
+        Cache { limit, ..self }
     }
 
     /// Where it is.
@@ -100,7 +116,10 @@ impl Cache {
             && stat.st_mode & 0o022 == 0;
         let mut bytes = Vec::new();
         if ours {
-            File::from(file).read_to_end(&mut bytes).ok()?;
+            let mut file = File::from(file);
+            file.read_to_end(&mut bytes).ok()?;
+            // For eviction; a wrong order costs a compilation.
+            let _ = rustix::fs::futimens(&file, &USED_NOW);
         }
         let sound = bytes
             .strip_prefix(MAGIC)
@@ -126,10 +145,43 @@ impl Cache {
             .and_then(|()| {
                 Ok(rustix::fs::renameat(&self.folder, &draft, &self.folder, key.name())?)
             });
-        if written.is_err() {
-            let _ = rustix::fs::unlinkat(&self.folder, &draft, rustix::fs::AtFlags::empty());
+        match &written {
+            Ok(()) => self.evict(&key.name()),
+            Err(_) => drop(rustix::fs::unlinkat(&self.folder, &draft, AtFlags::empty())),
         }
         written
+    }
+
+    /// Removes what was not used for longest, drafts of processes that were killed included, as long as there is too much.
+    /// Whoever has loaded a module needs its file no more.
+    fn evict(&self, stored: &str) {
+        let mut files = self.files();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
+        for (_, size, name) in files {
+            if total <= self.limit {
+                return;
+            }
+            let is_removed = name.as_bytes() != stored.as_bytes()
+                && rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty()).is_ok();
+            total = total.saturating_sub(if is_removed { size } else { 0 });
+        }
+    }
+
+    /// Ours, with the time of last use, and bytes.
+    fn files(&self) -> Vec<((i64, u64), u64, CString)> {
+        let entries = Dir::read_from(&self.folder).into_iter().flatten().flatten();
+        let read = |entry: rustix::fs::DirEntry| {
+            let name = entry.file_name().to_str().ok()?;
+            let is_draft = name.starts_with('.') && name.ends_with(".draft");
+            if !is_draft && !name.ends_with(".cwasm") {
+                return None;
+            }
+            let stat = rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            let size = u64::try_from(stat.st_size).ok()?;
+            Some(((stat.st_mtime, stat.st_mtime_nsec), size, entry.file_name().to_owned()))
+        };
+        entries.filter_map(read).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use portcullis_vm::{Cache, LoadError, Module};
 
@@ -40,6 +41,32 @@ fn a_module_is_compiled_once() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     assert_eq!(mode(&files(&folder)[0]), 0o600);
+}
+
+#[test]
+fn what_was_not_used_for_longest_makes_room_and_files_of_others_stay() {
+    let (_parent, folder, cache) = open();
+    load(1, &cache);
+    let size = fs::metadata(&files(&folder)[0]).unwrap().len();
+    load(2, &cache);
+    // Of a process that was killed, and of nobody that we know.
+    for (name, bytes) in [(".7-0.draft", size), ("notes.txt", 9 * size)] {
+        fs::write(folder.join(name), vec![0; usize::try_from(bytes).unwrap()]).unwrap();
+    }
+    for file in files(&folder) {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+    let cache = cache.within(size * 5 / 2);
+    assert!(load(1, &cache).from_cache());
+    load(3, &cache);
+    assert!(load(1, &cache).from_cache() && load(3, &cache).from_cache());
+    assert_eq!(files(&folder).len(), 3);
+    assert!(folder.join("notes.txt").exists());
+    assert!(!load(2, &cache).from_cache());
+    // The last one stays, whatever its size.
+    load(4, &cache.within(1));
+    assert_eq!(files(&folder).len(), 2);
 }
 
 #[test]
