@@ -144,7 +144,7 @@ impl<P: Plane> Control<P> {
         }
     }
 
-    /// Waits for modules that a first start needs.
+    /// Waits for modules and Secrets that a first start needs.
     fn first_modules(&mut self) {
         while self.live.generation == 0 && self.wait_for_modules() {
             self.round(Eagerness::WhenChanged);

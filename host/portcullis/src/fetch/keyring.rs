@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use portcullis_proxy::observe::rfc3339;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::error::{FetchError, FetchErrorKind};
@@ -21,15 +21,24 @@ use crate::plan::TlsSecret;
 
 /// How long the first configuration waits for Secrets.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// However many Secrets documents name, the API server is asked for so many at once.
+const AT_ONCE: usize = 8;
 
 /// All Secrets that are in use, by namespace and name.
 #[derive(Clone, Default)]
 pub(super) struct Keyring(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     followed: Mutex<BTreeMap<(String, String), Weak<Followed>>>,
     tried: Condvar,
+    turns: Semaphore,
+}
+
+impl Default for Shared {
+    fn default() -> Shared {
+        let (followed, tried) = Default::default();
+        Shared { followed, tried, turns: Semaphore::new(AT_ONCE) }
+    }
 }
 
 /// A Secret, for all who use it.
@@ -130,7 +139,9 @@ async fn keep(
     let mut backoff = secrets.backoff();
     loop {
         let Some(working) = followed.upgrade() else { return };
+        let turn = keyring.0.turns.acquire().await;
         let read = secrets.values(&working.namespace, &working.name).await;
+        drop(turn);
         let pause = pause(&secrets, &mut backoff, read.as_ref().err());
         let read = read.map(TlsSecret::new).map_err(|failure| {
             FetchError::of_certificate(&working.namespace, &working.name, &failure)
@@ -189,7 +200,7 @@ impl Followed {
         let trouble = read.as_ref().err().filter(|error| error.kind() == FetchErrorKind::Cluster);
         if let Some(trouble) = trouble.filter(|_| standing.known.is_some()) {
             if standing.failure.is_none() {
-                tracing::warn!("{trouble}; what was read before stays");
+                tracing::warn!("{trouble}; what is known of it stays");
             }
             standing.failure = Some(trouble.clone());
             return false;
@@ -204,7 +215,7 @@ impl Followed {
             tracing::info!(
                 secret = format!("{}/{}", self.namespace, self.name),
                 there = known.found.is_ok(),
-                "a Secret is another one"
+                "what a Secret holds is new"
             );
             standing.known = Some(known);
             standing.since = SystemTime::now();

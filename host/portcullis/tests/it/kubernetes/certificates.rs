@@ -167,6 +167,16 @@ fn a_secret_that_cannot_be_used_is_refused_by_name_and_the_certificate_before_it
     keep(&cluster, "shop/web", of(&second));
     eventually(|| authority.presented(web(&app)) == second.der);
     eventually(|| app.board().problems().is_empty());
+
+    // What was read stays while the server is in trouble, and SIGHUP reads what is there now.
+    keep(&cluster, "shop/web", Some(json!({"kind": "Secret", "data": "open-sesame"})));
+    eventually(|| trouble().contains("no Secret (line 1"));
+    assert!(app.board().problems().is_empty());
+    assert_eq!(authority.presented(web(&app)), second.der);
+    keep(&cluster, "shop/web", of(&first));
+    app.reload();
+    eventually(|| authority.presented(web(&app)) == first.der);
+    eventually(|| trouble() == "null");
 }
 
 #[test]
@@ -234,6 +244,7 @@ fn what_is_in_a_secret_is_shown_nowhere() {
         // A key that is refused is shown as little as one that serves.
         let mixed = secret(&[("tls.crt", &pair.certificate), ("tls.key", &other.key)]);
         keep(&cluster, "shop/web", mixed);
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
         eventually(|| fetch(admin, "/status").1.contains("P0602"));
         for page in ["/status", "/config", "/metrics"] {
             shown.push_str(&fetch(admin, page).1);
