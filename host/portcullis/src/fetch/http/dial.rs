@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::PROXY_AUTHORIZATION;
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
@@ -15,7 +16,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::guard::{Standing, permit};
-use super::{Driver, Origin};
+use super::{Driver, Origin, Proxy};
 use crate::fetch::error::{FetchError, FetchErrorKind};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub(super) async fn dial(
     origin: &Origin,
     standing: Standing,
     ca: Option<&[u8]>,
-    proxy: Option<&Origin>,
+    proxy: Option<&Proxy>,
 ) -> Result<Wire, FetchError> {
     let socket = match proxy {
         None => connect(origin, standing).await?,
@@ -42,7 +43,7 @@ pub(super) async fn dial(
             if let Ok(address) = origin.host.parse() {
                 permit(address, standing).map_err(|what| forbidden(origin, address, what))?;
             }
-            connect(proxy, Standing::Named).await?
+            connect(&proxy.origin, Standing::Named).await?
         }
     };
     if !origin.secure {
@@ -55,7 +56,7 @@ pub(super) async fn dial(
     let trusted = ClientTls::from_pem(&origin.host, ca, None)
         .map_err(|problem| failed(problem.to_string()).lasting())?;
     let socket = match proxy {
-        Some(_) => tunnel(socket, origin).await.map_err(failed)?,
+        Some(proxy) => tunnel(socket, origin, proxy).await.map_err(failed)?,
         None => socket,
     };
     let connected = tls::connect(&trusted, socket, Alpn::Http1, CONNECT)
@@ -119,7 +120,7 @@ fn forbidden(origin: &Origin, address: IpAddr, what: &str) -> FetchError {
 }
 
 /// Asks the forward proxy at the other end of `socket` to connect it to `origin`.
-async fn tunnel(socket: TcpStream, origin: &Origin) -> Result<TcpStream, String> {
+async fn tunnel(socket: TcpStream, origin: &Origin, proxy: &Proxy) -> Result<TcpStream, String> {
     let to = |problem: hyper::Error| format!("the forward proxy: {problem}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(to)?;
     let _driver = Driver(tokio::spawn(async move {
@@ -130,10 +131,11 @@ async fn tunnel(socket: TcpStream, origin: &Origin) -> Result<TcpStream, String>
         true => format!("[{}]:{}", origin.host, origin.port),
         false => format!("{}:{}", origin.host, origin.port),
     };
-    let request = Request::connect(&target)
+    let mut request = Request::connect(&target)
         .header(http::header::HOST, &target)
         .body(Empty::<Bytes>::new())
         .map_err(|problem| problem.to_string())?;
+    request.headers_mut().extend(proxy.pass.clone().map(|pass| (PROXY_AUTHORIZATION, pass)));
     let response = sender.send_request(request).await.map_err(to)?;
     if response.status() != StatusCode::OK {
         return Err(format!("the forward proxy answered {}", response.status()));

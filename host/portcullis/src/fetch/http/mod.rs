@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, LOCATION, USER_AGENT};
+use http::header::{AUTHORIZATION, HOST, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use origin::{Origin, join, shown};
-pub use proxies::Proxies;
+pub use proxies::{Proxies, Proxy};
 
 use super::error::{FetchError, FetchErrorKind};
 use crate::plan::Registry;
@@ -143,14 +143,10 @@ impl Client {
         let ca = named.and_then(|registry| registry.ca.as_deref());
         let proxy = self.proxies.before(&origin);
         let wire = dial::dial(&origin, standing, ca, proxy).await?;
-        // The whole URL, as a forward proxy wants it, or the path.
-        let target = match proxy.filter(|_| !origin.secure) {
-            Some(_) => ask.uri.clone(),
-            None => path(&ask.uri),
-        };
+        let before = proxy.filter(|_| !origin.secure);
         // A body of ours takes its time to be sent.
         let patience = SILENCE + Duration::from_secs(ask.body.len() as u64 / SLOWEST);
-        match timeout(patience, exchange(wire, ask, &origin, target)).await {
+        match timeout(patience, exchange(wire, ask, &origin, before)).await {
             Ok(answer) => answer.map_err(|problem| broken(&ask.uri, &problem)),
             Err(_) => {
                 let title = format!("{} does not answer", origin.authority());
@@ -190,12 +186,12 @@ fn path(uri: &Uri) -> Uri {
     path.parse().unwrap_or_default()
 }
 
-/// `target`: as the request line has it.
+/// `before`: the forward proxy that passes it on, and wants to see the whole URL, not the path alone.
 async fn exchange(
     wire: dial::Wire,
     ask: &Ask,
     origin: &Origin,
-    target: Uri,
+    before: Option<&Proxy>,
 ) -> hyper::Result<Answer> {
     let io = TokioIo::new(wire.into_io());
     let (mut sender, connection) = http1::handshake(io).await?;
@@ -210,7 +206,9 @@ async fn exchange(
     if let Ok(host) = origin.authority().parse() {
         request.headers_mut().insert(HOST, host);
     }
-    *request.uri_mut() = target;
+    let pass = before.and_then(|proxy| proxy.pass.clone());
+    request.headers_mut().extend(pass.map(|pass| (PROXY_AUTHORIZATION, pass)));
+    *request.uri_mut() = before.map_or_else(|| path(&ask.uri), |_| ask.uri.clone());
     let (head, body) = sender.send_request(request).await?.into_parts();
     let uri = ask.uri.clone();
     Ok(Answer { uri, status: head.status, headers: head.headers, body, _driver: driver })

@@ -7,15 +7,26 @@
 use std::env;
 use std::net::IpAddr;
 
-use http::Uri;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::{HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 
 use super::Origin;
+
+/// One forward proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where it is; spoken to without TLS.
+    pub origin: Origin,
+    /// The value of `proxy-authorization`, where the URL names a user.
+    pub pass: Option<HeaderValue>,
+}
 
 /// What the environment says.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    secure: Option<Origin>,
-    plain: Option<Origin>,
+    secure: Option<Proxy>,
+    plain: Option<Proxy>,
     /// Hosts that are reached without.
     except: Vec<String>,
 }
@@ -32,27 +43,27 @@ impl Proxies {
             let value = variables(name).or_else(|| variables(&name.to_ascii_lowercase()));
             value.filter(|value| !value.is_empty())
         };
-        let origin = |name: &str| {
-            let value = read(name)?;
-            let value = if value.contains("://") { value } else { format!("http://{value}") };
-            let origin = value.parse::<Uri>().ok().and_then(|uri| Origin::of(&uri).ok());
-            if origin.as_ref().is_none_or(|origin| origin.secure) {
-                tracing::warn!(name, "no http://HOST:PORT without a user; not used");
-                return None;
+        let proxy = |name: &str| {
+            let proxy = Proxy::of(&read(name)?);
+            if proxy.is_none() {
+                tracing::warn!(
+                    name,
+                    "no http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; not used"
+                );
             }
-            origin
+            proxy
         };
         let except = read("NO_PROXY").unwrap_or_default();
         let except = except.split(',').map(|host| host.trim().to_ascii_lowercase());
         Proxies {
-            secure: origin("HTTPS_PROXY"),
-            plain: origin("HTTP_PROXY"),
+            secure: proxy("HTTPS_PROXY"),
+            plain: proxy("HTTP_PROXY"),
             except: except.filter(|host| !host.is_empty()).collect(),
         }
     }
 
     /// The one to ask for `origin`; `None`: it is reached directly, as is always this machine.
-    pub fn before(&self, origin: &Origin) -> Option<&Origin> {
+    pub fn before(&self, origin: &Origin) -> Option<&Proxy> {
         let proxy = if origin.secure { &self.secure } else { &self.plain };
         let address = origin.host.parse::<IpAddr>();
         let here = origin.host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -69,6 +80,35 @@ impl Proxies {
             host == "*" || *host == with_port || origin.host == domain || below || within
         })
     }
+}
+
+impl Proxy {
+    fn of(url: &str) -> Option<Proxy> {
+        let rest = url.split_once("://").map_or(Some(url), |(scheme, rest)| {
+            scheme.eq_ignore_ascii_case("http").then_some(rest)
+        })?;
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, rest),
+        };
+        let origin = Origin::of(&format!("http://{host}").parse::<Uri>().ok()?).ok()?;
+        let pass = match user {
+            Some(user) => Some(basic(user)?),
+            None => None,
+        };
+        Some(Proxy { origin, pass })
+    }
+}
+
+/// `user` is `USER:PASSWORD` as in a URL.
+fn basic(user: &str) -> Option<HeaderValue> {
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let plain = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+    let text = [plain(user), b":".to_vec(), plain(password)].concat();
+    let mut value =
+        HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(text))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Whether `network`, `ADDRESS/BITS`, holds the address.

@@ -160,6 +160,7 @@ fn forward_proxy(target: SocketAddr) -> SocketAddr {
             reader.read_line(&mut head)?;
         }
         assert!(head.starts_with("CONNECT registry.test:443 HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\nproxy-authorization: {BASIC}\r\n")), "{head}");
         (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         let server = TcpStream::connect(target)?;
         let (mut up, mut back) = (server.try_clone()?, client.try_clone()?);
@@ -182,16 +183,16 @@ fn a_forward_proxy_of_the_environment_is_asked_with_and_without_tls() {
     let folder = tempfile::tempdir().unwrap();
     let (ca, module) = (folder.path().join("ca.pem"), folder.path().join("mark.wasm"));
     std::fs::write(&ca, own.cert.pem()).unwrap();
-    let pull = |more: &[&str]| {
+    let pull = |user: &str, more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["pull", "registry.test/acme/mark:1", "--cache"])
-            .arg(folder.path().join(more[0]))
+            .arg(folder.path().join(format!("{user}{}", more[0])))
             .arg("--output")
             .arg(&module)
             .args(more)
             .env("HOME", folder.path())
-            .env("HTTPS_PROXY", format!("http://{}", forward_proxy(secure.address)))
-            .env("http_proxy", format!("http://{}", plain.address))
+            .env("HTTPS_PROXY", format!("http://user:p%61ss@{}", forward_proxy(secure.address)))
+            .env("http_proxy", format!("{user}{}", plain.address))
             .env_remove("HTTP_PROXY")
             .env_remove("NO_PROXY")
             .env_remove("no_proxy")
@@ -205,9 +206,16 @@ fn a_forward_proxy_of_the_environment_is_asked_with_and_without_tls() {
     };
     let mut known = Contents::default();
     let pinned = format!("registry.test/acme/mark:1@{}", compat(&mut known, "1", &mark('a')));
-    assert_eq!(pull(&["--ca-file", ca.to_str().unwrap()]), pinned);
-    assert_eq!(pull(&["--plain-http"]), pinned);
-    assert!(plain.seen().iter().all(|one| one.path.starts_with("http://registry.test/v2/")));
+    assert_eq!(pull("", &["--ca-file", ca.to_str().unwrap()]), pinned);
+    assert!(secure.seen().iter().all(|one| one.header("proxy-authorization").is_empty()));
+    for (user, pass) in [("", ""), ("user:pass@", BASIC)] {
+        let before = plain.seen().len();
+        assert_eq!(pull(user, &["--plain-http"]), pinned);
+        for one in plain.seen().split_off(before) {
+            assert!(one.path.starts_with("http://registry.test/v2/"), "{one:?}");
+            assert_eq!(one.header("proxy-authorization"), pass);
+        }
+    }
     assert!(!plain.seen().is_empty() && !secure.seen().is_empty());
 }
 
