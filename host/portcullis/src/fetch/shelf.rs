@@ -72,10 +72,13 @@ struct Item {
 #[derive(Clone)]
 enum Content {
     Bytes(Bytes),
+    /// In the blob, and opened whenever it is wanted: a little may be much then. The digest of what comes out, once that is
+    /// known.
+    Stored(Option<Digest>),
     /// Compiled; what it was compiled from is not kept.
     Module(Arc<Module>),
-    /// Read, and of no use as a module: that is not tried twice.
-    Unfit(Bytes, ModuleError),
+    /// Of no use as a module, which is not tried twice. The bytes, unless they are in the blob.
+    Unfit(Option<Bytes>, ModuleError),
     Unreadable(io::ErrorKind, String),
 }
 
@@ -211,9 +214,28 @@ impl Shelf {
     /// It could not be read when it was first asked for: what the system said.
     pub fn bytes(&self, path: &Path) -> Result<Bytes, String> {
         match self.item(path).content {
-            Content::Bytes(bytes) | Content::Unfit(bytes, _) => Ok(bytes),
             Content::Module(_) => Err("it is used as a module".to_owned()),
-            Content::Unreadable(_, problem) => Err(problem),
+            _ => self.opened(path).map_err(|problem| problem.to_string()),
+        }
+    }
+
+    /// What a path led to when it was first asked for. What cannot be opened is not tried twice.
+    fn opened(&self, path: &Path) -> io::Result<Bytes> {
+        let Item { content, blob, .. } = self.item(path);
+        match (content, blob) {
+            (Content::Bytes(bytes) | Content::Unfit(Some(bytes), _), _) => Ok(bytes),
+            (Content::Unreadable(kind, problem), _) => Err(io::Error::new(kind, problem)),
+            (_, Some(blob)) => blob.open().inspect_err(|problem| {
+                self.put(path, Content::Unreadable(problem.kind(), problem.to_string()));
+            }),
+            // What it was compiled from is in the file, as long as nobody writes there.
+            (_, None) => stored_bytes(path, MODULE_BYTES).map(Bytes::from),
+        }
+    }
+
+    fn put(&self, path: &Path, content: Content) {
+        if let Some(item) = lock(&self.items).get_mut(path) {
+            item.content = content;
         }
     }
 
@@ -224,30 +246,30 @@ impl Shelf {
         if lock(&self.vouched).contains(&known) {
             return Ok(());
         }
-        let Item { content, blob, .. } = self.item(path);
-        let again = || match &blob {
-            Some(blob) => blob.open().ok(),
-            None => stored_bytes(path, MODULE_BYTES).ok().map(Bytes::from),
-        };
-        let bytes = match content {
-            Content::Bytes(bytes) | Content::Unfit(bytes, _) => bytes,
-            Content::Unreadable(..) => return Ok(()),
-            // Nobody asked when it was read.
-            Content::Module(module) => again()
-                .filter(|bytes| Digest::of(bytes) == module.digest())
-                .ok_or_else(|| ModuleError::Unreadable {
-                    path: path.display().to_string(),
-                    problem: "it has changed a moment ago".to_owned(),
-                })?,
-        };
+        let named = path.display().to_string();
         let mut beside = path.as_os_str().to_owned();
         beside.push(".sig");
-        let signature = self.bytes(Path::new(&beside)).map_err(|_| Distrust::Unsigned);
-        let checked = signature.and_then(|signature| {
-            let text = String::from_utf8_lossy(&signature);
-            trust.iter().try_for_each(|trust| trust.check_bytes(&bytes, &text))
-        });
-        checked.map_err(|reason| distrusted(&path.display().to_string(), &reason))?;
+        let content = self.item(path).content;
+        if matches!(content, Content::Unreadable(..)) {
+            return Ok(());
+        }
+        let signature = self.bytes(Path::new(&beside));
+        let signature = signature.map_err(|_| distrusted(&named, &Distrust::Unsigned))?;
+        let bytes = match (content, self.opened(path)) {
+            // Nobody asked when it was read.
+            (Content::Module(module), bytes) => bytes
+                .ok()
+                .filter(|bytes| Digest::of(bytes) == module.digest())
+                .ok_or_else(|| ModuleError::Unreadable {
+                    path: named.clone(),
+                    problem: "it has changed a moment ago".to_owned(),
+                })?,
+            (_, Ok(bytes)) => bytes,
+            (_, Err(_)) => return Ok(()),
+        };
+        let text = String::from_utf8_lossy(&signature);
+        let checked = trust.iter().try_for_each(|trust| trust.check_bytes(&bytes, &text));
+        checked.map_err(|reason| distrusted(&named, &reason))?;
         lock(&self.vouched).insert(known);
         Ok(())
     }
@@ -261,26 +283,33 @@ impl Shelf {
             }
             _ => Ok(()),
         };
-        let bytes = match self.item(path).content {
-            Content::Bytes(bytes) => bytes,
+        let Item { content, blob, .. } = self.item(path);
+        match content {
             Content::Module(module) => return pinned(module.digest()).map(|()| module),
             Content::Unfit(_, error) => return Err(error),
-            Content::Unreadable(io::ErrorKind::FileTooLarge, _) => {
-                let size = path.metadata().map_or(MODULE_BYTES + 1, |meta| meta.len());
-                return Err(ModuleError::TooLarge { path: named(), size, limit: MODULE_BYTES });
-            }
-            Content::Unreadable(_, problem) => {
-                return Err(ModuleError::Unreadable { path: named(), problem });
-            }
-        };
-        pinned(Digest::of(&bytes))?;
-        let made = self.store.compile(&bytes);
-        if let Some(item) = lock(&self.items).get_mut(path) {
-            item.content = match &made {
-                Ok(module) => Content::Module(module.clone()),
-                Err(error) => Content::Unfit(bytes, error.clone()),
-            };
+            Content::Stored(Some(found)) => pinned(found)?,
+            _ => {}
         }
+        let bytes = self.opened(path).map_err(|problem| match problem.kind() {
+            io::ErrorKind::FileTooLarge => {
+                let size = path.metadata().map_or(MODULE_BYTES + 1, |meta| meta.len());
+                ModuleError::TooLarge { path: named(), size, limit: MODULE_BYTES }
+            }
+            _ => ModuleError::Unreadable { path: named(), problem: problem.to_string() },
+        })?;
+        let found = Digest::of(&bytes);
+        if blob.is_some() {
+            self.put(path, Content::Stored(Some(found)));
+        }
+        pinned(found)?;
+        let made = self.store.compile(&bytes);
+        self.put(
+            path,
+            match &made {
+                Ok(module) => Content::Module(module.clone()),
+                Err(error) => Content::Unfit(blob.is_none().then_some(bytes), error.clone()),
+            },
+        );
         made
     }
 
@@ -321,7 +350,7 @@ impl Shelf {
         });
         for item in lock(&self.items).values_mut() {
             if let Content::Unfit(bytes, ModuleError::Compiler { .. }) = &item.content {
-                item.content = Content::Bytes(bytes.clone());
+                item.content = bytes.clone().map_or(Content::Stored(None), Content::Bytes);
             }
         }
     }
@@ -364,10 +393,6 @@ impl Item {
 
 impl From<Blob> for Item {
     fn from(blob: Blob) -> Item {
-        let content = match blob.open() {
-            Ok(bytes) => Content::Bytes(bytes),
-            Err(problem) => Content::Unreadable(problem.kind(), problem.to_string()),
-        };
-        Item { version: Some(blob.version()), content, blob: Some(blob) }
+        Item { version: Some(blob.version()), content: Content::Stored(None), blob: Some(blob) }
     }
 }
