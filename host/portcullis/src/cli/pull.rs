@@ -112,6 +112,9 @@ fn hint(kind: FetchErrorKind) -> Option<&'static str> {
         FetchErrorKind::Forbidden => {
             Some("only the registry that was named may be at such an address, or without TLS")
         }
+        FetchErrorKind::Folder => {
+            Some("make the folder writable for this user only, or name another with --cache")
+        }
         FetchErrorKind::Late => Some("give it longer: --timeout SECONDS"),
         _ => None,
     }

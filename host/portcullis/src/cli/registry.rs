@@ -21,7 +21,7 @@ const FILE_BYTES: u64 = 1 << 20;
 #[group(skip)]
 pub struct Args {
     /// Speak to the registry without TLS
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ca_file")]
     pub plain_http: bool,
     /// Who signs the registry's certificate, in PEM [default: the public authorities]
     #[arg(long, value_name = "FILE")]

@@ -2,8 +2,10 @@
 //! or (since its version 3) as bundles in images that refer to the signed one. Whether a signature is right, and whose it
 //! is, is for `signature` to say.
 
+use bytes::Bytes;
 use portcullis_vm::Digest;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::pull::MANIFEST_BYTES;
 use super::{Ask, Content, Descriptor, Session, sha256};
@@ -90,22 +92,14 @@ impl Session {
     }
 
     async fn simple(&self, signed: Digest) -> Result<Vec<Signature>, FetchError> {
-        let found = match self.content(&format!("sha256-{signed}.sig")).await {
-            Err(error) if error.kind() == FetchErrorKind::Missing => return Ok(Vec::new()),
-            other => other?,
-        };
-        let damaged = |cause: String| {
-            let title = format!("the signatures of {} cannot be read", self.image());
-            FetchError::new(FetchErrorKind::Damaged, title, cause)
-        };
-        let written: Written =
-            serde_json::from_slice(&found.bytes).map_err(|problem| damaged(problem.to_string()))?;
         let mut signatures = Vec::new();
-        let payloads = written.layers.into_iter().filter(|layer| layer.media_type == PAYLOAD);
+        let layers = self.beside(&format!("sha256-{signed}.sig")).await?;
+        let layers = layers.and_then(|found| read(&found)).map(|written: Written| written.layers);
+        let payloads = layers.into_iter().flatten().filter(|layer| layer.media_type == PAYLOAD);
         // The newest come last, and after a change of keys only they are right.
         for layer in payloads.rev().take(MOST) {
-            let Some(base64) = layer.annotations.and_then(|all| all.signature) else { continue };
-            let digest = sha256(&layer.digest).ok_or_else(|| damaged(layer.digest.clone()))?;
+            let base64 = layer.annotations.and_then(|all| all.signature);
+            let (Some(base64), Some(digest)) = (base64, sha256(&layer.digest)) else { continue };
             let media_type = layer.media_type;
             let payload = Descriptor { media_type, digest, size: 0, platform: None };
             let payload = legible(self.blob(&payload, STATEMENT_BYTES).await)?;
@@ -114,26 +108,32 @@ impl Session {
         Ok(signatures)
     }
 
+    /// What stands under a tag that is made of the digest of something else, if anything does.
+    async fn beside(&self, tag: &str) -> Result<Option<Bytes>, FetchError> {
+        match self.content(tag).await {
+            Err(error) if error.kind() == FetchErrorKind::Missing => Ok(None),
+            other => Ok(legible(other)?.map(|found| found.bytes)),
+        }
+    }
+
     /// What refers to this digest. Registries from before OCI 1.1 keep the list under a tag; one that is in trouble may
     /// know of signatures, and has said nothing.
     async fn referrers(&self, signed: Digest) -> Result<Vec<Referrer>, FetchError> {
         let place = self.url(&format!("referrers/sha256:{signed}"))?;
         let listed = async { self.get(&Ask::get(place)).await?.whole(MANIFEST_BYTES).await };
         match listed.await.map(|text| read(&text)) {
-            Ok(Some(referrers)) => return Ok(referrers),
+            Ok(Some(Referrers { manifests: Some(referrers) })) => return Ok(referrers),
             Err(error) if error.is_passing() => return Err(error),
-            Ok(None) | Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
-        match self.content(&format!("sha256-{signed}")).await {
-            Err(error) if error.kind() == FetchErrorKind::Missing => Ok(Vec::new()),
-            other => Ok(read(&other?.bytes).unwrap_or_default()),
-        }
+        let list = self.beside(&format!("sha256-{signed}")).await?;
+        Ok(list.and_then(|list| read::<Referrers>(&list)?.manifests).unwrap_or_default())
     }
 }
 
-/// `None`: it is no such list.
-fn read(text: &[u8]) -> Option<Vec<Referrer>> {
-    serde_json::from_slice(text).ok().and_then(|list: Referrers| list.manifests)
+/// `None`: it is not written so.
+fn read<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    serde_json::from_slice(text).ok()
 }
 
 /// `None`: what should be there is not, or not that.

@@ -227,6 +227,7 @@ fn what_else_refers_to_an_image_does_not_hide_its_signature() {
     others.extend(vec![inventory; 40]);
     others.extend([absent, unsaid, escaping, signature]);
     list["manifests"] = others.into();
+    contents.manifest(&format!("sha256-{signed}.sig"), "text/html", "<html>");
     let server = with_referrers(contents, signed, &list);
     assert_eq!(&bring(&order(&server, "1", &[&key])).unwrap().bytes[..], ONE);
     let asked = server.asked();
