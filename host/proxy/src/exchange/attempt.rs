@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER, UPGRADE};
@@ -17,7 +17,7 @@ use super::body::{Inlet, RequestStream};
 use super::head::{self, Hop};
 use super::{Exchange, Interruption, upgrade};
 use crate::body::Body;
-use crate::chain::Party;
+use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
 use crate::reply::Failure;
 use crate::route::{self, Pick, Selected};
@@ -270,15 +270,24 @@ impl Exchange {
     ) -> Result<T, Interruption> {
         poll_fn(|context| {
             self.mailbox.wait(Party::Head, context);
-            let mut chain = self.chain.borrow_mut();
-            chain.pump();
-            if let Some(terminal) = chain.take_terminal() {
+            if let Some(terminal) = self.take_terminal() {
                 return Poll::Ready(Err(Interruption::Terminal(terminal)));
             }
-            drop(chain);
-            future.as_mut().poll(context).map(Ok)
+            let done = ready!(future.as_mut().poll(context));
+            // It may have failed because the filters cut off the body that it was sending.
+            Poll::Ready(match self.take_terminal() {
+                Some(terminal) => Err(Interruption::Terminal(terminal)),
+                None => Ok(done),
+            })
         })
         .await
+    }
+
+    /// The filters' wish to end the exchange, if they have come to one.
+    fn take_terminal(&self) -> Option<Terminal> {
+        let mut chain = self.chain.borrow_mut();
+        chain.pump();
+        chain.take_terminal()
     }
 }
 

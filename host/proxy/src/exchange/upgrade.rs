@@ -19,14 +19,15 @@ pub fn establish(
     client: OnUpgrade,
     guest: Rc<dyn Any>,
 ) -> Response<Inlet> {
-    let upstream = hyper::upgrade::on(&mut response);
+    let upstream = response.body_mut().take_tunnel();
     spawn_local(async move {
         let _guest = guest;
-        let (client, upstream) = match tokio::try_join!(client, upstream) {
-            Ok(both) => both,
-            Err(error) => return tracing::debug!("an upgrade was not completed: {error}"),
+        let (client, mut upstream) = match (client.await, upstream) {
+            (Ok(client), Some(upstream)) => (client, upstream),
+            (Err(error), _) => return tracing::debug!("an upgrade was not completed: {error}"),
+            (_, None) => return tracing::debug!("an upgrade has no connection to switch"),
         };
-        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        let mut client = TokioIo::new(client);
         if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
             tracing::debug!("a tunnel broke: {error}");
         }

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::http1::Http1;
 use super::wire::Wire;
 use super::{Counters, Stage};
 use crate::body::Body;
@@ -26,8 +26,6 @@ use crate::observe::Gauge;
 use crate::snapshot::{Backend, BackendProtocol};
 use crate::tls::{self, Alpn, ClientTls};
 
-/// Of an HTTP/1 response; holds its head and what was read beyond.
-const HTTP1_BUFFER: usize = 64 << 10;
 /// HTTP/2 receive windows: what a slow client can make us hold, for each response and for a connection.
 const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = 2 << 20;
@@ -37,16 +35,6 @@ const HEADER_LIST: u32 = 128 << 10;
 /// A peer that vanished without a word is asked for a sign of life while streams wait for it; without one they are broken off.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection for one request at a time.
-#[derive(Debug)]
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<Body>,
-    pub(super) attributes: Arc<ConnectionAttributes>,
-    pub(super) served: bool,
-    /// Reads and writes it.
-    pub(super) task: AbortHandle,
-}
 
 /// A connection for many requests at a time.
 pub(super) struct Http2 {
@@ -175,11 +163,10 @@ impl Dialer {
 
     async fn open(&self, address: SocketAddr, offered: Alpn) -> io::Result<Connection> {
         let (wire, attributes, http2) = self.connect(address, offered).await?;
-        let io = TokioIo::new(wire);
         let open = Held::new(&self.counters.exported.open);
         match http2 {
-            true => Ok(Connection::Http2(open_http2(io, attributes, open).await?)),
-            false => Ok(Connection::Http1(open_http1(io, attributes, open).await?)),
+            true => Ok(Connection::Http2(open_http2(TokioIo::new(wire), attributes, open).await?)),
+            false => Ok(Connection::Http1(Http1::new(wire, attributes, open))),
         }
     }
 
@@ -237,26 +224,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.add(-1);
     }
-}
-
-async fn open_http1(
-    io: TokioIo<Wire>,
-    attributes: Arc<ConnectionAttributes>,
-    open: Held,
-) -> io::Result<Http1> {
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(HTTP1_BUFFER)
-        .handshake(io)
-        .await
-        .map_err(io::Error::other)?;
-    let id = attributes.id;
-    let task = tokio::task::spawn_local(async move {
-        let _open = open;
-        if let Err(problem) = connection.with_upgrades().await {
-            tracing::debug!(connection = id, %problem, "upstream connection ended");
-        }
-    });
-    Ok(Http1 { sender, attributes, served: false, task: task.abort_handle() })
 }
 
 async fn open_http2(

@@ -96,7 +96,7 @@ impl fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// What hyper's error means for the request.
+/// What hyper's error means for a request on an HTTP/2 connection.
 pub(super) fn classify(
     mut error: TrySendError<Request<Body>>,
     endpoint: SocketAddr,

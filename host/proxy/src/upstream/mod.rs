@@ -7,6 +7,7 @@ mod dial;
 mod endpoints;
 mod error;
 pub mod grpc;
+mod http1;
 mod pool;
 pub mod redis;
 mod request;
@@ -32,11 +33,11 @@ pub use body::ResponseBody;
 pub use call::call;
 pub use dial::{Bytes, Held};
 pub use error::{SendError, Stage};
+pub use http1::Tunnel;
 pub use wire::Wire;
 
 use dial::{Dialer, Refused};
 use endpoints::Endpoints;
-use error::classify;
 use pool::{Pool, Wanted};
 use request::Target;
 
@@ -57,7 +58,7 @@ pub struct Cluster {
 /// What a request needs beyond head and body.
 #[derive(Clone, Debug, Default)]
 pub struct SendOptions {
-    /// Ask for an upgrade to this protocol; HTTP/1.1 only. `hyper::upgrade::on` the response hands out the tunnel.
+    /// Ask for an upgrade to this protocol; HTTP/1.1 only. After a 101 the body hands out the tunnel.
     pub upgrade: Option<HeaderValue>,
     /// By no HTTP/1 connection that has served before.
     pub fresh: bool,
@@ -261,20 +262,18 @@ impl Cluster {
         };
         let reused = lease.reused();
         let sent = Instant::now();
-        let request = match target.request(lease.version(), address, body) {
-            Ok(request) => request,
-            Err((reason, body)) => {
-                lease.release();
-                return Err(SendError::before(Stage::Request, reason, body));
-            }
-        };
-        match lease.send(request).await {
+        match lease.send(target, body).await {
             Ok(response) => {
                 let connection = lease.connection();
                 let response = ResponseBody::wrap(response, lease);
                 Ok(Upstreamed { response, connection, reused, pool_ready: sent - asked, sent })
             }
-            Err(error) => Err(classify(error, address, reused)),
+            Err(error) => {
+                if error.stage == Stage::Request {
+                    lease.release();
+                }
+                Err(error)
+            }
         }
     }
 

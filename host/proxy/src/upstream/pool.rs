@@ -6,18 +6,23 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::{Request, Response, Version};
+use http::{Response, Version};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use portcullis_vm::ConnectionAttributes;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Counters;
-use super::dial::{Connection, Dialer, Http1, Http2, Refused};
+use super::dial::{Connection, Dialer, Http2, Refused};
+use super::error::{SendError, Stage, classify};
+use super::http1::{Http1, Problem, Tunnel};
+use super::request::Target;
 use crate::body::Body;
 use crate::tls::Alpn;
 
@@ -106,7 +111,7 @@ impl Pool {
     pub(super) fn idle(&self) -> u64 {
         let slots = self.slots.borrow();
         let idle = |slot: &Slot| {
-            let alone = slot.idle.iter().filter(|idle| !idle.connection.sender.is_closed());
+            let alone = slot.idle.iter().filter(|idle| idle.connection.is_open());
             alone.count() + slot.shared.iter().filter(|shared| shared.is_idle()).count()
         };
         slots.values().map(idle).sum::<usize>() as u64
@@ -182,7 +187,7 @@ impl Pool {
             return None;
         }
         while let Some(idle) = slot.idle.pop() {
-            if !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout {
+            if idle.connection.is_open() && idle.since.elapsed() < self.idle_timeout {
                 return Some(self.lease(address, Held::Alone(idle.connection)));
             }
         }
@@ -191,7 +196,7 @@ impl Pool {
 
     fn lease(self: &Rc<Self>, address: SocketAddr, held: Held) -> Lease {
         let reused = match &held {
-            Held::Alone(alone) => alone.served,
+            Held::Alone(alone) => alone.served(),
             Held::Shared(seat) => seat.0.served.replace(true),
         };
         let (pool, active) = (Rc::downgrade(self), Active::new(&self.counters));
@@ -228,7 +233,7 @@ impl Pool {
         let mut slots = self.slots.borrow_mut();
         slots.retain(|_, slot| {
             slot.idle.retain(|idle| {
-                !idle.connection.sender.is_closed() && idle.since.elapsed() < self.idle_timeout
+                idle.connection.is_open() && idle.since.elapsed() < self.idle_timeout
             });
             slot.shared.retain(|shared| shared.is_wanted(self.idle_timeout));
             // A gate that others hold must stay the only one of its address.
@@ -293,7 +298,7 @@ impl Drop for Active {
 impl Lease {
     pub(super) fn connection(&self) -> Arc<ConnectionAttributes> {
         match &self.held {
-            Held::Alone(alone) => alone.attributes.clone(),
+            Held::Alone(alone) => alone.attributes().clone(),
             Held::Shared(seat) => seat.0.connection.attributes.clone(),
         }
     }
@@ -310,19 +315,62 @@ impl Lease {
         }
     }
 
+    /// Sends a request; the body of the answer is read from what comes with it (HTTP/2), or from here.
+    ///
+    /// # Errors
+    /// No head of a response; at [`Stage::Request`] nothing was sent.
     pub(super) async fn send(
         &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        target: &Target<'_>,
+        body: Body,
+    ) -> Result<Response<Option<Incoming>>, SendError> {
         match &mut self.held {
+            Held::Alone(alone) => Ok(alone.send(target, self.address, body).await?.map(|()| None)),
             Held::Shared(seat) => {
+                let request = match target.http2(self.address) {
+                    Ok(request) => request.map(|()| body),
+                    Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
+                };
                 let mut sender = seat.0.connection.sender.clone();
-                sender.try_send_request(request).await
+                let answered = sender.try_send_request(request).await;
+                let answered = answered.map_err(|error| classify(error, self.address, self.reused));
+                Ok(answered?.map(Some))
             }
-            Held::Alone(alone) => {
-                alone.served = true;
-                alone.sender.try_send_request(request).await
-            }
+        }
+    }
+
+    /// The next part of an HTTP/1 answer's body.
+    pub(super) fn poll_frame(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Problem>>> {
+        match &self.held {
+            Held::Alone(alone) => alone.poll_frame(context),
+            Held::Shared(_) => Poll::Ready(None),
+        }
+    }
+
+    /// Whether an HTTP/1 answer has come to its end.
+    pub(super) fn is_answered(&self) -> bool {
+        match &self.held {
+            Held::Alone(alone) => alone.is_answered(),
+            Held::Shared(_) => true,
+        }
+    }
+
+    /// How long the rest of an HTTP/1 answer's body is.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.held {
+            Held::Alone(alone) => alone.size_hint(),
+            Held::Shared(_) => SizeHint::default(),
+        }
+    }
+
+    /// What an HTTP/1 connection has become by a 101.
+    pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        match self.held {
+            Held::Alone(alone) => alone.into_tunnel(),
+            Held::Shared(_) => None,
         }
     }
 
@@ -330,21 +378,18 @@ impl Lease {
     pub(super) fn release(self) {
         let Held::Alone(mut connection) = self.held else { return };
         let (pool, address) = (self.pool, self.address);
-        let take_back = move |connection| {
-            if let Some(pool) = pool.upgrade() {
+        let take_back = move |connection: Http1| {
+            if let Some(pool) = pool.upgrade().filter(|_| connection.is_reusable()) {
                 pool.take_back(address, connection);
             }
         };
-        if connection.sender.is_ready() {
+        if connection.is_written() {
             return take_back(connection);
         }
-        // hyper has not noticed yet that the exchange is over, or is still writing the request: to an upstream that has
-        // answered and may never read the rest.
+        // The upstream has answered before it has read everything, and may never read the rest.
         tokio::task::spawn_local(async move {
-            match timeout(GIVE_BACK, connection.sender.ready()).await {
-                Ok(Ok(())) => take_back(connection),
-                Ok(Err(_)) => {}
-                Err(_) => connection.task.abort(),
+            if timeout(GIVE_BACK, connection.written()).await.is_ok() {
+                take_back(connection);
             }
         });
     }

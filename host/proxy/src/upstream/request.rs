@@ -1,18 +1,23 @@
-//! From the exchange's head to hyper's request: origin form and `host` for HTTP/1, absolute form for HTTP/2.
+//! From the exchange's head to what is sent: lines in origin form with `host` for HTTP/1, a request in absolute form for HTTP/2.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
 use portcullis_vm::RequestHead;
 
 use super::SendOptions;
+use super::http1::{Framing, number, write_field};
 use crate::body::Body;
 use crate::reply::Dialect;
+
+/// Fields that are written by themselves.
+const OURS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE];
 
 /// A head that was found fit to be sent.
 #[derive(Debug)]
@@ -40,51 +45,74 @@ impl<'a> Target<'a> {
         Ok(Target { head, path, upgrade: options.upgrade.as_ref() })
     }
 
-    /// # Errors
-    /// The authority cannot be expressed; the body goes back.
-    pub(super) fn request(
-        &self,
-        version: Version,
-        endpoint: SocketAddr,
-        body: Body,
-    ) -> Result<Request<Body>, (String, Body)> {
-        let written = match version {
-            Version::HTTP_2 => self.http2(endpoint),
-            _ => self.http1(endpoint, matches!(body, Body::Stream(_))),
-        };
-        match written {
-            Ok(request) => Ok(request.map(|()| body)),
-            Err(reason) => Err((reason, body)),
-        }
+    pub(super) fn method(&self) -> &Method {
+        &self.head.method
     }
 
-    fn http1(&self, endpoint: SocketAddr, streamed: bool) -> Result<Request<()>, String> {
+    /// Writes the head, and says how the body is to follow.
+    ///
+    /// # Errors
+    /// The authority cannot be expressed, or the length is none.
+    pub(super) fn http1(
+        &self,
+        out: &mut Vec<u8>,
+        endpoint: SocketAddr,
+        body: &Body,
+    ) -> Result<Framing, String> {
         let host = HeaderValue::from_maybe_shared(self.authority(endpoint))
             .map_err(|problem| self.bad_authority(problem))?;
-        let mut request = Request::new(());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = Uri::from(self.path.clone());
-        let headers = request.headers_mut();
-        headers.clone_from(&self.head.headers);
-        if headers.contains_key(TRAILER) {
-            // Only a chunked body has trailers.
-            headers.remove(CONTENT_LENGTH);
-        }
-        let full = |_| "too many headers".to_owned();
-        headers.try_insert(HOST, host).map_err(full)?;
-        if streamed && !headers.contains_key(CONTENT_LENGTH) {
-            // hyper takes a GET without either to have no body.
-            let chunked = HeaderValue::from_static("chunked");
-            headers.try_insert(TRANSFER_ENCODING, chunked).map_err(full)?;
+        let headers = &self.head.headers;
+        out.extend_from_slice(self.head.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.path.as_str().as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        write_field(out, &HOST, &host);
+        for (name, value) in headers.iter().filter(|(name, _)| !OURS.contains(name)) {
+            write_field(out, name, value);
         }
         if let Some(protocol) = self.upgrade {
-            headers.try_insert(CONNECTION, HeaderValue::from_static("upgrade")).map_err(full)?;
-            headers.try_insert(UPGRADE, protocol.clone()).map_err(full)?;
+            write_field(out, &CONNECTION, &HeaderValue::from_static("upgrade"));
+            write_field(out, &UPGRADE, protocol);
         }
-        Ok(request)
+        let framing = self.framing(out, body)?;
+        out.extend_from_slice(b"\r\n");
+        Ok(framing)
     }
 
-    fn http2(&self, endpoint: SocketAddr) -> Result<Request<()>, String> {
+    fn framing(&self, out: &mut Vec<u8>, body: &Body) -> Result<Framing, String> {
+        let headers = &self.head.headers;
+        let trailers = headers.contains_key(TRAILER);
+        let said = headers.get(CONTENT_LENGTH);
+        let (length, said) = match (body, said) {
+            (Body::Full(bytes), _) => {
+                let length = bytes.len() as u64;
+                (length, Some(HeaderValue::from(length)))
+            }
+            // Only a chunked body has trailers.
+            (Body::Stream(_), _) if trailers => return Ok(self.chunked(out)),
+            (Body::Stream(_), None) => return Ok(self.chunked(out)),
+            (Body::Stream(_) | Body::Empty, Some(said)) => {
+                let length = number(said.as_bytes());
+                let length =
+                    length.ok_or_else(|| format!("content-length {said:?} is no number"))?;
+                (length, Some(said.clone()))
+            }
+            (Body::Empty, None) => (0, None),
+        };
+        if let Some(said) = said {
+            write_field(out, &CONTENT_LENGTH, &said);
+        }
+        Ok(Framing::Length(length))
+    }
+
+    fn chunked(&self, out: &mut Vec<u8>) -> Framing {
+        write_field(out, &TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
+        Framing::Chunked(self.head.headers.get_all(TRAILER).iter().cloned().collect())
+    }
+
+    /// # Errors
+    /// The authority cannot be expressed, or there are too many fields.
+    pub(super) fn http2(&self, endpoint: SocketAddr) -> Result<Request<()>, String> {
         let mut parts = Parts::default();
         let scheme = Scheme::try_from(self.head.scheme.as_ref());
         parts.scheme = Some(scheme.unwrap_or(Scheme::HTTP));

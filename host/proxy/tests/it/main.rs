@@ -27,4 +27,5 @@ mod tls;
 mod tls_material;
 mod traffic;
 mod upstream;
+mod upstream_http1;
 mod upstream_origin;

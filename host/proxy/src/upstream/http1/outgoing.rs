@@ -1,0 +1,301 @@
+//! A request on its way out: its head, then its body as the source gives it; what is there at the same time leaves together.
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER,
+    TRANSFER_ENCODING,
+};
+use http_body::Body as _;
+use tokio::io::AsyncWrite as _;
+
+use crate::body::Body;
+use crate::upstream::wire::Wire;
+
+/// What a connection may keep of the room that its last head needed.
+const KEPT: usize = 2 << 10;
+const END_OF_CHUNK: &[u8] = b"\r\n";
+const END_OF_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+/// Fields that change what a message means, which trailers may not do (RFC 9110, 6.5.1).
+const NO_TRAILERS: [HeaderName; 12] = [
+    AUTHORIZATION,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HOST,
+    MAX_FORWARDS,
+    SET_COOKIE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+];
+
+/// How the upstream learns where the body ends (RFC 9112, 6).
+#[derive(Debug)]
+pub(in crate::upstream) enum Framing {
+    /// By `content-length`; the bytes still to come.
+    Length(u64),
+    /// In chunks, and behind them those trailers that these values of `trailer` name.
+    Chunked(Vec<HeaderValue>),
+}
+
+/// Why nothing more goes out.
+pub(super) enum Failed {
+    /// The connection takes nothing.
+    Wire(io::Error),
+    /// The source of the body broke, or gave more or less than it had promised.
+    Body(String),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed::Wire(error)
+    }
+}
+
+/// A request, as far as it is not written yet.
+pub(super) struct Outgoing {
+    /// The head, the size of a chunk, or the end of a chunked body.
+    front: Vec<u8>,
+    front_written: usize,
+    piece: Bytes,
+    back: &'static [u8],
+    body: Body,
+    framing: Framing,
+    progress: Progress,
+    /// Whether the body was asked for, or anything was written.
+    touched: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The body has not ended.
+    Open,
+    /// All that is left is in the buffers.
+    Last,
+    Done,
+}
+
+impl Default for Outgoing {
+    fn default() -> Outgoing {
+        Outgoing {
+            front: Vec::new(),
+            front_written: 0,
+            piece: Bytes::new(),
+            back: &[],
+            body: Body::Empty,
+            framing: Framing::Length(0),
+            progress: Progress::Done,
+            touched: true,
+        }
+    }
+}
+
+impl Outgoing {
+    /// Takes a request; `head` writes its head.
+    ///
+    /// # Errors
+    /// Those of `head`; the body goes back.
+    pub(super) fn begin(
+        &mut self,
+        body: Body,
+        head: impl FnOnce(&mut Vec<u8>, &Body) -> Result<Framing, String>,
+    ) -> Result<(), (String, Body)> {
+        self.clear();
+        match head(&mut self.front, &body) {
+            Ok(framing) => self.framing = framing,
+            Err(reason) => {
+                self.clear();
+                return Err((reason, body));
+            }
+        }
+        self.body = body;
+        self.touched = false;
+        self.progress = Progress::Open;
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        if self.front.capacity() > KEPT {
+            self.front = Vec::new();
+        }
+        self.front.clear();
+        self.front_written = 0;
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.progress == Progress::Done
+    }
+
+    /// Whether the connection, or the source of the body, knows of the request.
+    pub(super) fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// The body, if neither it nor the connection knows of the request.
+    pub(super) fn take_untouched(&mut self) -> Option<Body> {
+        (!self.touched).then(|| std::mem::take(&mut self.body))
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Failed>> {
+        loop {
+            let open = self.progress == Progress::Open;
+            let waits = open && self.poll_body(context)?.is_pending();
+            while self.has_bytes() {
+                let written = ready!(self.poll_write(wire, context))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+                }
+                self.touched = true;
+                self.advance(written);
+            }
+            if self.progress == Progress::Last {
+                ready!(Pin::new(&mut *wire).poll_flush(context))?;
+                self.progress = Progress::Done;
+                self.body = Body::Empty;
+                self.clear();
+                return Poll::Ready(Ok(()));
+            }
+            if waits {
+                ready!(Pin::new(&mut *wire).poll_flush(context))?;
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Fills the buffers from the body, once the last of it has left them.
+    fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        if !self.piece.is_empty() || !self.back.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        // One that lies here whole can be taken back for as long as nothing is written.
+        if let Body::Full(whole) = &self.body {
+            let whole = whole.clone();
+            self.take_data(whole)?;
+            return Poll::Ready(self.finish());
+        }
+        self.touched |= matches!(self.body, Body::Stream(_));
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.take_data(data)?,
+                Err(frame) => {
+                    self.finish()?;
+                    self.take_trailers(&frame.into_trailers().unwrap_or_default());
+                }
+            },
+            Some(Err(error)) => return Poll::Ready(Err(Failed::Body(error.to_string()))),
+            None => self.finish()?,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take_data(&mut self, data: Bytes) -> Result<(), Failed> {
+        let last = self.body.is_end_stream();
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let rest = left.checked_sub(data.len() as u64);
+                *left = rest.ok_or_else(|| {
+                    Failed::Body("the body is longer than its content-length".to_owned())
+                })?;
+                self.piece = data;
+            }
+            Framing::Chunked(_) if data.is_empty() => {}
+            Framing::Chunked(_) => {
+                write!(self.front, "{:x}\r\n", data.len())?;
+                self.piece = data;
+                self.back = END_OF_CHUNK;
+            }
+        }
+        match last {
+            true => self.finish(),
+            false => Ok(()),
+        }
+    }
+
+    /// The body has ended.
+    fn finish(&mut self) -> Result<(), Failed> {
+        if self.progress != Progress::Open {
+            return Ok(());
+        }
+        match &self.framing {
+            Framing::Length(0) => {}
+            Framing::Length(left) => {
+                let reason = format!("the body ends {left} bytes before its content-length");
+                return Err(Failed::Body(reason));
+            }
+            Framing::Chunked(_) if self.back.is_empty() => {
+                self.front.extend_from_slice(b"0\r\n\r\n");
+            }
+            Framing::Chunked(_) => self.back = END_OF_LAST_CHUNK,
+        }
+        self.progress = Progress::Last;
+        Ok(())
+    }
+
+    /// Between the last chunk, which is in front, and the empty line behind it.
+    fn take_trailers(&mut self, trailers: &HeaderMap) {
+        let Framing::Chunked(announced) = &self.framing else { return };
+        self.front.truncate(self.front.len() - END_OF_CHUNK.len());
+        for (name, value) in trailers {
+            if is_announced(announced, name) && !NO_TRAILERS.contains(name) {
+                write_field(&mut self.front, name, value);
+            }
+        }
+        self.front.extend_from_slice(END_OF_CHUNK);
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.front_written < self.front.len() || !self.piece.is_empty() || !self.back.is_empty()
+    }
+
+    fn poll_write(&self, wire: &mut Wire, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let front = &self.front[self.front_written..];
+        let wire = Pin::new(wire);
+        if self.piece.is_empty() && self.back.is_empty() {
+            return wire.poll_write(context, front);
+        }
+        let slices = [front, &self.piece, self.back].map(IoSlice::new);
+        let empty = usize::from(front.is_empty());
+        wire.poll_write_vectored(context, &slices[empty..])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let front = written.min(self.front.len() - self.front_written);
+        self.front_written += front;
+        written -= front;
+        if self.front_written == self.front.len() {
+            self.front.clear();
+            self.front_written = 0;
+        }
+        let piece = written.min(self.piece.len());
+        self.piece.advance(piece);
+        self.back = &self.back[(written - piece).min(self.back.len())..];
+    }
+}
+
+/// Writes a field's line.
+pub(in crate::upstream) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_announced(announced: &[HeaderValue], name: &HeaderName) -> bool {
+    let named = |value: &HeaderValue| {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        names.map(<[u8]>::trim_ascii).any(|one| one.eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    announced.iter().any(named)
+}
