@@ -5,6 +5,7 @@
 //! evicts it meanwhile. Names (tags, addresses) lead to digests; they are believed as long as nobody asks for a newer
 //! answer.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -133,11 +134,9 @@ impl Downloads {
 
     /// What `name` led to, if the module is still here.
     pub fn known(&self, name: &str) -> Option<Known> {
-        let text = fs::read(self.name_file(name)).ok()?;
-        let written: Written = serde_json::from_slice(&text).ok()?;
-        let known = Known { digest: sha256(&written.digest)?, module: sha256(&written.module)? };
+        let (written, known) = read_name(&self.name_file(name))?;
         let here = self.place(MODULES, &known.module.to_string()).exists();
-        (here && written.name == name).then_some(known)
+        (here && written == name).then_some(known)
     }
 
     /// Remembers what `name` led to.
@@ -245,15 +244,40 @@ impl Downloads {
     fn evict(&self) {
         self.shrink(MODULES, self.limit);
         self.shrink(PARTS, PARTS_BYTES);
-        for part in [NAMES, SIGNATURES] {
-            let mut files = listing(&self.folder.join(part));
-            files.sort();
-            let surplus = files.len().saturating_sub(MOST_NAMES);
-            for (_, _, path) in files.into_iter().take(surplus) {
+        self.forget();
+    }
+
+    /// Removes the oldest names and signatures, where there are too many, but for those of modules that somebody holds:
+    /// they are needed when that starts anew.
+    fn forget(&self) {
+        let mut held = BTreeSet::new();
+        for path in self.surplus(NAMES) {
+            match read_name(&path) {
+                Some((_, known)) if self.is_held(known.module) => {
+                    held.insert(known.digest.to_string());
+                }
                 // Another process may have been quicker.
-                let _ = fs::remove_file(path);
+                _ => drop(fs::remove_file(path)),
             }
         }
+        for path in self.surplus(SIGNATURES) {
+            let signed = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !held.contains(signed) {
+                drop(fs::remove_file(path));
+            }
+        }
+    }
+
+    fn surplus(&self, part: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let mut files = listing(&self.folder.join(part));
+        files.sort();
+        let surplus = files.len().saturating_sub(MOST_NAMES);
+        files.into_iter().take(surplus).map(|(_, _, path)| path)
+    }
+
+    fn is_held(&self, module: Digest) -> bool {
+        let file = open_existing(&self.place(MODULES, &module.to_string()));
+        file.is_some_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
     }
 
     fn shrink(&self, part: &str, limit: u64) {
@@ -280,6 +304,12 @@ impl Downloads {
     fn name_file(&self, name: &str) -> PathBuf {
         self.place(NAMES, &Digest::of(name.as_bytes()).to_string())
     }
+}
+
+/// A name and what it led to.
+fn read_name(path: &Path) -> Option<(String, Known)> {
+    let Written { name, digest, module } = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some((name, Known { digest: sha256(&digest)?, module: sha256(&module)? }))
 }
 
 /// A lease, if the file is what its name says.

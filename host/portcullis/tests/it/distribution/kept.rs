@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use portcullis::fetch::{Downloads, Known, Reach, wait_for};
+use portcullis::fetch::{Downloads, Evidence, Known, Reach, wait_for};
 use portcullis_vm::Digest;
 
 use super::images::{compat, mark};
@@ -203,4 +204,36 @@ fn an_image_may_have_a_name_that_begins_like_a_url() {
     downloads.remember(&name, &Known { digest: image, module }).unwrap();
     let order = Order { sha256: Some(image), ..super::order("httpd", &[]) };
     assert_eq!(wait_for(order.deliver(&downloads, Reach::Offline)).unwrap().module, module);
+}
+
+#[test]
+fn what_somebody_uses_is_known_by_name_however_many_names_there_are() {
+    let (folder, downloads) = downloads();
+    let keep = |bytes: &[u8]| {
+        let draft = downloads.draft().unwrap();
+        fs::write(draft.path(), bytes).unwrap();
+        downloads.keep(draft, Digest::of(bytes)).unwrap()
+    };
+    let vouched = |name: &str, module: &[u8]| {
+        let known = Known { digest: Digest::of(name.as_bytes()), module: Digest::of(module) };
+        downloads.remember(name, &known).unwrap();
+        let evidence = Evidence { digests: vec![known.digest], signatures: Vec::new() };
+        downloads.keep_evidence(known.digest, &evidence).unwrap();
+        known.digest
+    };
+    let _lease = keep(b"used");
+    drop(keep(b"unused"));
+    let (used, unused) = (vouched("used", b"used"), vouched("unused", b"unused"));
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    for part in ["names", "signatures"] {
+        for file in fs::read_dir(folder.path().join("fetched").join(part)).unwrap() {
+            fs::File::open(file.unwrap().path()).unwrap().set_modified(yesterday).unwrap();
+        }
+    }
+    for number in 0..4096 {
+        vouched(&number.to_string(), b"unused");
+    }
+    drop(keep(b"another"));
+    assert!(downloads.known("used").is_some() && downloads.evidence(used).is_some());
+    assert!(downloads.known("unused").is_none() && downloads.evidence(unused).is_none());
 }
