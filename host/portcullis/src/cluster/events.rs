@@ -5,6 +5,7 @@
 //! nothing depends on them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -71,12 +72,13 @@ impl Herald {
         let mut said: HashMap<String, String> = HashMap::new();
         let mut pace = Pace { left: BURST, since: Instant::now() };
         let mut backoff = Backoff::new(&patience);
-        let mut way = None;
+        let (mut way, mut last) = (None, String::new());
         loop {
-            let Some((about, notice)) = self.next() else {
+            let Some((about, notice)) = self.next(&last) else {
                 self.bell.notified().await;
                 continue;
             };
+            last.clone_from(&about);
             let name = name(&notice);
             if said.get(&about) == Some(&name) {
                 continue;
@@ -108,8 +110,12 @@ impl Herald {
         }
     }
 
-    fn next(&self) -> Option<(String, Notice)> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+    /// Each has its turn, by name: one that changes all the time keeps nobody from being heard.
+    fn next(&self, last: &str) -> Option<(String, Notice)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let name = waiting.range::<str, _>(after).chain(waiting.iter()).next()?.0.clone();
+        waiting.remove_entry(&name)
     }
 
     /// Unless there is something newer by now.

@@ -1,5 +1,6 @@
 //! What becomes of ConfigMaps when nothing goes wrong with the API server.
 
+use std::cell::Cell;
 use std::io::BufReader;
 use std::net::TcpStream;
 
@@ -105,6 +106,31 @@ fn what_became_of_a_config_map_is_an_event_on_it() {
     let refusals =
         cluster.api.lock().events.iter().filter(|one| one["reason"] == "Refused").count();
     assert_eq!(refusals, 1);
+}
+
+#[test]
+fn a_config_map_that_changes_all_the_time_keeps_no_other_from_being_told_of() {
+    let cluster = Cluster::new();
+    let route = |name: &str| ROUTE.replace("name: app}\n", &format!("name: {name}}}\n"));
+    // As many as are told of in a row, with those that are there.
+    for number in 0..18 {
+        let name = format!("m{number}");
+        cluster.api.put("shop", &name, &[("route.yaml", &route(&name))]);
+    }
+    let app = cluster.app();
+    eventually(|| cluster.api.lock().events.len() == 20);
+    let bad = cluster.api.put("shop", "z", &[("route.yaml", &route("z").replace("rules", "r"))]);
+    let refused = || {
+        let events = &cluster.api.lock().events;
+        events.iter().any(|event| event["involvedObject"]["resourceVersion"] == *bad)
+    };
+    let number = Cell::new(0);
+    eventually(|| {
+        let text = format!("{}# {}\n", route("a"), number.replace(number.get() + 1));
+        let version = cluster.api.put("shop", "a", &[("route.yaml", &text)]);
+        judged(&app, "shop/a", &version);
+        refused()
+    });
 }
 
 #[test]
