@@ -223,7 +223,8 @@ async fn attempt(
         Shipment::new(target.name, module, ROOM.saturating_sub(taken)).map_err(unable)?;
     let mut written = Vec::new();
     for (name, key, piece) in &shipment.pieces {
-        let mut one = Written::default();
+        let part_of = found.uid.clone().map(|uid| (target.name.to_owned(), uid));
+        let mut one = Written { part_of, ..Written::default() };
         one.binaries.insert((*key).to_owned(), piece.clone());
         api.apply((target.namespace, name), labels, &one, None).await?;
         written.push((name.clone(), (*key).to_owned(), piece.len()));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap as Wire;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -23,6 +24,8 @@ pub struct Written {
     pub texts: BTreeMap<String, String>,
     /// `binaryData`
     pub binaries: BTreeMap<String, Bytes>,
+    /// Name and uid of the ConfigMap with which this one goes.
+    pub part_of: Option<(String, String)>,
 }
 
 /// A ConfigMap as it is before we write to it.
@@ -30,10 +33,19 @@ pub struct Written {
 pub struct Found {
     /// `None`: it is not there.
     pub resource_version: Option<String>,
+    /// Of this ConfigMap and no later one of the same name.
+    pub uid: Option<String>,
     /// What is ours in it.
     pub ours: Written,
     /// Keys of others, and how many bytes they take.
     pub theirs: BTreeMap<String, usize>,
+}
+
+impl Found {
+    fn new(meta: ObjectMeta) -> Found {
+        let ObjectMeta { resource_version, uid, .. } = meta;
+        Found { resource_version, uid, ..Found::default() }
+    }
 }
 
 impl Written {
@@ -56,8 +68,7 @@ impl Api {
             Err(failure) => return Err(failure),
         };
         let owned = owned(&map.metadata);
-        let mut found =
-            Found { resource_version: map.metadata.resource_version, ..Found::default() };
+        let mut found = Found::new(map.metadata);
         for (key, text) in map.data.unwrap_or_default() {
             match owned.contains(&key) {
                 true => drop(found.ours.texts.insert(key, text)),
@@ -81,7 +92,7 @@ impl Api {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", collection(namespace));
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         let map: Wire = self.ask(Method::POST, &path, JSON, Some(&body)).await?;
-        Ok(Found { resource_version: map.metadata.resource_version, ..Found::default() })
+        Ok(Found::new(map.metadata))
     }
 
     /// Makes `written` everything that is ours of a ConfigMap. `resource_version`: the version it must still have.
@@ -101,6 +112,7 @@ impl Api {
                 name: Some(name.to_owned()),
                 namespace: Some(namespace.to_owned()),
                 labels: Some(labels.clone()),
+                owner_references: written.part_of.clone().map(owner),
                 resource_version,
                 ..ObjectMeta::default()
             },
@@ -128,6 +140,12 @@ impl Api {
             _ => Ok(()),
         }
     }
+}
+
+/// By which the cluster collects what belongs to a ConfigMap that is gone.
+fn owner((name, uid): (String, String)) -> Vec<OwnerReference> {
+    let (api_version, kind) = ("v1".to_owned(), "ConfigMap".to_owned());
+    vec![OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() }]
 }
 
 fn collection(namespace: &str) -> String {

@@ -131,6 +131,11 @@ fn a_module_that_push_writes_is_what_the_filter_runs_also_when_it_is_too_large_f
         sidecar.until_header("x-version: small", Presence::There);
         push(&padded(stamp("large"), 2 << 20));
         sidecar.until_header("x-version: large", Presence::There);
+        let uid = ["-n", "pushed", "get", "configmap", "mods", "-o", "jsonpath={.metadata.uid}"];
+        let owners = "jsonpath={.items[*].metadata.ownerReferences[*].uid}";
+        let owners = ["-n", "pushed", "get", "configmaps", "-o", owners];
+        let (uid, owners) = (server.kubectl(&uid, ""), server.kubectl(&owners, ""));
+        assert_eq!(owners.split(' ').collect::<Vec<_>>(), [&*uid; 3]);
         push(&stamp("small-again"));
         sidecar.until_header("x-version: small-again", Presence::There);
     });

@@ -199,6 +199,7 @@ impl State {
             "namespace": namespace, "name": name, "labels": labels,
             "uid": format!("uid-{name}"), "resourceVersion": self.version.to_string(),
             "managedFields": map["metadata"]["managedFields"],
+            "ownerReferences": map["metadata"]["ownerReferences"],
         });
         if let Some((_, time)) = self.clock {
             map["metadata"]["creationTimestamp"] = json!(time);
@@ -429,6 +430,7 @@ impl State {
         let mut map = json!({"data": body["data"], "binaryData": body["binaryData"]});
         map["metadata"] = json!({
             "labels": body["metadata"]["labels"],
+            "ownerReferences": body["metadata"]["ownerReferences"],
             "managedFields": [{"manager": "portcullis", "operation": "Apply",
                 "fieldsV1": {"f:data": fields("data"), "f:binaryData": fields("binaryData")}}],
         });

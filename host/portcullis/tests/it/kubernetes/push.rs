@@ -78,6 +78,12 @@ fn a_pushed_module_runs_and_so_does_the_next_one() {
             .filter(|name| name.starts_with("mods-"))
             .count();
         assert_eq!(pieces, 3);
+        // They go when it goes, whoever deletes it.
+        let state = cluster.api.lock();
+        for name in state.names("shop").iter().filter(|name| name.starts_with("mods-")) {
+            let owner = &state.get("shop", name).unwrap()["metadata"]["ownerReferences"][0];
+            assert_eq!((&owner["name"], &owner["uid"]), (&"mods".into(), &"uid-mods".into()));
+        }
     }
     // What stands beside it stays.
     std::fs::write(&file, stamp('x')).unwrap();
