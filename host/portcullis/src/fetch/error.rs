@@ -184,7 +184,8 @@ impl FetchError {
             FetchErrorKind::Refused => "does the registry take such images, and is there room?",
             FetchErrorKind::Missing => "check repository, tag and digest, and what was pushed",
             FetchErrorKind::Forbidden => {
-                "a host that may be reached there has to be named in the Proxy's registries"
+                "name the host in the Proxy's registries, if it is one of yours; link-local addresses \
+                 and those of metadata services are never dialled"
             }
             FetchErrorKind::Distrusted => "`portcullis explain P0213` says how modules are signed",
             FetchErrorKind::Unsignable => {

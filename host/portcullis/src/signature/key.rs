@@ -12,6 +12,8 @@ const RSA: &str = "1.2.840.113549.1.1.1";
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const P256: &str = "1.2.840.10045.3.1.7";
 const P384: &str = "1.3.132.0.34";
+/// At least.
+const RSA_BITS: usize = 2048;
 const ED25519: &str = "1.3.101.112";
 
 /// A public key that signatures are verified with: ECDSA on P-256 or P-384, RSA (PKCS#1 v1.5) from 2048 bits, all with
@@ -74,7 +76,12 @@ impl PublicKey {
         let algorithms = match (name.as_str(), curve.as_str()) {
             (EC_PUBLIC_KEY, P256) => WITH_P256,
             (EC_PUBLIC_KEY, P384) => WITH_P384,
-            (RSA, _) => WITH_RSA,
+            (RSA, _) => match key.parsed().map_err(|_| KeyError::Malformed)?.key_size() {
+                short @ ..RSA_BITS => {
+                    return Err(KeyError::Algorithm(format!("RSA with {short} bits")));
+                }
+                _ => WITH_RSA,
+            },
             (ED25519, _) => WITH_ED25519,
             (EC_PUBLIC_KEY, curve) => return Err(KeyError::Algorithm(format!("curve {curve}"))),
             (other, _) => return Err(KeyError::Algorithm(other.to_owned())),

@@ -142,6 +142,8 @@ fn a_file_of_keys_is_read_whole_or_not_at_all() {
     assert_eq!(PublicKey::read(&three), Err(KeyError::Malformed));
     let curve = KeyError::Algorithm("curve 1.3.132.0.35".to_owned());
     assert_eq!(PublicKey::read(&golden("p521.pub")), Err(curve));
+    let short = KeyError::Algorithm("RSA with 1024 bits".to_owned());
+    assert_eq!(PublicKey::read(&golden("rsa1024.pub")), Err(short));
 }
 
 /// What cosign writes since version 3.
