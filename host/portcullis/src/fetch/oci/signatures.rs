@@ -3,13 +3,16 @@
 //! is, is for `signature` to say.
 
 use bytes::Bytes;
+use http::Uri;
+use http::header::LINK;
 use portcullis_vm::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::pull::MANIFEST_BYTES;
-use super::{Ask, Content, Descriptor, Session, sha256};
+use super::{Answer, Ask, Content, Descriptor, Session, sha256};
 use crate::fetch::error::{FetchError, FetchErrorKind};
+use crate::fetch::http::join;
 use crate::signature::{Signature, VOUCHES};
 
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -17,6 +20,8 @@ const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 /// As many are looked at in each place; a registry may hold any number.
 const MOST: usize = 32;
+/// Of the list of what refers to an image.
+const PAGES: usize = 8;
 const STATEMENT_BYTES: usize = 256 << 10;
 
 #[derive(Deserialize)]
@@ -77,7 +82,7 @@ impl Session {
     pub async fn signatures(&self, signed: Digest) -> Result<Vec<Signature>, FetchError> {
         let mut signatures = self.simple(signed).await?;
         let referrers = self.referrers(signed).await?;
-        for referrer in referrers.iter().filter(|referrer| referrer.may_vouch()).take(MOST) {
+        for referrer in referrers.iter().filter(|one| one.may_vouch()).take(MOST) {
             let Some(digest) = sha256(&referrer.digest) else { continue };
             let found = legible(self.content(&format!("sha256:{digest}")).await)?;
             let Some(Content::Manifest(manifest)) = found.map(|found| found.content) else {
@@ -119,16 +124,37 @@ impl Session {
     /// What refers to this digest. Registries from before OCI 1.1 keep the list under a tag; one that is in trouble may
     /// know of signatures, and has said nothing.
     async fn referrers(&self, signed: Digest) -> Result<Vec<Referrer>, FetchError> {
-        let place = self.url(&format!("referrers/sha256:{signed}"))?;
-        let listed = async { self.get(&Ask::get(place)).await?.whole(MANIFEST_BYTES).await };
-        match listed.await.map(|text| read(&text)) {
-            Ok(Some(Referrers { manifests: Some(referrers) })) => return Ok(referrers),
+        match self.listed(signed).await {
+            Ok(Some(referrers)) => return Ok(referrers),
             Err(error) if error.is_passing() => return Err(error),
-            Ok(_) | Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
         let list = self.beside(&format!("sha256-{signed}")).await?;
         Ok(list.and_then(|list| read::<Referrers>(&list)?.manifests).unwrap_or_default())
     }
+
+    /// What may vouch, of all pages; `None`: whoever answers has no such list.
+    async fn listed(&self, signed: Digest) -> Result<Option<Vec<Referrer>>, FetchError> {
+        let mut next = Some(self.url(&format!("referrers/sha256:{signed}"))?);
+        let mut found = Vec::new();
+        for _ in 0..PAGES {
+            let Some(place) = next.take() else { break };
+            let answer = self.get(&Ask::get(place)).await?;
+            next = next_page(&answer);
+            let text = answer.whole(MANIFEST_BYTES).await?;
+            let Some(Referrers { manifests: Some(page) }) = read(&text) else { return Ok(None) };
+            found.extend(page.into_iter().filter(Referrer::may_vouch).take(MOST));
+        }
+        Ok(Some(found))
+    }
+}
+
+/// Where the list goes on: `link: <URL>; rel="next"`, RFC 8288.
+fn next_page(answer: &Answer) -> Option<Uri> {
+    let link = answer.headers.get(LINK)?.to_str().ok()?;
+    let (url, more) = link.strip_prefix('<')?.split_once('>')?;
+    let next = more.contains("rel=\"next\"") || more.contains("rel=next");
+    next.then(|| join(&answer.uri, url).ok())?
 }
 
 /// `None`: it is not written so.

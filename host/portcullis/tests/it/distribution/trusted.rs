@@ -291,3 +291,32 @@ fn a_registry_with_any_number_of_bundles_is_asked_for_few() {
     let blobs = server.asked().iter().filter(|asked| asked.contains("/blobs/")).count();
     assert_eq!(blobs, 32);
 }
+
+#[test]
+fn a_list_of_referrers_is_read_page_by_page_and_not_for_ever() {
+    let key = KeyPair::generate().unwrap();
+    let mut contents = Contents::default();
+    let signed = publish(&mut contents, "1", ONE).index.digest;
+    let last = sign_with_bundle(&mut contents, &key, signed);
+    let serving = move |pages: usize| {
+        let (contents, last) = (contents.clone(), last.clone());
+        Server::start(move |request| {
+            let Some((_, page)) = request.path.split_once("/referrers/") else {
+                return contents.answer(request);
+            };
+            let page = page.split_once("page=").map_or(1, |(_, page)| page.parse().unwrap());
+            match page == pages {
+                true => Answer::new(200, last.clone()),
+                false => Answer::new(200, r#"{"manifests": []}"#).with(
+                    "link",
+                    format!("</v2/acme/mark/referrers/x?page={}>; rel=\"next\"", page + 1),
+                ),
+            }
+        })
+    };
+    assert_eq!(&bring(&order(&serving(3), "1", &[&key])).unwrap().bytes[..], ONE);
+    let endless = serving(1000);
+    assert_eq!(refused(&order(&endless, "1", &[&key])).0, "P0213");
+    let asked = endless.asked().iter().filter(|one| one.contains("page=")).count();
+    assert!(asked < 20, "{asked}");
+}
