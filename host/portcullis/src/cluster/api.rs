@@ -57,6 +57,9 @@ pub enum Failure {
     /// A watch without a word.
     #[error("the watch was silent for {} s", .0.as_secs_f64())]
     Silent(Duration),
+    /// A watch that has hardly begun.
+    #[error("the watch was ended at once, by the API server or by something in between")]
+    Ended,
 }
 
 impl Failure {
@@ -330,6 +333,7 @@ fn words(error: &dyn Error) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
+        let text = text.trim_start_matches("ServiceError: ").to_owned();
         match said.last() {
             Some(last) if last.contains(&text) => {}
             _ => said.push(text),

@@ -107,9 +107,7 @@ impl Follower {
             self.backoff.reset();
             return ended;
         }
-        ended?;
-        time::sleep(self.backoff.pause(None)).await;
-        Ok(())
+        ended.and(Err(Failure::Ended))
     }
 
     /// Everything there is. The first list may come from the server's cache, which is cheaper for it; the watch brings

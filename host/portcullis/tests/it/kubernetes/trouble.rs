@@ -118,6 +118,22 @@ fn a_line_that_is_no_event_is_shown_and_survived() {
 }
 
 #[test]
+fn a_watch_that_is_ended_at_once_is_shown_and_not_begun_anew_without_a_pause() {
+    let cluster = Cluster::new();
+    let pause = Duration::from_secs(3600);
+    let patience = Patience { first_pause: pause, longest_pause: pause, ..Patience::default() };
+    let app =
+        App::start(settings(&cluster.api.kubeconfig(), cluster.cache.path(), patience)).unwrap();
+    eventually(|| cluster.api.watches() == 2);
+    let asked = cluster.api.count("GET");
+    cluster.api.break_watches("");
+    eventually(|| problem(&app, "shop")["cause"].to_string().contains("ended at once"));
+    eventually(|| !status(&app)["kubernetes"]["stale_since"].is_null());
+    assert_eq!(cluster.api.count("GET"), asked);
+    assert_eq!(answer(&app), "one");
+}
+
+#[test]
 fn a_watch_without_a_word_is_given_up() {
     let cluster = Cluster::new();
     let patience = Patience {
