@@ -4,7 +4,7 @@
 //! file, replaced as a whole, readable for its owner only, and verified when it is read: what is not whole is not there.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use bytes::{Buf as _, Bytes};
 use portcullis_vm::Digest;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::Candidate;
 use crate::cluster::Value;
@@ -132,19 +133,26 @@ impl LastGood {
         let ours = live.iter().filter(|candidate| candidate.name().starts_with(CONFIG_MAP));
         let objects = ours.map(|candidate| StoredObject::new(candidate, &mut pieces)).collect();
         let contents = Contents { schema: SCHEMA.to_owned(), stored_at, objects };
-        let mut rest = serde_json::to_vec(&contents)?;
-        rest.push(b'\n');
-        let bytes = pieces.iter().map(Bytes::len).sum::<usize>() + rest.len();
+        let mut head = serde_json::to_vec(&contents)?;
+        head.push(b'\n');
+        pieces.insert(0, head.into());
+        let bytes: usize = pieces.iter().map(Bytes::len).sum();
         if bytes as u64 > FILE_BYTES / 2 {
             let problem = format!("it has {bytes} bytes, more than {}", FILE_BYTES / 2);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
         }
-        pieces.iter().for_each(|piece| rest.extend_from_slice(piece));
         let folder = self.file.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(DRAFT).tempfile_in(folder)?;
         flock(file.as_file(), FlockOperation::LockExclusive)?;
-        writeln!(file, "{}", Digest::of(&rest))?;
-        file.write_all(&rest)?;
+        // The sum of what follows takes the place of this. Nothing is copied: it may be as much as there is memory.
+        writeln!(file, "{}", Digest([0; 32]))?;
+        let mut sum = Sha256::new();
+        for piece in pieces {
+            sum.update(&piece);
+            file.write_all(&piece)?;
+        }
+        file.rewind()?;
+        write!(file, "{}", Digest(sum.finalize().into()))?;
         file.as_file().sync_all()?;
         file.persist(&self.file).map_err(|error| error.error)?;
         Ok(())
@@ -190,7 +198,9 @@ impl StoredObject {
                 if length > pieces.len() {
                     return None;
                 }
-                blob.pieces.push(Value::new(pieces.split_to(length)));
+                // A part of the file would keep the whole of it in memory.
+                let piece = Bytes::copy_from_slice(&pieces.split_to(length));
+                blob.pieces.push(Value::new(piece));
             }
             blobs.push((stored.path, blob));
         }
