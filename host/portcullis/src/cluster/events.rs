@@ -169,7 +169,8 @@ async fn create(api: &Api, notice: &Notice, name: &str) -> Result<(), Failure> {
 
 fn is_passing(failure: &Failure) -> bool {
     match failure.status() {
-        Some(status) => status == 429 || status >= 500,
+        // A token may have been rotated; it is read anew.
+        Some(status) => matches!(status, 401 | 429) || status >= 500,
         None => true,
     }
 }

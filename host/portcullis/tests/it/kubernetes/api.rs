@@ -64,6 +64,8 @@ pub struct State {
     maps: BTreeMap<(String, String), Value>,
     /// Version, namespace, kind of event and object.
     history: Vec<(u64, String, &'static str, Value)>,
+    /// Who asks without it is nobody.
+    token: String,
     forgotten: u64,
     /// What a watch from before that gets, if not that it is gone.
     pub nowhere: Option<&'static str>,
@@ -106,8 +108,19 @@ impl ApiServer {
         });
         let folder = tempfile::tempdir().unwrap();
         let server = ApiServer { state, address, folder, stop: Some(stop), thread: Some(thread) };
+        server.rotate("secret");
         fs::write(server.kubeconfig(), server.credentials()).unwrap();
         server
+    }
+
+    /// Another token from now on; whoever reads the file has it.
+    pub fn rotate(&self, token: &str) {
+        fs::write(self.token_file(), token).unwrap();
+        self.lock().token = format!("Bearer {token}");
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.folder.path().join("token")
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
@@ -118,7 +131,7 @@ impl ApiServer {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "c", "cluster": {"server": format!("http://{}", self.address)}}],
-            "users": [{"name": "u", "user": {"token": "secret"}}],
+            "users": [{"name": "u", "user": {"tokenFile": self.token_file()}}],
             "contexts": [
                 {"name": "test", "context": {"cluster": "c", "user": "u", "namespace": "shop"}},
             ],
@@ -316,7 +329,7 @@ async fn answer(
         .collect();
     let mut state = state.lock().unwrap();
     state.requests.push(format!("{} {}", head.method, head.uri));
-    if head.headers.get("authorization").is_none_or(|value| value != "Bearer secret") {
+    if head.headers.get("authorization").is_none_or(|value| *value != state.token) {
         return Ok(refusal(401, "Unauthorized"));
     }
     let path: Vec<&str> = head.uri.path().trim_start_matches('/').split('/').collect();

@@ -118,6 +118,22 @@ fn a_line_that_is_no_event_is_shown_and_survived() {
 }
 
 #[test]
+fn a_token_that_is_rotated_is_read_anew() {
+    let cluster = Cluster::new();
+    let app = cluster.app();
+    eventually(|| cluster.api.watches() == 2);
+    eventually(|| cluster.api.lock().events.len() == 2);
+    cluster.api.rotate("another");
+    cluster.api.break_watches("");
+    change(&cluster, "two");
+    eventually(|| answer(&app) == "two");
+    eventually(|| status(&app)["kubernetes"]["stale_since"].is_null());
+    // What was said last with the old one is said again.
+    let told = |event: &serde_json::Value| event["involvedObject"]["resourceVersion"] == "3";
+    eventually(|| cluster.api.lock().events.iter().any(told));
+}
+
+#[test]
 fn a_watch_that_is_ended_at_once_is_shown_and_not_begun_anew_without_a_pause() {
     let cluster = Cluster::new();
     let pause = Duration::from_secs(3600);
