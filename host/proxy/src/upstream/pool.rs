@@ -203,7 +203,8 @@ impl Pool {
         Lease { held, reused, address, pool, _active: active }
     }
 
-    fn take_back(self: &Rc<Self>, address: SocketAddr, connection: Http1) {
+    fn take_back(self: &Rc<Self>, address: SocketAddr, mut connection: Http1) {
+        connection.let_go();
         let idle = Idle { connection, since: Instant::now() };
         self.slots.borrow_mut().entry(address).or_default().idle.push(idle);
         self.reap_later();

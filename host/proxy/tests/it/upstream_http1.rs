@@ -146,6 +146,14 @@ fn a_body_that_contradicts_its_head_breaks_off() {
             (chunked("3\r\nabc\r\n0\r\nx-sum: 7\r\n"), "was closed within"),
             (chunked("3\r\nabcd\r\n0\r\n\r\n"), "longer than its size"),
             (chunked("3\r\nabc\r\nnine\r\n"), "has no size"),
+            (chunked("3\r\nabc\r\n\r\n\r\n"), "has no size"),
+            (chunked("3\r\nabc\r\n;x\r\n\r\n"), "has no size"),
+            (chunked("3\r\nabc\r\n3;a\nb\r\nabc\r\n"), "has no size"),
+            (chunked("3\r\nabc\r\n3;a\nb"), "has no size"),
+            (
+                chunked(&format!("3\r\nabc\r\n3;{}\r\nabc\r\n", "e".repeat(5 << 10))),
+                "without an end",
+            ),
             (chunked("3\r\nabc\r\n-1\r\n"), "has no size"),
             (chunked("3\r\nabc\r\nfffffffffffffffff\r\n"), "has no size"),
             (chunked("3\r\nabc\r\n0\r\nx sum\r\n\r\n"), "trailers are no HTTP"),
@@ -206,6 +214,7 @@ fn a_connection_is_used_again_only_if_the_answer_leaves_it_clean() {
             (Method::GET, ok("transfer-encoding: chunked", "2\r\nok\r\n0\r\n\r\nmore"), "ok", 0),
             (Method::GET, old(""), "ok", 0),
             (Method::GET, old("connection: keep-alive\r\n"), "ok", 1),
+            (Method::GET, old("connection: keep-alive, close\r\n"), "ok", 0),
             (Method::GET, "HTTP/1.1 204 No\r\n\r\n".to_owned(), "", 1),
             (Method::GET, "HTTP/1.1 304 No\r\ncontent-length: 9\r\n\r\n".to_owned(), "", 1),
             (Method::HEAD, ok("content-length: 9", ""), "", 1),
@@ -495,4 +504,81 @@ impl HttpBody for Breaking {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+#[test]
+fn a_connection_that_is_reset_before_anything_is_written_is_replaced() {
+    on_worker(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (reset, resets) = std::sync::mpsc::channel();
+        let origin = std::thread::spawn(move || {
+            for last in [false, true] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                std::io::Write::write_all(&mut stream, answer).unwrap();
+                if !last {
+                    socket2::SockRef::from(&stream)
+                        .set_linger(Some(std::time::Duration::ZERO))
+                        .unwrap();
+                }
+                drop(stream);
+                reset.send(()).unwrap();
+            }
+        });
+        let cluster = cluster(Http, address);
+        // A body of a known length, so that the connection is free as soon as the head has come.
+        assert_eq!(fetch(&cluster, "/").await, "ok");
+        // Blocks the thread: nobody here can have heard of the reset when the next request goes out.
+        resets.recv().unwrap();
+        let answer = cluster.send(&post(&[]), Body::Empty, SendOptions::default()).await.unwrap();
+        assert!(!answer.reused);
+        assert_eq!(text(answer).await, "ok");
+        origin.join().unwrap();
+    });
+}
+
+#[test]
+fn however_many_idle_connections_have_ended_none_of_them_is_used() {
+    on_worker(async {
+        const MANY: usize = 200;
+        let (arrived, gone) = (Rc::new(tokio::sync::Barrier::new(MANY)), Rc::new(Cell::new(false)));
+        let (together, end) = (arrived.clone(), gone.clone());
+        let address = raw(move |mut stream| {
+            let (together, end) = (together.clone(), end.clone());
+            async move {
+                read_head(&mut stream).await;
+                if !end.get() {
+                    together.wait().await;
+                }
+                stream.write_all(b"HTTP/1.1 204 No\r\n\r\n").await.unwrap();
+                until(|| end.get()).await;
+            }
+        })
+        .await;
+        let cluster = cluster(Http, address);
+        let requests: Vec<_> = (0..MANY)
+            .map(|_| {
+                let cluster = cluster.clone();
+                tokio::task::spawn_local(async move { fetch(&cluster, "/").await })
+            })
+            .collect();
+        for request in requests {
+            request.await.unwrap();
+        }
+        assert_eq!((cluster.stats().opened, cluster.stats().idle), (MANY as u64, MANY as u64));
+        gone.set(true);
+        for _ in 0..MANY {
+            tokio::task::yield_now().await;
+        }
+        let answer = cluster.send(&post(&[]), Body::Empty, SendOptions::default()).await.unwrap();
+        assert!(!answer.reused);
+        assert_eq!(cluster.stats().opened, MANY as u64 + 1);
+    });
 }

@@ -153,7 +153,7 @@ pub(super) fn keeps_open(response: &Response<()>) -> bool {
         })
     };
     match response.version() {
-        Version::HTTP_10 => says(b"keep-alive"),
+        Version::HTTP_10 => says(b"keep-alive") && !says(b"close"),
         _ => !says(b"close"),
     }
 }

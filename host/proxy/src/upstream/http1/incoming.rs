@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use httparse::Status;
@@ -19,13 +19,18 @@ use crate::upstream::wire::Wire;
 
 /// Read at one time.
 const PAGE: usize = 64 << 10;
-/// From here on bytes are not copied out of the page; what they keep of it is then at most four times as much.
+/// From here on what was read is not copied out of the page.
 const LARGE: usize = PAGE / 4;
+/// Below this it is after all, if a body comes in such small pieces: a piece keeps the page that it lies in.
+const SMALL: usize = LARGE / 4;
 /// Bytes of a head, and of trailers.
 const MAX_HEAD: usize = 64 << 10;
+const END_OF_LINE: usize = 2;
+const ENDLESS: &str = "the answer's chunks or trailers have lines without an end";
 const TOO_LONG: &str = "the answer's head is longer than 64 KiB";
-/// Bytes of the line that begins a chunk; httparse reads over extensions.
+/// Bytes of a line that begins a chunk, and of all extensions in such lines of a body; nobody reads them.
 const MAX_CHUNK_LINE: usize = 4 << 10;
+const MAX_EXTENSIONS: usize = 16 << 10;
 
 thread_local! {
     static READ: RefCell<BytesMut> = RefCell::default();
@@ -36,8 +41,12 @@ thread_local! {
 pub(super) struct Incoming {
     /// Read, and not handed out.
     ahead: Bytes,
-    /// How far into it no head can end.
+    /// How far into it no head and no trailers can end.
     searched: usize,
+    /// Whether it keeps a page.
+    paged: bool,
+    /// Bytes of extensions of chunks.
+    extensions: usize,
     state: State,
     to_head: bool,
     /// The connection carries no other exchange.
@@ -87,6 +96,23 @@ impl Incoming {
         self.ahead
     }
 
+    /// The connection carries no other exchange.
+    pub(super) fn close(&mut self) {
+        self.closes = true;
+    }
+
+    /// Once all of it is gone, nothing keeps what it lay in.
+    fn consume(&mut self, length: usize) -> Bytes {
+        self.searched = 0;
+        self.ahead.split_to(length)
+    }
+
+    /// Whether a line has ended since the last time; what trickles in is not parsed again for each byte.
+    fn has_new_line(&mut self) -> bool {
+        let searched = std::mem::replace(&mut self.searched, self.ahead.len());
+        self.ahead.get(searched..).is_some_and(|fresh| fresh.contains(&b'\n'))
+    }
+
     /// The rest will not come, or says nothing.
     pub(super) fn fail(&mut self, problem: Problem) {
         if !self.is_ended() {
@@ -123,16 +149,19 @@ impl Incoming {
     }
 
     fn take_head(&mut self) -> Result<Option<Response<()>>, String> {
-        // Heads that trickle in are not read again for each byte.
-        while self.ahead.get(self.searched..).is_some_and(|fresh| fresh.contains(&b'\n')) {
-            self.searched = self.ahead.len();
+        while self.has_new_line() {
             let Some((mut response, length)) = head::parse(&self.ahead)? else { break };
             if length > MAX_HEAD {
                 return Err(TOO_LONG.to_owned());
             }
+            if self.paged {
+                // Fields may be kept for as long as the exchange takes.
+                let copied = Bytes::copy_from_slice(&self.ahead[..length]);
+                let Some((same, _)) = head::parse(&copied)? else { break };
+                response = same;
+            }
             let ends = head::ends(&mut response, self.to_head)?;
-            self.ahead.advance(length);
-            self.searched = 0;
+            self.consume(length);
             let status = response.status();
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
@@ -190,7 +219,10 @@ impl Incoming {
             State::Length(left) | State::Chunk(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
                 *left -= length as u64;
-                let piece = self.ahead.split_to(length);
+                let mut piece = self.consume(length);
+                if self.paged && length < SMALL {
+                    piece = Bytes::copy_from_slice(&piece);
+                }
                 self.settle();
                 return Ok(Step::Frame(Frame::data(piece)));
             }
@@ -210,7 +242,7 @@ impl Incoming {
                     && matches!(self.step_over_line(), Ok(Step::On))
                 {}
                 if matches!(self.state, State::Trailers) && self.ahead.starts_with(b"\r\n") {
-                    self.ahead.advance(2);
+                    self.consume(2);
                     self.state = State::Ended;
                 }
             }
@@ -220,39 +252,62 @@ impl Incoming {
 
     fn step_over_line(&mut self) -> Result<Step, String> {
         match self.state {
-            State::ChunkLine => match httparse::parse_chunk_size(&self.ahead) {
-                Ok(Status::Complete((length, size))) => {
-                    self.ahead.advance(length);
-                    self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
-                    Ok(Step::On)
-                }
-                Ok(Status::Partial) => self.read_on(MAX_CHUNK_LINE),
-                Err(_) => Err("a chunk of the answer has no size".to_owned()),
-            },
+            State::ChunkLine => self.step_over_chunk_line(),
             State::ChunkEnd => match self.ahead.get(..2) {
                 Some(b"\r\n") => {
-                    self.ahead.advance(2);
+                    self.consume(2);
                     self.state = State::ChunkLine;
                     Ok(Step::On)
                 }
                 Some(_) => Err("a chunk of the answer is longer than its size".to_owned()),
                 None => Ok(Step::Read),
             },
-            _ => match head::parse_trailers(&self.ahead)? {
-                Some((trailers, length)) => {
-                    self.ahead.advance(length);
-                    self.state = State::Ended;
-                    let none = trailers.is_empty();
-                    Ok(if none { Step::End } else { Step::Frame(Frame::trailers(trailers)) })
-                }
-                None => self.read_on(MAX_HEAD),
-            },
+            _ => self.step_over_trailers(),
         }
+    }
+
+    fn step_over_chunk_line(&mut self) -> Result<Step, String> {
+        let no_size = || "a chunk of the answer has no size".to_owned();
+        let parsed = httparse::parse_chunk_size(&self.ahead).map_err(|_| no_size())?;
+        let Status::Complete((length, size)) = parsed else {
+            return match self.ahead.contains(&b'\n') {
+                true => Err(no_size()),
+                false => self.read_on(MAX_CHUNK_LINE),
+            };
+        };
+        // httparse takes a line without a digit for a zero, and reads over a line feed in an extension.
+        let digits = self.ahead.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits == 0 || self.ahead.iter().position(|byte| *byte == b'\n') != Some(length - 1) {
+            return Err(no_size());
+        }
+        self.extensions += length - digits - END_OF_LINE;
+        if length > MAX_CHUNK_LINE || self.extensions > MAX_EXTENSIONS {
+            return Err(ENDLESS.to_owned());
+        }
+        self.consume(length);
+        self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
+        Ok(Step::On)
+    }
+
+    fn step_over_trailers(&mut self) -> Result<Step, String> {
+        if !self.has_new_line() {
+            return self.read_on(MAX_HEAD);
+        }
+        let Some((trailers, length)) = head::parse_trailers(&self.ahead)? else {
+            return self.read_on(MAX_HEAD);
+        };
+        if length > MAX_HEAD {
+            return Err(ENDLESS.to_owned());
+        }
+        self.consume(length);
+        self.state = State::Ended;
+        let none = trailers.is_empty();
+        Ok(if none { Step::End } else { Step::Frame(Frame::trailers(trailers)) })
     }
 
     fn read_on(&self, limit: usize) -> Result<Step, String> {
         match self.ahead.len() > limit {
-            true => Err("the answer's chunks or trailers have lines without an end".to_owned()),
+            true => Err(ENDLESS.to_owned()),
             false => Ok(Step::Read),
         }
     }
@@ -276,6 +331,7 @@ impl Incoming {
                 true => fresh,
                 false => Bytes::from([&self.ahead[..], &fresh].concat()),
             };
+            self.paged = self.ahead.len() >= LARGE;
             Poll::Ready(Ok(read))
         })
     }

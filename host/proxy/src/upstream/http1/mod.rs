@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -23,7 +23,7 @@ use http::{Method, Response};
 use http_body::{Frame, SizeHint};
 use portcullis_vm::ConnectionAttributes;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, unconstrained};
 
 use super::dial::Held;
 use super::error::{SendError, Stage};
@@ -114,11 +114,26 @@ impl Http1 {
 
     /// Whether an idle one is still open, and silent. Costs no system call while nothing comes.
     pub(super) fn is_open(&self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
         let mut link = self.link.borrow_mut();
-        let read = Pin::new(&mut link.wire).poll_read(&mut context, &mut ReadBuf::new(&mut byte));
-        read.is_pending()
+        if !link.incoming.is_reusable() {
+            return false;
+        }
+        let mut byte = [0];
+        // Outside of the budget that tokio gives a task: who has used it up is told that nothing comes.
+        let read = unconstrained(poll_fn(|context| {
+            Pin::new(&mut link.wire).poll_read(context, &mut ReadBuf::new(&mut byte))
+        }));
+        let silent = pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        if !silent {
+            link.incoming.close();
+        }
+        silent
+    }
+
+    /// Forgets who has used it, and may be dropped without it.
+    pub(super) fn let_go(&mut self) {
+        self.writer = None;
+        self.link.borrow_mut().reader = None;
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -201,6 +216,9 @@ impl Http1 {
 
     /// What is left after a 101: the bytes.
     pub(super) fn into_tunnel(self) -> Option<Tunnel> {
+        if !self.is_written() {
+            return None;
+        }
         let link = Rc::into_inner(self.link)?.into_inner();
         Some(Tunnel::new(link.incoming.into_ahead(), link.wire))
     }

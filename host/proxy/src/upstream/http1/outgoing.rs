@@ -194,6 +194,8 @@ impl Outgoing {
                     self.take_trailers(&frame.into_trailers().unwrap_or_default());
                 }
             },
+            // Nothing was missing but the word that it is the end.
+            Some(Err(_)) if matches!(self.framing, Framing::Length(0)) => self.finish()?,
             Some(Err(error)) => return Poll::Ready(Err(Failed::Body(error.to_string()))),
             None => self.finish()?,
         }

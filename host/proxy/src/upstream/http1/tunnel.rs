@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::upstream::wire::Wire;
@@ -33,8 +33,7 @@ impl AsyncRead for Tunnel {
             return Pin::new(&mut self.wire).poll_read(context, buffer);
         }
         let length = self.ahead.len().min(buffer.remaining());
-        buffer.put_slice(&self.ahead[..length]);
-        self.ahead.advance(length);
+        buffer.put_slice(&self.ahead.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
