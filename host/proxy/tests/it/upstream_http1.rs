@@ -512,6 +512,7 @@ fn a_connection_that_is_reset_before_anything_is_written_is_replaced() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (reset, resets) = std::sync::mpsc::channel();
+        let (answered, answers) = std::sync::mpsc::channel();
         let origin = std::thread::spawn(move || {
             for last in [false, true] {
                 let (mut stream, _) = listener.accept().unwrap();
@@ -524,6 +525,7 @@ fn a_connection_that_is_reset_before_anything_is_written_is_replaced() {
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
                 std::io::Write::write_all(&mut stream, answer).unwrap();
                 if !last {
+                    answers.recv().unwrap();
                     socket2::SockRef::from(&stream)
                         .set_linger(Some(std::time::Duration::ZERO))
                         .unwrap();
@@ -533,8 +535,8 @@ fn a_connection_that_is_reset_before_anything_is_written_is_replaced() {
             }
         });
         let cluster = cluster(Http, address);
-        // A body of a known length, so that the connection is free as soon as the head has come.
         assert_eq!(fetch(&cluster, "/").await, "ok");
+        answered.send(()).unwrap();
         // Blocks the thread: nobody here can have heard of the reset when the next request goes out.
         resets.recv().unwrap();
         let answer = cluster.send(&post(&[]), Body::Empty, SendOptions::default()).await.unwrap();

@@ -250,14 +250,18 @@ impl Link {
             return Poll::Ready(Ok(()));
         }
         match ready!(self.outgoing.poll(&mut self.wire, context)) {
-            Ok(()) => {}
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Failed::Body(reason)) => Poll::Ready(Err(Problem::Broken(reason))),
             Err(Failed::Wire(error)) => {
-                self.deaf =
-                    Some(Problem::Broken(format!("the request could not be sent: {error}")));
+                let problem = Problem::Broken(format!("the request could not be sent: {error}"));
+                if !self.outgoing.is_touched() {
+                    // Whatever there is to be read, it is no answer to this.
+                    return Poll::Ready(Err(problem));
+                }
+                self.deaf = Some(problem);
+                Poll::Ready(Ok(()))
             }
-            Err(Failed::Body(reason)) => return Poll::Ready(Err(Problem::Broken(reason))),
         }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Problem>> {
