@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::chart::svg;
-use crate::compare::{self, Plan};
+use crate::compare::{self, Pace, Plan};
 use crate::grow::{self, Axis};
 use crate::place;
 use crate::report::{self, Report, Table};
@@ -53,7 +53,7 @@ struct AloneArgs {
 
 #[derive(Debug, Args)]
 struct CompareArgs {
-    /// Rounds of a second, and BENCHMARKS.md stays as it is
+    /// Three rounds of a second, and BENCHMARKS.md stays as it is
     #[arg(long)]
     quick: bool,
     /// Only this scenario (may be repeated; scenarios.toml lists them), and BENCHMARKS.md stays as it is
@@ -105,8 +105,8 @@ pub fn main() -> ExitCode {
 fn compare(args: CompareArgs) -> Result<()> {
     let whole = args.only.is_empty() && args.peer.is_empty() && !args.quick;
     let scenarios = scenario::chosen(scenario::load()?, &args.only, &args.peer)?;
-    let seconds = if args.quick { compare::QUICK_SECONDS } else { compare::SECONDS };
-    let plan = Plan { scenarios, seconds, portcullis: args.portcullis, command: command() };
+    let pace = if args.quick { Pace::QUICK } else { Pace::WHOLE };
+    let plan = Plan { scenarios, pace, portcullis: args.portcullis, command: command() };
     let report = compare::run(&plan, &mut say)?;
     let tables = Table::all(&plan.scenarios, &report.rows);
     show(args.output, &report, &tables)?;

@@ -98,6 +98,19 @@ impl Figure {
         };
         Some(Figure { median, min, max })
     }
+
+    /// What two things measured in the same rounds come to together, round by round: how many times the other the one is, say, or how much
+    /// more. `None` unless both had all the rounds.
+    #[must_use]
+    pub fn of_rounds(
+        one: &[f64],
+        other: &[f64],
+        together: impl Fn(f64, f64) -> f64,
+    ) -> Option<Figure> {
+        let pairs = one.iter().zip(other);
+        let numbers: Vec<f64> = pairs.map(|(one, other)| together(*one, *other)).collect();
+        Figure::of(&numbers).filter(|_| one.len() == other.len())
+    }
 }
 
 /// The number below which that many percent of all lie; `None` without any.

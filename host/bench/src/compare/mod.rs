@@ -3,6 +3,9 @@
 mod group;
 mod idle;
 mod round;
+mod order;
+
+pub use order::alternating;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,20 +23,29 @@ use crate::scenario::{PeerName, Scenario};
 use crate::tools;
 use crate::upstream::{Reach, Upstream};
 
-/// Of a round.
-pub const SECONDS: u32 = 4;
-/// Of a round that is only tried.
-pub const QUICK_SECONDS: u32 = 1;
-/// Of each row.
-pub const ROUNDS: u32 = 3;
+/// How long is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Of a round.
+    pub seconds: u32,
+    /// At most so many, whatever scenarios ask for.
+    pub rounds: u32,
+}
+
+impl Pace {
+    /// For figures that count.
+    pub const WHOLE: Pace = Pace { seconds: 4, rounds: u32::MAX };
+    /// To see that it works.
+    pub const QUICK: Pace = Pace { seconds: 1, rounds: 3 };
+}
 
 /// What is to be done.
 #[derive(Debug)]
 pub struct Plan {
     /// In this order.
     pub scenarios: Vec<Scenario>,
-    /// Of a round.
-    pub seconds: u32,
+    /// How long.
+    pub pace: Pace,
     /// Built from this tree if absent.
     pub portcullis: Option<PathBuf>,
     /// What was typed.
@@ -45,7 +57,7 @@ pub struct Plan {
 pub(crate) struct Bench {
     programs: Vec<Program>,
     generators: Generators,
-    seconds: u32,
+    pace: Pace,
 }
 
 /// Runs it. `say` gets a line for each step.
@@ -79,8 +91,7 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
         schema: Report::SCHEMA,
         command: plan.command.clone(),
         machine: Machine::here(versions),
-        rounds: ROUNDS,
-        seconds: plan.seconds,
+        seconds: plan.pace.seconds,
         targets: targets(&rows),
         rows,
         failures,
@@ -106,7 +117,7 @@ fn certified() -> Result<TempDir> {
 
 fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
     let mut bench =
-        Bench { programs: Vec::new(), generators: Generators::default(), seconds: plan.seconds };
+        Bench { programs: Vec::new(), generators: Generators::default(), pace: plan.pace };
     let peers: BTreeSet<PeerName> =
         plan.scenarios.iter().flat_map(|scenario| &scenario.peers).copied().collect();
     for name in PeerName::ALL {

@@ -88,7 +88,7 @@ impl Rounds<'_> {
 
     /// A round; `rate` is what the warm-up saw.
     pub(super) fn measure(&self, peer: &Peer, load: Load, rate: f64) -> Result<Round> {
-        let (scenario, seconds) = (self.scenario, self.bench.seconds);
+        let (scenario, seconds) = (self.scenario, self.bench.pace.seconds);
         let dialect = dialect(scenario, self.stage.certificates)?;
         let right = expected(scenario, peer.name, self.stage.upstream)?;
         let body = right.body.len();

@@ -57,6 +57,16 @@ pub struct Peer {
     _folder: TempDir,
 }
 
+/// As long as this lives, the proxy runs.
+#[derive(Debug)]
+pub struct Awake<'a>(&'a Peer);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        let _ended_already = self.0.rest();
+    }
+}
+
 impl Program {
     /// The line that it says of its version.
     ///
@@ -132,6 +142,24 @@ impl Peer {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Stops it until it is woken: whatever it does by itself, such as looking at the time, is not to be in the way of those that are
+    /// measured meanwhile.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn rest(&self) -> Result<()> {
+        self.process.rest()
+    }
+
+    /// Lets it run; it rests again when the value that this returns is gone.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn wake(&self) -> Result<Awake<'_>> {
+        self.process.wake()?;
+        Ok(Awake(self))
     }
 
     /// How many requests of clients it has counted.

@@ -1,5 +1,6 @@
 //! BENCHMARKS.md: the parts between markers are written anew, what stands around them is by hand.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -44,7 +45,7 @@ impl Report {
         format!(
             "`{}`, {} rounds of {} s, {}; at most {others:.0} % of the proxy's core went to others. {}, {} cores, Linux {}. {}.",
             self.command,
-            self.rounds,
+            self.rounds(),
             self.seconds,
             machine.date,
             machine.cpu,
@@ -54,14 +55,26 @@ impl Report {
         )
     }
 
+    /// How many there were, from the least to the most.
+    fn rounds(&self) -> String {
+        let counts = self.rows.iter().flat_map(|row| row.rounds.values()).map(Vec::len);
+        let counts = counts.collect::<BTreeSet<_>>();
+        let ends = [counts.first(), counts.last()].into_iter().flatten().map(usize::to_string);
+        let mut ends: Vec<String> = ends.collect();
+        ends.dedup();
+        ends.join("–")
+    }
+
     /// The targets as a table.
     #[must_use]
     pub fn targets(&self) -> String {
-        let head = ["target", "goal", "floor", "measured", ""].map(str::to_owned).to_vec();
-        let mut cells = vec![head];
+        let head = ["target", "goal", "floor", "measured", "", "Envoy"];
+        let mut cells = vec![head.map(str::to_owned).to_vec()];
         cells.extend(self.targets.iter().map(|target| {
-            let [goal, floor, figure] = [target.goal, target.floor, target.figure].map(short);
-            vec![target.what.to_owned(), goal, floor, figure, target.verdict().to_owned()]
+            let [goal, floor] = [target.goal, target.floor].map(short);
+            let envoy = target.envoy.map_or_else(String::new, |figure| figure.to_string());
+            let (what, verdict) = (target.what.to_owned(), target.verdict().to_owned());
+            vec![what, goal, floor, target.figure.to_string(), verdict, envoy]
         }));
         align(&cells)
     }

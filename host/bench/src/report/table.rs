@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::figures::{Metric, short};
-use crate::scenario::{Load, PeerName, Scenario};
+use crate::scenario::{Load, Scenario};
 
-use super::Row;
+use super::{Row, YARDSTICKS};
 
 /// A scenario under one load.
 #[derive(Clone, Debug)]
@@ -40,12 +40,12 @@ impl Table {
         };
         let metrics = rows.iter().flat_map(|row| row.figures.keys()).copied();
         let metrics: BTreeSet<Metric> = metrics.filter(|metric| metric.is_shown()).collect();
-        let cost = metrics.iter().copied().find(|metric| metric.is_cost());
+        let cost = rows.iter().find_map(|row| row.cost());
         let mut head = vec![String::new()];
         for metric in &metrics {
             head.push(metric.title().to_owned());
             if Some(*metric) == cost {
-                head.extend(["× nginx", "× Envoy"].map(str::to_owned));
+                head.extend(YARDSTICKS.map(|other| format!("× {other}")));
             }
         }
         let mut cells = vec![head];
@@ -56,23 +56,14 @@ impl Table {
                 let figure = row.figures.get(metric);
                 line.push(figure.map_or_else(String::new, ToString::to_string));
                 if Some(*metric) == cost {
-                    let others = [PeerName::Nginx, PeerName::Envoy];
-                    line.extend(others.map(|other| ratio(row, rows, other, *metric)));
+                    let ratio = |other| row.ratios.get(&other).map(|ratio| short(ratio.median));
+                    line.extend(YARDSTICKS.map(|other| ratio(other).unwrap_or_default()));
                 }
             }
             cells.push(line);
         }
         let title = format!("`{}`: {}{about}", scenario.name, scenario.about);
         Table { title, text: align(&cells) }
-    }
-}
-
-fn ratio(row: &Row, rows: &[&Row], other: PeerName, metric: Metric) -> String {
-    let median = |row: &Row| row.figures.get(&metric).map(|figure| figure.median);
-    let other = rows.iter().find(|row| row.peer == other).and_then(|row| median(row));
-    match (median(row), other) {
-        (Some(own), Some(other)) if other > 0.0 => short(own / other),
-        _ => String::new(),
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Scenario {
     /// One line for the tables.
     pub about: String,
     group: Option<String>,
+    /// How often everybody is measured.
+    #[serde(default = "three")]
+    pub rounds: u32,
     /// Who takes part.
     #[serde(default = "everybody")]
     pub peers: Vec<PeerName>,
@@ -105,6 +108,10 @@ fn sixty_four() -> u32 {
 
 fn once() -> u32 {
     1
+}
+
+fn three() -> u32 {
+    3
 }
 
 fn root() -> String {
@@ -177,7 +184,7 @@ pub fn load() -> Result<Vec<Scenario>> {
 /// Reads scenarios.
 ///
 /// # Errors
-/// The text says something that nobody knows, or a name twice.
+/// The text says something that nobody knows, a name twice, or other rounds within a group.
 pub fn parse(text: &str) -> Result<Vec<Scenario>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -189,6 +196,12 @@ pub fn parse(text: &str) -> Result<Vec<Scenario>> {
         let earlier = all[..at].iter().any(|other| other.name == scenario.name);
         ensure!(!earlier, "two scenarios are called {}", scenario.name);
         ensure!(!scenario.peers.is_empty(), "{} has no peers", scenario.name);
+        ensure!(scenario.rounds > 0, "{} has no rounds", scenario.name);
+        let apart = all
+            .iter()
+            .find(|other| other.group() == scenario.group() && other.rounds != scenario.rounds);
+        let apart = apart.map(|other| other.name.as_str()).unwrap_or_default();
+        ensure!(apart.is_empty(), "{} and {apart} have other rounds in one group", scenario.name);
     }
     Ok(all)
 }

@@ -64,6 +64,19 @@ fn a_scenario_says_what_differs_from_the_plainest_one() {
 }
 
 #[test]
+fn scenarios_of_a_group_have_as_many_rounds() {
+    let of = |name: &str, rounds: &str| {
+        format!("[[scenario]]\nname = '{name}'\nabout = ''\ngroup = 'g'\n{rounds}\n")
+    };
+    let parse = |first: &str, second: &str| scenario::parse(&(of("x", first) + &of("y", second)));
+    let all = parse("rounds = 7", "rounds = 7").unwrap();
+    assert_eq!(all.iter().map(|scenario| scenario.rounds).collect::<Vec<_>>(), [7, 7]);
+    assert_eq!(parse("", "").unwrap()[0].rounds, 3);
+    assert!(parse("rounds = 7", "").unwrap_err().to_string().contains("x and y"));
+    assert!(parse("rounds = 0", "rounds = 0").is_err());
+}
+
+#[test]
 fn only_scenarios_that_exist_can_be_chosen() {
     let all = || scenario::load().unwrap();
     let names = |only: &[&str], peers: &[PeerName]| {
