@@ -32,6 +32,9 @@ impl Buffer {
 
     /// Moves everything of `other` to the end of this buffer.
     pub fn append(&mut self, other: &mut Buffer) {
+        if self.chunks.is_empty() {
+            return std::mem::swap(self, other);
+        }
         self.len += std::mem::take(&mut other.len);
         self.chunks.append(&mut other.chunks);
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use slab::Slab;
 
+use crate::abi::numbers::MapType;
 use crate::attributes::Attributes;
 use crate::buffer::Buffer;
 use crate::filter_state::FilterState;
@@ -18,6 +19,10 @@ use crate::phase::Direction;
 /// Names an exchange within its worker. Reused only after the exchange was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(pub usize);
+
+/// Bytes of the fields of each [`MapType`] of an exchange; `None`: somebody else than a guest may have changed them since
+/// they were counted.
+pub(crate) type Lengths = [Option<usize>; MapType::OF_EXCHANGE];
 
 /// Head of a request. The pseudo headers of the ABI (`:method`, `:scheme`, `:authority`, `:path`) are the fields; `host`
 /// never stands in `headers`. The fields hold what the client sent and guests wrote, so they may be no valid URI parts.
@@ -76,6 +81,8 @@ pub struct HttpStream {
     pub attributes: Attributes,
     /// What guests stored with it, visible to every filter.
     pub filter_state: FilterState,
+    /// Of the heads and trailers.
+    pub(crate) lengths: Lengths,
 }
 
 impl HttpStream {
@@ -96,6 +103,7 @@ impl HttpStream {
             response_sent: false,
             attributes,
             filter_state: FilterState::default(),
+            lengths: Lengths::default(),
         }
     }
 }
@@ -200,10 +208,10 @@ impl From<Box<TcpStream>> for Stream {
     }
 }
 
-/// The exchanges of one worker.
+/// The exchanges of one worker. Boxed, since they are lent and taken back for every callback.
 #[derive(Debug, Default)]
 pub struct Streams {
-    slab: Slab<Stream>,
+    slab: Box<Slab<Stream>>,
 }
 
 impl Streams {
@@ -219,7 +227,19 @@ impl Streams {
 
     /// Of either kind, unless it was removed.
     pub fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.slab.get_mut(key.0)
+        let stream = self.slab.get_mut(key.0)?;
+        if let Stream::Http(stream) = stream {
+            stream.lengths = Lengths::default();
+        }
+        Some(stream)
+    }
+
+    /// The exchange for a host call that keeps its `lengths` right.
+    pub(crate) fn measured_mut(&mut self, key: StreamKey) -> Option<&mut HttpStream> {
+        match self.slab.get_mut(key.0)? {
+            Stream::Http(stream) => Some(stream),
+            Stream::Tcp(_) => None,
+        }
     }
 
     /// The exchange, unless it was removed or is none of HTTP.

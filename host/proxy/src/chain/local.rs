@@ -108,11 +108,7 @@ impl Mailbox {
 
     /// Takes the oldest signal that ends the exchange.
     pub fn take_end(&self) -> Option<Signal> {
-        let mut signals = self.signals.borrow_mut();
-        let at = signals
-            .iter()
-            .position(|signal| matches!(signal, Signal::Reply(..) | Signal::Close(_)))?;
-        signals.remove(at)
+        self.take_first(|signal| matches!(signal, Signal::Reply(..) | Signal::Close(_)))
     }
 
     /// Has `party` woken by the next signal or [`wake`](Self::wake).
@@ -138,14 +134,22 @@ impl Mailbox {
 
     /// Takes what the guest of a filter has injected first.
     pub fn take_injected(&self, slot: SlotId) -> Option<(Bytes, bool)> {
-        let mut signals = self.signals.borrow_mut();
-        let at = signals
-            .iter()
-            .position(|signal| matches!(signal, Signal::Inject(from, ..) if *from == slot))?;
-        match signals.remove(at)? {
+        let injected =
+            |signal: &Signal| matches!(signal, Signal::Inject(from, ..) if *from == slot);
+        match self.take_first(injected)? {
             Signal::Inject(_, data, end) => Some((data, end)),
             _ => None,
         }
+    }
+
+    fn take_first(&self, wanted: impl Fn(&Signal) -> bool) -> Option<Signal> {
+        let mut signals = self.signals.borrow_mut();
+        // Asked after every callback, and there hardly ever is one.
+        if signals.is_empty() {
+            return None;
+        }
+        let at = signals.iter().position(wanted)?;
+        signals.remove(at)
     }
 
     /// Going on twice is going on once: an exchange that does not move collects no signals, and only so many bytes.

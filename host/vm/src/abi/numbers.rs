@@ -33,6 +33,9 @@ pub(crate) enum MapType {
 }
 
 impl MapType {
+    /// So many belong to an exchange, the first ones.
+    pub(crate) const OF_EXCHANGE: usize = 4;
+
     pub(crate) fn of(number: u32) -> Option<MapType> {
         Some(match number {
             0 => MapType::RequestHeaders,
@@ -45,6 +48,11 @@ impl MapType {
             7 => MapType::CallTrailers,
             _ => return None,
         })
+    }
+
+    /// Whether it belongs to an exchange; the others are of a callout.
+    pub(crate) const fn is_of_exchange(self) -> bool {
+        (self as usize) < MapType::OF_EXCHANGE
     }
 }
 

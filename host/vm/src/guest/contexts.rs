@@ -1,6 +1,7 @@
 //! The contexts of an instance: which exchange each stands for, and which one host calls are about.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use foldhash::fast::FixedState;
 
@@ -29,12 +30,11 @@ impl Contexts {
     pub(crate) fn create(&mut self, stream: StreamKey) -> u32 {
         loop {
             self.last = self.last.checked_add(1).unwrap_or(0).max(ROOT_CONTEXT + 1);
-            if !self.streams.contains_key(&self.last) {
-                break;
+            if let Entry::Vacant(place) = self.streams.entry(self.last) {
+                place.insert(Context { stream, replied: false });
+                return self.last;
             }
         }
-        self.streams.insert(self.last, Context { stream, replied: false });
-        self.last
     }
 
     pub(crate) fn delete(&mut self, id: u32) {

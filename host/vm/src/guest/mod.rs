@@ -6,9 +6,9 @@ mod budget;
 mod calls;
 mod contexts;
 mod expressions;
-mod names;
 mod notes;
 mod quota;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,9 +29,9 @@ pub(crate) use budget::Budget;
 pub(crate) use calls::{CallKind, Calls};
 pub(crate) use contexts::Contexts;
 pub(crate) use expressions::Expressions;
-pub(crate) use names::Names;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
+pub(crate) use written::Written;
 
 /// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -142,7 +142,7 @@ pub(crate) struct Guest {
     pub(crate) budget: Budget,
     pub(crate) quota: Quota,
     pub(crate) notes: Notes,
-    pub(crate) names: Names,
+    pub(crate) written: Written,
 }
 
 impl Guest {
@@ -172,7 +172,7 @@ impl Guest {
             tick_period: None,
             awaiting_done: false,
             notes: Notes::default(),
-            names: Names::default(),
+            written: Written::default(),
         }
     }
 

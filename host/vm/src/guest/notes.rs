@@ -35,8 +35,10 @@ impl Notes {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.lines.clear();
-        self.panic = None;
+        // Called for every callback, and there is hardly ever anything.
+        if !self.lines.is_empty() {
+            *self = Notes::default();
+        }
     }
 
     pub(crate) fn panic(&self) -> Option<&str> {

@@ -5,12 +5,13 @@
 
 use wasmtime::Linker;
 
-use super::edit::{Ignored, Target};
+use super::edit::Target;
+use super::fields::Ignored;
 use super::{Call, Done, Span, View, hostcall, slice};
 use crate::abi::numbers::{MapType, Status};
 use crate::abi::pairs;
 use crate::error::Fault;
-use crate::guest::{Guest, Names};
+use crate::guest::Guest;
 use crate::inspect::Abi;
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -38,16 +39,16 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         "proxy_add_header_map_value",
         |call, map, key, key_size, value, value_size| {
             let (key, value) = (Span(key, key_size), Span(value, value_size));
-            change(call, kind(map)?, key, value, |to, names, key, value| to.add(names, key, value))
+            change(call, kind(map)?, key, value, |to, key, value| to.add(key, value))
         }
     );
     hostcall!(linker, "proxy_replace_header_map_value", |call, map, key, key_size, value, size| {
         let (key, value) = (Span(key, key_size), Span(value, size));
-        change(call, kind(map)?, key, value, |to, names, key, value| to.replace(names, key, value))
+        change(call, kind(map)?, key, value, |to, key, value| to.replace(key, value))
     });
     hostcall!(linker, "proxy_remove_header_map_value", |call, map, key, size| {
         let key = Span(key, size);
-        change(call, kind(map)?, key, Span(0, 0), |target, _, key, _| target.remove(key))
+        change(call, kind(map)?, key, Span(0, 0), |target, key, _| target.remove(key))
     });
     Ok(())
 }
@@ -74,9 +75,7 @@ fn set(call: &mut Call<'_>, map: MapType, span: Span) -> Done {
         guest.violation(name, "the serialized map is malformed or too large");
         return Ok(());
     };
-    let mut names = std::mem::take(&mut guest.names);
-    let result = Target::of(guest, map).and_then(|mut target| target.set(&mut names, &pairs));
-    guest.names = names;
+    let result = Target::of(guest, map).and_then(|mut target| target.set(&pairs));
     report(guest, name, result)
 }
 
@@ -85,7 +84,7 @@ fn change(
     map: MapType,
     key: Span,
     value: Span,
-    apply: impl FnOnce(&mut Target<'_>, &mut Names, &[u8], &[u8]) -> Result<(), Ignored>,
+    apply: impl FnOnce(&mut Target<'_>, &[u8], &[u8]) -> Result<(), Ignored>,
 ) -> Done {
     let name = call.name;
     let (memory, guest) = call.split();
@@ -93,10 +92,7 @@ fn change(
     if !guest.quota.hold(key.len().saturating_add(value.len())) {
         return Err(Fault::Held(name).into());
     }
-    let mut names = std::mem::take(&mut guest.names);
-    let result =
-        Target::of(guest, map).and_then(|mut target| apply(&mut target, &mut names, key, value));
-    guest.names = names;
+    let result = Target::of(guest, map).and_then(|mut target| apply(&mut target, key, value));
     report(guest, name, result)
 }
 

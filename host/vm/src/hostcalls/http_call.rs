@@ -81,8 +81,8 @@ fn read(call: &mut Call<'_>, request: &Request) -> Result<HttpCall, Stop> {
         .ok_or(Status::BadArgument)?;
     let headers = pairs::decode(slice(memory, request.headers)?).ok_or(Status::BadArgument)?;
     let trailers = pairs::decode(slice(memory, request.trailers)?).ok_or(Status::BadArgument)?;
-    let (fields, left_out) = message_fields(&headers);
-    let (trailers, trailers_left_out) = message_fields(&trailers);
+    let (fields, left_out) = message_fields(&mut guest.written, &headers);
+    let (trailers, trailers_left_out) = message_fields(&mut guest.written, &trailers);
     if let Err(why) = left_out.and(trailers_left_out) {
         guest.violation(name, why);
     }

@@ -45,7 +45,7 @@ fn read(
     let name = call.name;
     let (memory, guest) = call.split();
     let (headers, left_out) = match pairs::decode(slice(memory, parts.headers)?) {
-        Some(pairs) => message_fields(&pairs),
+        Some(pairs) => message_fields(&mut guest.written, &pairs),
         None => (Default::default(), Err("the serialized headers are malformed or too large")),
     };
     if let Err(why) = left_out {

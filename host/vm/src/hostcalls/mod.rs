@@ -9,6 +9,7 @@ mod log;
 mod header_map;
 mod head;
 mod edit;
+mod fields;
 mod buffer;
 mod property;
 mod local_reply;

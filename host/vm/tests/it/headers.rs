@@ -1,7 +1,9 @@
 //! Header maps: reading, writing, what is ignored, and the serialized form.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use portcullis_vm::{Limits, Phase, PluginSpec};
 
 use crate::host::{Host, callback, check, escape, headers, pairs, response, spec, wat};
@@ -220,6 +222,43 @@ fn a_head_grows_no_longer_than_a_megabyte() {
     host.run(Phase::RequestHeaders).unwrap();
     assert_eq!(host.header("aaaaaa").len(), 17);
     assert!(host.header("aaaaaaa").is_empty());
+    // Room that the embedder makes or takes counts from the next callback on.
+    let headers = &mut Arc::make_mut(&mut host.stream().request).headers;
+    headers.clear();
+    headers.insert("x-long", HeaderValue::from_bytes(&[b'a'; 120_000]).unwrap());
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.header("aaaaaa").len(), 15);
+}
+
+#[test]
+fn what_is_replaced_makes_room() {
+    let write = |call: &str, name: u32| {
+        format!(
+            "(drop (call $proxy_{call}_header_map_value
+                (i32.const 0) (i32.const 0) (i32.const {name}) (i32.const 0) (i32.const 60000)))"
+        )
+    };
+    let fill = "(memory.fill (i32.const 0) (i32.const 97) (i32.const 60000))";
+    let add = write("add", 6).repeat(20);
+    let code = [fill, &add, &write("replace", 6), &add, &write("replace", 7)].concat();
+    let limits = Limits { memory: 64 << 20, ..spec().limits };
+    let mut host = Host::start(&wat(&callback(&code)), PluginSpec { limits, ..spec() }).unwrap();
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.header("aaaaaa").len(), 17);
+    assert!(host.header("aaaaaaa").is_empty());
+}
+
+#[test]
+fn whatever_was_written_before_a_header_gets_the_value_that_is_written() {
+    let code = r#"(local $left i32) (local.set $left (i32.const 9))
+        (loop $again
+          (i32.store8 (i32.const 0) (i32.add (i32.const 48) (i32.rem_u (local.get $left) (i32.const 3))))
+          (drop (call $proxy_add_header_map_value (i32.const 0) "x-digit"S (i32.const 0) (i32.const 1)))
+          (drop (call $proxy_add_header_map_value (i32.const 0) "X-Digit"S "same"S))
+          (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))"#;
+    let mut host = Host::new(&callback(code));
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.header("x-digit"), ["0", "same", "2", "same", "1", "same"].repeat(3));
 }
 
 #[test]
