@@ -16,3 +16,4 @@ pub mod signature;
 pub mod diagnose;
 pub mod term;
 pub mod logging;
+pub mod memory;

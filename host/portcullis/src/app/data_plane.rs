@@ -7,6 +7,7 @@ use portcullis_proxy::{Options, Proxy, Refusal, Snapshot};
 use portcullis_vm::Engine;
 
 use crate::control::Plane;
+use crate::memory;
 use crate::plan::ProcessSettings;
 
 /// A [`Proxy`] that starts, with nothing to serve, when it is first needed: only then is it known with how many
@@ -31,7 +32,8 @@ impl DataPlane {
         if let Some(proxy) = self.started.get() {
             return Ok(proxy.clone());
         }
-        let options = Options { workers: process.workers, engine: self.engine.clone() };
+        let options = Options::new(process.workers, self.engine.clone());
+        let options = Options { tidy: memory::tidy, ..options };
         let proxy = Proxy::start(options, Snapshot::default())?;
         Ok(self.started.get_or_init(|| proxy).clone())
     }

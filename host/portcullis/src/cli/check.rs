@@ -112,7 +112,7 @@ fn report(args: &Args, planned: &Planned, term: &Term) -> Outcome {
 /// Starts and configures each filter of the snapshot; shared state is thrown away, callouts are never sent.
 fn rehearse(engine: &Engine, planned: &Planned, candidates: &[Arc<Candidate>]) -> Vec<Problem> {
     let Some(snapshot) = &planned.snapshot else { return Vec::new() };
-    let options = Options { workers: 1, engine: engine.clone() };
+    let options = Options::new(1, engine.clone());
     let stage = match Proxy::start(options, Snapshot::default()) {
         Ok(stage) => stage,
         Err(refusal) => {

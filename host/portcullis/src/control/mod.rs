@@ -30,6 +30,7 @@ pub use plane::Plane;
 use crate::cluster::{Failure, Secrets};
 use crate::diagnose::Problem;
 use crate::fetch::{Store, Version, is_config_map};
+use crate::memory;
 use crate::plan::{CONFIG_MAP, Planned};
 use crate::source::{Change, Fate, KubernetesSettings, Lost, Object, Sources, View, Watch};
 
@@ -51,6 +52,8 @@ pub struct Control<P> {
     restored: Option<SystemTime>,
     /// Whether what is live is stored there.
     kept: bool,
+    /// Whether what is live has come since the last pause.
+    fresh: bool,
     accepted: BTreeMap<Arc<str>, (Version, SystemTime)>,
     /// What was said last of each object.
     told: BTreeMap<Arc<str>, Told>,
@@ -83,6 +86,7 @@ impl<P: Plane> Control<P> {
             last_good: None,
             restored: None,
             kept: false,
+            fresh: false,
             accepted: BTreeMap::new(),
             told: BTreeMap::new(),
             board: Arc::default(),
@@ -178,6 +182,9 @@ impl<P: Plane> Control<P> {
     }
 
     fn turn(&mut self) -> bool {
+        if std::mem::take(&mut self.fresh) {
+            memory::settle();
+        }
         match self.watch.wait() {
             Change::Stop => return false,
             Change::Maybe | Change::Writing => self.round(Eagerness::WhenChanged),
@@ -319,6 +326,7 @@ impl<P: Plane> Control<P> {
             "configuration accepted"
         );
         self.live = live;
+        self.fresh = true;
         self.kept = false;
         if let Some(stored_at) = self.restored.map(rfc3339) {
             let problem = self.lost.first().map(ToString::to_string).unwrap_or_default();

@@ -8,7 +8,8 @@ const RESERVED: law::Reserved = &[
     ("saphyr_parser", &["spec"]),
     (" ring::", &["signature"]),
     ("println!", &["cli", "term"]),
-    ("unsafe ", &[]),
+    ("libmimalloc_sys", &["memory"]),
+    ("unsafe ", &["memory"]),
 ];
 
 #[test]

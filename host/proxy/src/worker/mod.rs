@@ -35,6 +35,15 @@ pub struct Options {
     pub workers: usize,
     /// The one that compiled the snapshot's modules.
     pub engine: Engine,
+    /// Every worker calls it about once a second, for what the program's allocator keeps of each thread.
+    pub tidy: fn(),
+}
+
+impl Options {
+    /// Nothing is to be tidied.
+    pub fn new(workers: usize, engine: Engine) -> Options {
+        Options { workers, engine, tidy: || {} }
+    }
 }
 
 /// The running data plane. Cheap to clone; its methods block and are not for async contexts.
@@ -69,7 +78,8 @@ impl Proxy {
         start_ticking(options.engine, ticking.clone()).map_err(thread_refused)?;
         let workers = (0..options.workers.max(1))
             .map(|index| {
-                Worker::start(index, builder.clone(), process.registry.clone(), connections.clone())
+                let registry = process.registry.clone();
+                Worker::start(index, builder.clone(), registry, connections.clone(), options.tidy)
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(thread_refused)?;

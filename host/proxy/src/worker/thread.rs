@@ -27,6 +27,8 @@ use crate::serve::{Reception, Stage};
 
 /// Guests run on this stack, 512 KiB deep at the most, under frames of ours.
 const STACK: usize = 4 << 20;
+/// Between two times that a worker tidies up.
+const TIDY: Duration = Duration::from_secs(1);
 /// After the system has refused to accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -87,6 +89,7 @@ impl Worker {
         builder: Builder,
         registry: Arc<Registry>,
         connections: Arc<AtomicUsize>,
+        tidy: fn(),
     ) -> io::Result<Worker> {
         let (commands, received) = unbounded_channel();
         thread::Builder::new().name(format!("worker-{index}")).stack_size(STACK).spawn(
@@ -110,7 +113,10 @@ impl Worker {
                     slots: 0,
                     stage: Stage::Open,
                 };
-                runtime.block_on(state.run(received));
+                runtime.block_on(async {
+                    spawn_local(tidying(tidy));
+                    state.run(received).await;
+                });
             },
         )?;
         Ok(Worker { index, commands })
@@ -263,6 +269,14 @@ impl State {
             generation.end_filters().await;
             done();
         });
+    }
+}
+
+/// Ends with the runtime.
+async fn tidying(tidy: fn()) {
+    loop {
+        sleep(TIDY).await;
+        tidy();
     }
 }
 

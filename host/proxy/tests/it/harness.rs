@@ -194,7 +194,7 @@ pub fn simple(protocol: BackendProtocol, upstream: &Upstream) -> Snapshot {
 
 /// A proxy with one worker.
 pub fn start(snapshot: Snapshot) -> Proxy {
-    Proxy::start(Options { workers: 1, engine: engine() }, snapshot).unwrap()
+    Proxy::start(Options::new(1, engine()), snapshot).unwrap()
 }
 
 pub fn address(proxy: &Proxy) -> SocketAddr {

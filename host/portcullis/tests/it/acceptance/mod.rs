@@ -10,6 +10,7 @@ mod documents;
 mod guests;
 mod isolation;
 mod load;
+mod memory;
 mod one_of_ten;
 mod origin;
 mod program;

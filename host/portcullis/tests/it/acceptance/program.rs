@@ -142,6 +142,16 @@ impl Program {
         self.memory("VmRSS:")
     }
 
+    /// The part of it that are pages of files, in KiB.
+    pub fn of_files(&self) -> u64 {
+        self.memory("RssFile:")
+    }
+
+    /// The rest of it, in KiB.
+    pub fn not_of_files(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
     /// The most resident memory since [`forget_peak`](Self::forget_peak), in KiB.
     pub fn peak(&self) -> u64 {
         self.memory("VmHWM:")

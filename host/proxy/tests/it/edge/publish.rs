@@ -143,7 +143,7 @@ fn nothing_fails_while_generations_change_under_load() {
     let upstream = Upstream::answering(|seen| http::Response::new(seen.body.clone()));
     let upstream_address = upstream.address;
     let plain = move || snapshot(BackendProtocol::Http, upstream_address, |_| {});
-    let options = Options { workers: 2, engine: engine() };
+    let options = Options::new(2, engine());
     let first = filtered(plain(), vec![signing("1")]);
     let proxy = Proxy::start(options, first).unwrap();
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
