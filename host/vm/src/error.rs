@@ -1,6 +1,7 @@
 //! What can go wrong: with a module ([`LoadError`]), and with a running instance ([`Trap`]).
 
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Why a module cannot be used. Every variant has a stable code.
@@ -76,15 +77,33 @@ impl TrapReason {
     }
 }
 
-/// The end of an instance.
+/// The end of an instance. One pointer, since the result of each callback passes through many hands.
 #[derive(Clone, Debug)]
-pub struct Trap {
+pub struct Trap(Box<Death>);
+
+/// How an instance died.
+#[derive(Clone, Debug)]
+pub struct Death {
     /// For metrics.
     pub reason: TrapReason,
     /// One sentence: what happened, in which callback; the guest's panic text or last log lines if it left any.
     pub message: String,
     /// Guest frames with function names, innermost first.
     pub backtrace: Vec<String>,
+}
+
+impl From<Death> for Trap {
+    fn from(death: Death) -> Trap {
+        Trap(Box::new(death))
+    }
+}
+
+impl Deref for Trap {
+    type Target = Death;
+
+    fn deref(&self) -> &Death {
+        &self.0
+    }
 }
 
 impl fmt::Display for Trap {

@@ -39,7 +39,7 @@ pub use effects::{
     CallId, ContextId, Effect, GrpcCall, HttpCall, LocalReply, RedisCall, RedisSettings,
 };
 pub use engine::Engine;
-pub use error::{LoadError, Trap, TrapReason};
+pub use error::{Death, LoadError, Trap, TrapReason};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};
 pub use inspect::{
     Abi, Export, Import, Inspection, Origin, Suitability, WrongType, inspect, origin,

@@ -14,7 +14,7 @@ use portcullis::plan::ProcessSettings;
 use portcullis::source::Files;
 use portcullis_proxy::snapshot::Filter;
 use portcullis_proxy::{Refusal, Snapshot};
-use portcullis_vm::{Digest, Engine, Trap, TrapReason};
+use portcullis_vm::{Death, Digest, Engine, TrapReason};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -82,7 +82,7 @@ impl Plane for Fake {
             return Ok(());
         }
         let message = "it answered no in proxy_on_configure".to_owned();
-        let trap = Trap { reason: TrapReason::Refused, message, backtrace: Vec::new() };
+        let trap = Death { reason: TrapReason::Refused, message, backtrace: Vec::new() }.into();
         Err(Refusal::Filter { name: filter.name.clone(), trap })
     }
 

@@ -71,9 +71,7 @@ impl Slot {
 
     /// A callback has returned: perhaps the last one that its instance waited for.
     pub(super) fn settle(self: &Rc<Slot>, number: u64) {
-        if self.pool.is_some() {
-            self.tell(self.pool(|pool| pool.settle(number, Instant::now)).flatten());
-        }
+        self.tell(self.pool(|pool| pool.settle(number, Instant::now)).flatten());
     }
 
     pub(super) fn own_trapped(self: &Rc<Slot>, trap: &Trap, number: u64) {

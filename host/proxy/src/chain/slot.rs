@@ -180,7 +180,9 @@ impl Slot {
         });
         match called.ok_or(Gone)? {
             Ok(value) => {
-                self.settle(number);
+                if self.pool.is_some() {
+                    self.settle(number);
+                }
                 Ok(value)
             }
             Err(trap) => {

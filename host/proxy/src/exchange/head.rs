@@ -12,12 +12,7 @@ use portcullis_vm::RequestHead;
 
 use crate::reply::Failure;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// What concerns one connection only, beside what `connection` names.
-static HOP_BY_HOP: [HeaderName; 6] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
 #[derive(Debug, Default)]
@@ -141,18 +136,34 @@ fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
 
 /// Removes what concerns one connection only: RFC 9110, 7.6.1.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if !has_hop_by_hop(headers) {
-        return;
+    while let Some(name) = hop_by_hop(headers).cloned() {
+        if name == CONNECTION {
+            strip_named(headers);
+        }
+        headers.remove(name);
     }
-    if headers.contains_key(CONNECTION) {
-        strip_named(headers);
-    }
-    HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Whether there is anything to strip. A look at each name costs less than looking each of ours up.
+/// Whether there is anything to strip.
 pub fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+    hop_by_hop(headers).is_some()
+}
+
+/// The first field that concerns one connection only, beside what `connection` names. A look at each name costs less than
+/// looking each of ours up.
+fn hop_by_hop(headers: &HeaderMap) -> Option<&HeaderName> {
+    let ours = |name: &&HeaderName| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    };
+    headers.keys().find(ours)
 }
 
 /// Removes what `connection` names.

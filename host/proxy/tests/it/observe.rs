@@ -12,7 +12,7 @@ use portcullis_proxy::observe::{
     Capacity, Counter, Entry, Family, FilterHealth, Gauge, Guests, Histogram, Registry,
     RequestCounts, Sink, Target, rfc3339,
 };
-use portcullis_vm::{MetricKind, Trap, TrapReason};
+use portcullis_vm::{Death, MetricKind, TrapReason};
 
 const SEEN: Family<Counter, 2> = Family::new("seen_total", "What was\nseen.", ["who", "what"]);
 const OPEN: Family<Gauge, 1> = Family::new("open", "Open now.", ["who"]);
@@ -345,7 +345,8 @@ impl Timeline {
     /// Traps at these seconds; the suspension that the last one caused, in seconds.
     fn traps(&self, seconds: &[f64]) -> Option<u64> {
         let trap =
-            Trap { reason: TrapReason::Panic, message: "boom".to_owned(), backtrace: Vec::new() };
+            Death { reason: TrapReason::Panic, message: "boom".to_owned(), backtrace: Vec::new() }
+                .into();
         let record =
             |at: &f64| self.health.record_trap(&trap, self.at(*at), SystemTime::UNIX_EPOCH);
         seconds.iter().map(record).last().flatten().map(|pause| pause.as_secs())
@@ -405,7 +406,7 @@ fn traps_and_suspensions_are_in_the_metrics() {
     let registry: Arc<Registry> = Arc::default();
     let start = Instant::now();
     let health = FilterHealth::new("ns/f".into(), Arc::clone(&registry), start);
-    let trap = |reason| Trap { reason, message: String::new(), backtrace: Vec::new() };
+    let trap = |reason| Death { reason, message: String::new(), backtrace: Vec::new() }.into();
     for reason in [TrapReason::Cpu, TrapReason::Cpu, TrapReason::Memory, TrapReason::Panic] {
         health.record_trap(&trap(reason), start, SystemTime::UNIX_EPOCH);
     }

@@ -1,10 +1,10 @@
 use std::io;
 
 use portcullis_proxy::Refusal;
-use portcullis_vm::{Trap, TrapReason};
+use portcullis_vm::{Death, TrapReason};
 
 fn filter(reason: TrapReason) -> Refusal {
-    let trap = Trap { reason, message: "no percent given".into(), backtrace: vec![] };
+    let trap = Death { reason, message: "no percent given".into(), backtrace: vec![] }.into();
     Refusal::Filter { name: "default/canary".into(), trap }
 }
 

@@ -2,7 +2,7 @@
 
 use wasmtime::WasmBacktrace;
 
-use crate::error::{Fault, Trap, TrapReason};
+use crate::error::{Death, Fault, Trap, TrapReason};
 use crate::guest::Guest;
 
 /// Describes the error that ended `callback`.
@@ -15,7 +15,7 @@ pub(super) fn explain(guest: &Guest, callback: &str, error: &wasmtime::Error) ->
         message.push_str("; last log: ");
         message.push_str(&last);
     }
-    Trap { reason, message, backtrace: backtrace(error) }
+    Death { reason, message, backtrace: backtrace(error) }.into()
 }
 
 fn cause(guest: &Guest, error: &wasmtime::Error) -> (TrapReason, String) {

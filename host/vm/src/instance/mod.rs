@@ -10,7 +10,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::callbacks::{self, Callbacks};
 use crate::effects::ContextId;
-use crate::error::{Fault, Trap, TrapReason};
+use crate::error::{Death, Fault, Trap, TrapReason};
 use crate::guest::{Guest, Moment};
 use crate::module::Module;
 use crate::phase::HeadersPause;
@@ -124,8 +124,8 @@ impl Instance {
         let last = self.guest().notes.text();
         let last = last.unwrap_or_else(|| "and the guest logged no reason".to_owned());
         let message = format!("{callback} answered no: {last}");
-        let trap = Trap { reason: TrapReason::Refused, message, backtrace: Vec::new() };
-        self.trap.insert(trap).clone()
+        let death = Death { reason: TrapReason::Refused, message, backtrace: Vec::new() };
+        self.trap.insert(death.into()).clone()
     }
 }
 
