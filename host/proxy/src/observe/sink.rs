@@ -8,9 +8,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::metrics::Counter;
 
@@ -71,11 +71,36 @@ impl Default for Capacity {
 /// A queue with a writer thread at its end. The thread ends once the sink is gone and the queue is written.
 #[derive(Debug)]
 pub struct Sink<T> {
-    sender: SyncSender<Message<T>>,
+    sender: Sender<Message<T>>,
     writer: Thread,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     capacity: Capacity,
     dropped: Counter,
+}
+
+/// What is in the queue. The channel has no bound of its own: one with a bound takes the memory of all entries at once.
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Whether there was room for it; then it counts.
+    fn add(&self, weight: usize, capacity: Capacity) -> bool {
+        let entries = self.entries.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(weight, Ordering::Relaxed);
+        let fits = entries < capacity.entries && bytes + weight <= capacity.bytes;
+        if !fits {
+            self.remove(weight);
+        }
+        fits
+    }
+
+    fn remove(&self, weight: usize) {
+        self.entries.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(weight, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -98,8 +123,8 @@ impl<T: Entry> Sink<T> {
         encode: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
     ) -> io::Result<Sink<T>> {
         let output = Output::open(target)?;
-        let (sender, receiver) = sync_channel(capacity.entries);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = channel();
+        let waiting = Arc::new(Waiting::default());
         let mut writer = Writer {
             output,
             encode,
@@ -115,28 +140,18 @@ impl<T: Entry> Sink<T> {
 
     /// Queues an entry, or drops and counts it if the queue is full.
     pub fn push(&self, entry: T) {
-        let weight = entry.weight();
-        let before = self.waiting.fetch_add(weight, Ordering::Relaxed);
-        let fits = before + weight <= self.capacity.bytes;
-        if !fits || self.sender.try_send(Message::Entry(entry)).is_err() {
-            self.waiting.fetch_sub(weight, Ordering::Relaxed);
+        let fits = self.waiting.add(entry.weight(), self.capacity);
+        if !fits || self.sender.send(Message::Entry(entry)).is_err() {
             self.dropped.increment();
         }
     }
 
     /// Waits until what is queued is written, at most for `patience`; answers whether it was. Blocks: not for workers.
     pub fn flush(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
         let (done, written) = sync_channel(1);
-        while self.sender.try_send(Message::Flush(done.clone())).is_err() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            self.writer.unpark();
-            thread::park_timeout(Duration::from_millis(1));
-        }
+        let _ended = self.sender.send(Message::Flush(done));
         self.writer.unpark();
-        written.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+        written.recv_timeout(patience).is_ok()
     }
 
     /// Opens the target again once what is queued is written: for files that were moved away. On failure the old file
@@ -150,7 +165,7 @@ impl<T: Entry> Sink<T> {
 struct Writer<F> {
     output: Output,
     encode: F,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     dropped: Counter,
     lines: u64,
     buffer: Vec<u8>,
@@ -181,8 +196,8 @@ impl<F> Writer<F> {
     {
         match message {
             Message::Entry(entry) => {
+                self.waiting.remove(entry.weight());
                 (self.encode)(&entry, &mut self.buffer);
-                self.waiting.fetch_sub(entry.weight(), Ordering::Relaxed);
                 self.lines += 1;
                 if self.buffer.len() >= BATCH {
                     self.write();
