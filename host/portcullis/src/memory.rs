@@ -11,21 +11,37 @@ use rustix::mm::{Advice, madvise};
 
 /// Has the allocator give back what this thread has freed, and what any thread freed longer than a second ago. To be called
 /// by each thread now and then: by itself the allocator does so only while much is allocated.
-#[allow(unsafe_code, reason = "a function of the allocator; the proof stands inside")]
 pub fn tidy() {
-    // SAFETY: it asks nothing of its caller, may be called by any thread at any time, and frees only what is free already:
-    // what it looks at are this thread's own lists, and lists of the process behind the allocator's own locks.
-    unsafe { libmimalloc_sys::mi_collect(false) }
+    collect(Free::ForASecond);
 }
 
-/// As [`tidy`], and takes the pages of the program's file out of this process. Those that are needed come back as they are
-/// touched, without a disk being read: they stay in the system's cache, where they are the first to go if memory is short.
+/// The same at once, for whoever has freed much: what is kept would be taken in small pieces by others, and stay resident.
+pub fn release() {
+    collect(Free::Now);
+}
+
+/// As [`release`], and takes the pages of the program's file out of this process. Those that are needed come back as they
+/// are touched, without a disk being read: they stay in the system's cache, where they are the first to go if memory is short.
 pub fn settle() {
-    tidy();
+    release();
     let Ok(smaps) = fs::read_to_string("/proc/self/smaps") else { return };
     for range in pages_of_program(&smaps, settle as *const () as usize) {
         let_go(range);
     }
+}
+
+/// Since when something has been free.
+#[derive(PartialEq)]
+enum Free {
+    ForASecond,
+    Now,
+}
+
+#[allow(unsafe_code, reason = "a function of the allocator; the proof stands inside")]
+fn collect(free: Free) {
+    // SAFETY: it asks nothing of its caller, may be called by any thread at any time, and gives back only what is free: what
+    // it looks at are this thread's own lists, and lists of the process behind the allocator's own locks.
+    unsafe { libmimalloc_sys::mi_collect(free == Free::Now) }
 }
 
 #[allow(

@@ -121,15 +121,13 @@ impl Cache {
             // For eviction; a wrong order costs a compilation.
             let _ = rustix::fs::futimens(&file, &USED_NOW);
         }
-        let sound = bytes
-            .strip_prefix(MAGIC)
-            .and_then(|rest| rest.split_at_checked(CHECKSUM))
-            .filter(|(checksum, code)| *checksum == key.checksum(code))
-            .map(|(_, code)| code.to_vec());
-        if sound.is_none() {
+        let parts = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(CHECKSUM));
+        if parts.is_none_or(|(checksum, code)| *checksum != key.checksum(code)) {
             tracing::warn!(file = name, "compiled module is damaged or foreign");
+            return None;
         }
-        sound
+        bytes.drain(..MAGIC.len() + CHECKSUM);
+        Some(bytes)
     }
 
     fn write(&self, key: &Key, code: &[u8]) -> std::io::Result<()> {

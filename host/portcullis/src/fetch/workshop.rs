@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::compiler::{Compiler, Failure};
+use crate::memory;
 use crate::plan::ModuleError;
 
 /// Brings modules to life from their bytes.
@@ -63,6 +64,7 @@ impl Workshop {
         let started = Instant::now();
         let (module, by, counter) =
             self.bring(bytes).inspect_err(|_| count(&self.tally.refused))?;
+        memory::release();
         count(counter);
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(module = %module.digest(), by, took_ms, "module ready");
