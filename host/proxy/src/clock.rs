@@ -95,6 +95,13 @@ impl Watch {
         }
     }
 
+    /// What has begun to arrive is no head of a request.
+    pub fn head_over(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
+        self.restart();
+        self.begun.notify_one();
+    }
+
     /// The time of doing nothing begins anew.
     pub fn restart(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);

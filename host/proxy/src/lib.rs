@@ -18,6 +18,8 @@ pub mod observe;
 pub mod facts;
 mod clock;
 pub mod snapshot;
+mod http1;
+mod wire;
 pub mod tls;
 mod body;
 mod error;

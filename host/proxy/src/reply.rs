@@ -103,6 +103,8 @@ pub enum Failure {
     HeaderTimeout,
     /// The request's head is too large.
     HeadersTooLarge,
+    /// The request's target is longer than any recipient takes.
+    TargetTooLong,
 }
 
 struct Row {
@@ -158,6 +160,8 @@ impl Failure {
                 "request_header_timeout", "the request's head did not arrive in time"),
             Failure::HeadersTooLarge => row("P0712", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Downstream,
                 Flags::DOWNSTREAM_PROTOCOL_ERROR, "http.headers_too_large", "the request's head is too large"),
+            Failure::TargetTooLong => row("P0712", StatusCode::URI_TOO_LONG, Downstream,
+                Flags::DOWNSTREAM_PROTOCOL_ERROR, "http.uri_too_long", "the request's target is too long"),
             Failure::Protocol(_) => row("P0713", StatusCode::BAD_GATEWAY, Upstream, Flags::UPSTREAM_PROTOCOL_ERROR,
                 "upstream_reset_before_response_started{protocol_error}", "the backend's answer is not valid HTTP"),
         }

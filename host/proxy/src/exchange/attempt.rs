@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER, UPGRADE};
 use http::{HeaderValue, Method, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Direction, HttpStream, RequestHead};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use super::body::{Inlet, RequestStream};
 use super::head::{self, Hop};
-use super::{Exchange, Interruption, upgrade};
+use super::{Exchange, Interruption, Switch, upgrade};
 use crate::body::Body;
 use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
@@ -44,7 +43,7 @@ impl Exchange {
         selected: &Selected,
         bodyless: bool,
         hop: &Hop,
-        on_upgrade: OnUpgrade,
+        switch: Option<Switch>,
     ) -> Result<Response<Inlet>, Interruption> {
         let rule = &selected.rule;
         let (cluster, reference, endpoint) = self.choose(rule)?;
@@ -63,7 +62,7 @@ impl Exchange {
             return match upgrade {
                 Some(_) => {
                     self.switching.set(response.headers().get(UPGRADE).cloned().or(upgrade));
-                    Ok(upgrade::establish(response, on_upgrade, self.guest.clone()))
+                    Ok(upgrade::establish(response, switch, self.guest.clone()))
                 }
                 None => Err(Interruption::Failure(Failure::Protocol(
                     "an upgrade nobody asked for".to_owned(),

@@ -19,6 +19,7 @@ use super::{Ending, Exchange};
 use crate::body::{Body, BodyError};
 use crate::chain::{Party, Passed};
 use crate::facts::Flags;
+use crate::http1::RequestBody;
 use crate::snapshot::{Backend, BackendProtocol};
 use crate::upstream::ResponseBody;
 
@@ -28,8 +29,10 @@ const REPLAY_LIMIT: usize = 64 << 10;
 /// Where a body comes from.
 #[derive(Debug, Default)]
 pub enum Inlet {
-    /// The client.
-    Client(Incoming),
+    /// A client that speaks HTTP/1.
+    Http1(RequestBody),
+    /// A client that speaks HTTP/2.
+    Http2(Incoming),
     /// The upstream.
     Upstream(ResponseBody),
     /// A response of ours.
@@ -43,10 +46,19 @@ impl Inlet {
     /// Whether nothing more comes.
     pub fn is_end(&self) -> bool {
         match self {
-            Inlet::Client(body) => body.is_end_stream(),
+            Inlet::Http1(body) => body.is_end_stream(),
+            Inlet::Http2(body) => body.is_end_stream(),
             Inlet::Upstream(body) => body.is_end_stream(),
             Inlet::Own(body) => body.is_end_stream(),
             Inlet::Ended => true,
+        }
+    }
+
+    /// Why a request's head says nothing of where its body ends.
+    pub fn fault(&self) -> Option<String> {
+        match self {
+            Inlet::Http1(body) => body.fault(),
+            _ => None,
         }
     }
 
@@ -55,7 +67,8 @@ impl Inlet {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Inlet::Client(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Inlet::Http1(body) => Pin::new(body).poll_frame(context),
+            Inlet::Http2(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Inlet::Upstream(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
             Inlet::Own(body) => Pin::new(body).poll_frame(context),
             Inlet::Ended => Poll::Ready(None),

@@ -3,16 +3,14 @@
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, TE, TRAILER, UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Uri, Version};
 use portcullis_vm::RequestHead;
 
 use crate::reply::Failure;
-
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
 #[derive(Debug, Default)]
@@ -23,18 +21,25 @@ pub struct Hop {
     pub trailers: bool,
 }
 
-/// Checks a request's head and brings it into the form that filters and upstreams see.
+/// Checks a request's head and brings it into the form that filters and upstreams see. `fault`: what is wrong with its
+/// framing.
 ///
 /// # Errors
 /// A request that different recipients could read differently, or that is no request to a proxy of this kind. `parts` are
 /// as they were then; otherwise the headers are taken out.
-pub fn accept(parts: &mut Parts, tls: bool) -> Result<(RequestHead, Hop), Failure> {
+pub fn accept(
+    parts: &mut Parts,
+    fault: Option<String>,
+    tls: bool,
+) -> Result<(RequestHead, Hop), Failure> {
     let Parts { method, uri, version, headers, .. } = parts;
     let (method, version) = (method.clone(), *version);
     if method == Method::CONNECT {
         return bad("CONNECT is not served");
     }
-    check_framing(headers, version)?;
+    if let Some(reason) = fault {
+        return Err(Failure::BadRequest(reason));
+    }
     let authority = authority(uri, headers, version)?;
     let path = match uri.path_and_query() {
         Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
@@ -69,23 +74,6 @@ fn bad<T>(reason: &str) -> Result<T, Failure> {
     Err(Failure::BadRequest(reason.to_owned()))
 }
 
-/// hyper refuses lengths that disagree, and transfer codings that do not end in chunked; the rest of the smuggling
-/// shapes is refused here.
-fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
-    if headers.contains_key(CONTENT_LENGTH) {
-        return bad("both content-length and transfer-encoding");
-    }
-    if version == Version::HTTP_10 {
-        return bad("transfer-encoding in HTTP/1.0");
-    }
-    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return bad("a transfer coding other than chunked");
-    }
-    Ok(())
-}
-
 /// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
 fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, Failure> {
     let mut hosts = headers.get_all(HOST).iter();
@@ -116,8 +104,6 @@ fn is_authority_byte(byte: u8) -> bool {
 }
 
 fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
-    headers.remove(EXPECT);
-    headers.remove(HTTP2_SETTINGS);
     if !has_hop_by_hop(headers) {
         return Hop::default();
     }
@@ -149,13 +135,15 @@ pub fn has_hop_by_hop(headers: &HeaderMap) -> bool {
     hop_by_hop(headers).is_some()
 }
 
-/// The first field that concerns one connection only, beside what `connection` names. A look at each name costs less than
-/// looking each of ours up.
+/// The first field that concerns one connection only, beside what `connection` names; `expect` is answered by us. A look at each
+/// name costs less than looking each of ours up.
 fn hop_by_hop(headers: &HeaderMap) -> Option<&HeaderName> {
     let ours = |name: &&HeaderName| {
         matches!(
             name.as_str(),
             "connection"
+                | "expect"
+                | "http2-settings"
                 | "keep-alive"
                 | "proxy-connection"
                 | "te"

@@ -21,21 +21,22 @@ use std::time::{Instant, SystemTime};
 
 use http::header::HeaderValue;
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, StreamKey};
+use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::chain::{Chain, Lender, Local, Mailbox, Party, SlotId, Terminal};
 use crate::clock::InFlight;
 use crate::facts::Flags;
 use crate::generation::Generation;
+use crate::http1::Tunnel;
 use crate::reply::{Dialect, Failure};
 use crate::snapshot::{ListenerDirection, ListenerIndex};
 
+pub use body::Inlet;
 pub use forwarded::name_of;
 
-use body::{Inlet, Replay};
+use body::Replay;
 use record::Facts;
 use refused::Asked;
 use request::Ready;
@@ -61,6 +62,9 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 #[error("the exchange was reset")]
 pub struct Reset;
+
+/// Gets the client's connection once a 101 has left by it.
+pub type Switch = oneshot::Receiver<Tunnel>;
 
 /// What the parts of one exchange share: whoever works towards the response, the body on its way up, and the body on
 /// its way down.
@@ -111,7 +115,7 @@ pub struct Begun {
     exchange: Rc<Exchange>,
     ending: Ending,
     hop: head::Hop,
-    on_upgrade: OnUpgrade,
+    switch: Option<Switch>,
 }
 
 impl Begun {
@@ -120,8 +124,8 @@ impl Begun {
     /// # Errors
     /// A filter reset the exchange, or the response cannot be expressed.
     pub async fn answer(self) -> Result<Response<Body>, Reset> {
-        let Begun { exchange, ending, hop, on_upgrade } = self;
-        exchange.run(ending, hop, on_upgrade).await
+        let Begun { exchange, ending, hop, switch } = self;
+        exchange.run(ending, hop, switch).await
     }
 }
 
@@ -133,11 +137,12 @@ impl Begun {
 pub fn begin(
     generation: Rc<Generation>,
     client: Client,
-    mut request: Request<Incoming>,
+    request: Request<Inlet>,
+    switch: Option<Switch>,
 ) -> Result<Begun, Box<Response<Body>>> {
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (mut parts, incoming) = request.into_parts();
-    let (mut head, hop) = match head::accept(&mut parts, client.connection.tls.is_some()) {
+    let (mut parts, body) = request.into_parts();
+    let accepted = head::accept(&mut parts, body.fault(), client.connection.tls.is_some());
+    let (mut head, hop) = match accepted {
         Ok(accepted) => accepted,
         Err(failure) => {
             return Err(Box::new(Asked::of(&parts).refuse(&generation, &client, &failure)));
@@ -174,7 +179,7 @@ pub fn begin(
         key,
         mailbox,
         chain: RefCell::new(chain),
-        request_body: RefCell::new(Inlet::Client(incoming)),
+        request_body: RefCell::new(body),
         response_body: RefCell::default(),
         replay: RefCell::default(),
         facts: RefCell::new(facts),
@@ -196,7 +201,7 @@ pub fn begin(
     });
     let lender: Weak<dyn Lender> = Rc::<Exchange>::downgrade(&exchange);
     exchange.mailbox.set_lender(lender);
-    Ok(Begun { ending: Ending(exchange.clone()), exchange, hop, on_upgrade })
+    Ok(Begun { ending: Ending(exchange.clone()), exchange, hop, switch })
 }
 
 const fn protocol(version: Version) -> &'static str {
@@ -237,14 +242,14 @@ impl Exchange {
         self: &Rc<Self>,
         ending: Ending,
         hop: head::Hop,
-        on_upgrade: OnUpgrade,
+        switch: Option<Switch>,
     ) -> Result<Response<Body>, Reset> {
         let provisional = self.select();
         self.note_route(provisional.as_ref());
         let phase = pin!(self.request_phase(provisional));
         let interruption = match self.in_time(self.request_deadline(), phase).await {
             Ok(Ready::Upstream(selected, end)) => {
-                let phase = pin!(self.upstream_phase(&selected, end, &hop, on_upgrade));
+                let phase = pin!(self.upstream_phase(&selected, end, &hop, switch));
                 match self.in_time(self.request_deadline(), phase).await {
                     Ok(response) => return self.response_phase(response, ending, &hop).await,
                     Err(interruption) => interruption,

@@ -5,29 +5,29 @@ use std::any::Any;
 use std::rc::Rc;
 
 use http::Response;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio::task::spawn_local;
 
+use super::Switch;
 use super::body::Inlet;
 use crate::upstream::ResponseBody;
 
 /// Passes the upstream's 101 on and joins the two connections as soon as both have switched. `guest` counts the client's.
 pub fn establish(
     mut response: Response<ResponseBody>,
-    client: OnUpgrade,
+    client: Option<Switch>,
     guest: Rc<dyn Any>,
 ) -> Response<Inlet> {
     let upstream = response.body_mut().take_tunnel();
     spawn_local(async move {
         let _guest = guest;
-        let (client, mut upstream) = match (client.await, upstream) {
-            (Ok(client), Some(upstream)) => (client, upstream),
-            (Err(error), _) => return tracing::debug!("an upgrade was not completed: {error}"),
-            (_, None) => return tracing::debug!("an upgrade has no connection to switch"),
+        let client = match client {
+            Some(client) => client.await.ok(),
+            None => None,
         };
-        let mut client = TokioIo::new(client);
+        let Some((mut client, mut upstream)) = client.zip(upstream) else {
+            return tracing::debug!("an upgrade was not completed");
+        };
         if let Err(error) = copy_bidirectional(&mut client, &mut upstream).await {
             tracing::debug!("a tunnel broke: {error}");
         }

@@ -1,9 +1,7 @@
-//! The bytes of a client connection: what was read to find out the protocol is read again, and the watch learns when
-//! bytes arrive.
+//! The first bytes of a client connection: what they say of the protocol, and that they are read again.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::clock::Watch;
+use crate::wire::Wire;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -19,7 +17,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a client speaks, by its first bytes, which come with it.
 #[derive(Debug)]
 pub enum Detected {
-    /// HTTP/1, or nothing that we know; hyper answers.
+    /// HTTP/1, or nothing that we know, which is answered like it.
     Http1(TcpStream, Vec<u8>),
     /// HTTP/2 with prior knowledge.
     Http2(TcpStream, Vec<u8>),
@@ -65,53 +63,44 @@ pub async fn detect(
     }
 }
 
-/// A connection whose first bytes were read before, and whose watch learns of later ones.
+/// A connection whose first bytes were read before.
 #[derive(Debug)]
-pub struct Metered<T> {
-    stream: T,
+pub struct Prefixed {
     read: Vec<u8>,
-    /// `None`: nobody needs to know.
-    watch: Option<Arc<Watch>>,
+    wire: Wire,
 }
 
-impl<T> Metered<T> {
+impl Prefixed {
     /// `read` comes first.
-    pub fn new(stream: T, read: Vec<u8>, watch: Option<Arc<Watch>>) -> Metered<T> {
-        Metered { stream, read, watch }
+    pub fn new(wire: Wire, read: Vec<u8>) -> Prefixed {
+        Prefixed { read, wire }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+impl AsyncRead for Prefixed {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
         if this.read.is_empty() {
-            std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        } else {
-            let count = this.read.len().min(buffer.remaining());
-            buffer.put_slice(&this.read[..count]);
-            this.read.drain(..count);
+            return Pin::new(&mut this.wire).poll_read(context, buffer);
         }
-        if let Some(watch) = &this.watch
-            && buffer.filled().len() > before
-        {
-            watch.bytes_arrived();
-        }
+        let count = this.read.len().min(buffer.remaining());
+        buffer.put_slice(&this.read[..count]);
+        this.read.drain(..count);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl AsyncWrite for Prefixed {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        Pin::new(&mut self.get_mut().wire).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -119,18 +108,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        Pin::new(&mut self.get_mut().wire).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        Pin::new(&mut self.get_mut().wire).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        Pin::new(&mut self.get_mut().wire).poll_shutdown(context)
     }
 }

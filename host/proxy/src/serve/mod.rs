@@ -2,17 +2,21 @@
 //! idle and broken clients within limits; knows nothing of routes and filters. Connections without HTTP are handed on.
 
 mod bytes;
-mod http;
+mod http1;
+mod http2;
+mod attend;
 mod io;
 mod quiet;
 
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::{HeaderValue, Request, Response};
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -20,16 +24,20 @@ use tokio::sync::watch as channel;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use self::http::{Accepted, REQUEST_TIMEOUT};
+use self::http1::REQUEST_TIMEOUT;
 use self::io::{Detected, detect};
+use crate::body::Body;
+use crate::clock::{InFlight, Watch};
+use crate::exchange::{self, Begun, Client, Inlet, Reset, Switch};
 use crate::facts::next_connection_id;
 use crate::generation::Generation;
 use crate::observe::families::{
     CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED, HANDSHAKES_FAILED, PROTOCOL_ERRORS,
 };
 use crate::observe::{Counter, Gauge, Registry};
-use crate::snapshot::ListenerProtocol;
+use crate::snapshot::{Limits, ListenerProtocol};
 use crate::tls;
+use crate::wire::Wire;
 
 /// How a listener stands to its connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +80,48 @@ impl Drop for Guest {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.active.add(-1);
+    }
+}
+
+/// A client connection after its handshake.
+#[derive(Debug)]
+struct Accepted {
+    wire: Wire,
+    /// What was read already.
+    read: Vec<u8>,
+    attributes: Arc<ConnectionAttributes>,
+    /// Those of the time it came.
+    limits: Limits,
+    guest: Rc<Guest>,
+}
+
+/// What the exchanges of one connection have in common.
+#[derive(Debug)]
+struct Exchanges {
+    reception: Rc<Reception>,
+    attributes: Arc<ConnectionAttributes>,
+    name: HeaderValue,
+    watch: Arc<Watch>,
+    guest: Rc<Guest>,
+}
+
+impl Exchanges {
+    /// Begins one, or says what a request that is refused is answered.
+    fn begin(
+        &self,
+        request: Request<Inlet>,
+        switch: Option<Switch>,
+    ) -> Result<Result<Begun, Box<Response<Body>>>, Reset> {
+        let generation = self.reception.generation.borrow().clone();
+        let client = Client {
+            connection: self.attributes.clone(),
+            name: self.name.clone(),
+            listener: generation.listener(&self.reception.name).ok_or(Reset)?,
+            closing: *self.reception.stage.borrow() >= Stage::Leaving,
+            in_flight: InFlight::begin(&self.watch),
+            guest: self.guest.clone(),
+        };
+        Ok(exchange::begin(generation, client, request, switch))
     }
 }
 
@@ -130,17 +180,18 @@ impl Reception {
         let configured = generation.snapshot.listeners[listener].clone();
         drop(generation);
         if configured.protocol != ListenerProtocol::Http {
-            return self.bytes(stream, &configured, &limits).await;
+            return Box::pin(self.bytes(stream, &configured, &limits)).await;
         }
         if let Some(server_tls) = &configured.tls {
-            let accepted = tls::accept(server_tls, stream, limits.request_header_timeout).await;
+            let accepted =
+                Box::pin(tls::accept(server_tls, stream, limits.request_header_timeout)).await;
             let accepted = accepted.inspect_err(|_| self.handshakes_failed.increment())?;
             let http2 = accepted.http2;
             let attributes = attributes(Some(accepted.attributes));
-            let accepted =
-                Accepted { stream: accepted.stream, read: Vec::new(), attributes, limits, guest };
+            let wire = Wire::Tls(Box::new(accepted.stream));
+            let accepted = Accepted { wire, read: Vec::new(), attributes, limits, guest };
             match http2 {
-                true => self.http2(accepted).await,
+                true => Box::pin(self.http2(accepted)).await,
                 false => self.http1(accepted).await,
             }
             return Ok(());
@@ -149,10 +200,12 @@ impl Reception {
         let attributes = attributes(None);
         match detect(stream, head, idle, self.closed()).await? {
             Detected::Http1(stream, read) => {
-                self.http1(Accepted { stream, read, attributes, limits, guest }).await;
+                let wire = Wire::Plain(stream);
+                self.http1(Accepted { wire, read, attributes, limits, guest }).await;
             }
             Detected::Http2(stream, read) => {
-                self.http2(Accepted { stream, read, attributes, limits, guest }).await;
+                let wire = Wire::Plain(stream);
+                Box::pin(self.http2(Accepted { wire, read, attributes, limits, guest })).await;
             }
             Detected::TooSlow(mut stream) => {
                 self.count_error("408");
@@ -164,6 +217,16 @@ impl Reception {
         Ok(())
     }
 
+    fn exchanges(
+        self: &Rc<Self>,
+        attributes: Arc<ConnectionAttributes>,
+        watch: &Arc<Watch>,
+        guest: Rc<Guest>,
+    ) -> Exchanges {
+        let name = exchange::name_of(attributes.peer.ip());
+        Exchanges { reception: self.clone(), attributes, name, watch: watch.clone(), guest }
+    }
+
     /// The listener has closed, so long ago that whoever has not begun a request will not get one served.
     async fn closed(&self) {
         let mut stage = self.stage.clone();
@@ -171,15 +234,8 @@ impl Reception {
         sleep(FIRST_REQUEST).await;
     }
 
-    /// Counts and logs what hyper has answered by itself (400, 414, 431) or given up on.
-    fn note_error(&self, error: &hyper::Error) {
-        let kind = match error {
-            error if error.is_parse_too_large() => "431",
-            error if error.is_parse() => "400",
-            error if error.is_incomplete_message() => "incomplete",
-            error if error.is_user() => "reset",
-            _ => "broken",
-        };
+    /// Counts and logs why a connection has ended before its time.
+    fn note_error(&self, kind: &str, error: &dyn Display) {
         self.count_error(kind);
         tracing::debug!(listener = %self.name, kind, "connection error: {error}");
     }

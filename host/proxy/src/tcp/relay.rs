@@ -15,7 +15,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::Session;
 use super::side::{Piece, Side};
 use crate::chain::{Party, Passed, Terminal};
-use crate::upstream::{self, SendError, Wire};
+use crate::upstream::{self, SendError};
+use crate::wire::Wire;
 
 /// How long the client gets to take what has passed already when the connection ends early.
 const LINGER: Duration = Duration::from_secs(5);

@@ -20,7 +20,7 @@ use certificate::Leaf;
 
 pub use crate::error::TlsError;
 pub use hello::{Hello, hello};
-pub use session::{Accepted, ClientStream, Connected, ServerStream, accept, connect};
+pub use session::{Accepted, Connected, Stream, accept, connect};
 
 const H2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";

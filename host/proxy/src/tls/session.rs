@@ -13,16 +13,14 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::certificate::Leaf;
 use super::{Alpn, ClientTls, H2, ServerTls, protocols};
 
-/// A client's connection after the handshake.
-pub type ServerStream = tokio_rustls::server::TlsStream<TcpStream>;
-/// A connection to a backend after the handshake.
-pub type ClientStream = tokio_rustls::client::TlsStream<TcpStream>;
+/// A connection after the handshake, on either side.
+pub type Stream = tokio_rustls::TlsStream<TcpStream>;
 
 /// A client that has been let in.
 #[derive(Debug)]
 pub struct Accepted {
     /// To be read and written.
-    pub stream: ServerStream,
+    pub stream: Stream,
     /// For guests and the access log.
     pub attributes: TlsAttributes,
     /// Whether HTTP/2 was agreed upon; otherwise it is HTTP/1.1.
@@ -33,7 +31,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Connected {
     /// To be read and written.
-    pub stream: ClientStream,
+    pub stream: Stream,
     /// For guests and the access log.
     pub attributes: TlsAttributes,
     /// Whether HTTP/2 was agreed upon; otherwise it is HTTP/1.1.
@@ -54,7 +52,7 @@ pub async fn accept(tls: &ServerTls, stream: TcpStream, limit: Duration) -> io::
     let mut attributes = attributes(session, peer, Some(&tls.own));
     attributes.server_name = session.server_name().map(str::to_owned);
     let http2 = session.alpn_protocol() == Some(H2);
-    Ok(Accepted { attributes, http2, stream })
+    Ok(Accepted { attributes, http2, stream: stream.into() })
 }
 
 /// The handshake as client. Under [`Alpn::H2`] a server that agrees on nothing is taken to speak HTTP/2 all the same.
@@ -80,7 +78,7 @@ pub async fn connect(
         Some(agreed) => agreed == H2,
         None => alpn == Alpn::H2,
     };
-    Ok(Connected { attributes, http2, stream })
+    Ok(Connected { attributes, http2, stream: stream.into() })
 }
 
 async fn within<T>(

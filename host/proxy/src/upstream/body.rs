@@ -8,9 +8,9 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::http1::Tunnel;
 use super::pool::Lease;
 use crate::body::BodyError;
+use crate::http1::Tunnel;
 
 /// The body of an upstream's answer. Read to its end it gives the connection back to the pool; dropped before, it closes
 /// the connection (HTTP/1) or resets the stream (HTTP/2).

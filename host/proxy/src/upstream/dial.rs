@@ -18,13 +18,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::http1::Http1;
-use super::wire::Wire;
 use super::{Counters, Stage};
 use crate::body::Body;
 use crate::facts::next_connection_id;
 use crate::observe::Gauge;
 use crate::snapshot::{Backend, BackendProtocol};
 use crate::tls::{self, Alpn, ClientTls};
+use crate::wire::Wire;
 
 /// HTTP/2 receive windows: what a slow client can make us hold, for each response and for a connection.
 const STREAM_WINDOW: u32 = 512 << 10;

@@ -11,7 +11,6 @@ mod http1;
 mod pool;
 pub mod redis;
 mod request;
-mod wire;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -33,8 +32,6 @@ pub use body::ResponseBody;
 pub use call::call;
 pub use dial::{Bytes, Held};
 pub use error::{SendError, Stage};
-pub use http1::Tunnel;
-pub use wire::Wire;
 
 use dial::{Dialer, Refused};
 use endpoints::Endpoints;

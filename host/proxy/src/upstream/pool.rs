@@ -21,9 +21,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Counters;
 use super::dial::{Connection, Dialer, Http2, Refused};
 use super::error::{SendError, Stage, classify};
-use super::http1::{Http1, Problem, Tunnel};
+use super::http1::Http1;
 use super::request::Target;
 use crate::body::Body;
+use crate::http1::{Problem, Tunnel};
 use crate::tls::Alpn;
 
 /// How long the rest of a request may take to be written after its response has ended.

@@ -12,8 +12,8 @@ use http::{Method, Request, Version};
 use portcullis_vm::RequestHead;
 
 use super::SendOptions;
-use super::http1::{Framing, number, write_field};
 use crate::body::Body;
+use crate::http1::{Framing, number, write_field};
 use crate::reply::Dialect;
 
 /// Fields that are written by themselves.

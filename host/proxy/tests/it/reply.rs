@@ -61,6 +61,7 @@ fn every_failure_has_its_code_status_and_source() {
         (Failure::BadRequest(reason()), ("P0710", 400, Downstream, false, "DPE", "13")),
         (Failure::HeaderTimeout, ("P0711", 408, Downstream, false, "DPE", "2")),
         (Failure::HeadersTooLarge, ("P0712", 431, Downstream, false, "DPE", "2")),
+        (Failure::TargetTooLong, ("P0712", 414, Downstream, false, "DPE", "2")),
         (Failure::Protocol(reason()), ("P0713", 502, Upstream, false, "UPE", "14")),
     ] {
         check(failure, row);

@@ -10,7 +10,7 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use portcullis_proxy::tls::{self, Alpn, ClientStream, ClientTls};
+use portcullis_proxy::tls::{self, Alpn, ClientTls, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// What a connection is made of.
 pub(super) enum Wire {
     Plain(TcpStream),
-    Tls(Box<ClientStream>),
+    Tls(Box<Stream>),
 }
 
 /// A connection to `origin`, whose certificate has to be signed by one of `ca` (PEM; `None`: the public authorities).

@@ -11,7 +11,8 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::reply::Replies;
-use crate::upstream::{Cluster, Wire};
+use crate::upstream::Cluster;
+use crate::wire::Wire;
 
 /// Bytes of commands that are taken on while the server does not read.
 const MAX_UNSENT: usize = 256 << 10;

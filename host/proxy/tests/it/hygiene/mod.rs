@@ -2,6 +2,7 @@
 //!
 //! The upstream answers each complete request with the bytes it has received, so a test sees both sides.
 
+mod connections;
 mod http1;
 mod http2;
 mod upstream2;

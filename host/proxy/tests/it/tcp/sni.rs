@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use portcullis_proxy::snapshot::*;
-use portcullis_proxy::tls::{Alpn, ClientStream, ClientTls, ServerTls, accept, connect};
+use portcullis_proxy::tls::{Alpn, ClientTls, ServerTls, Stream, accept, connect};
 use portcullis_proxy::{Proxy, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,11 +38,7 @@ fn secure(authority: &Authority, name: &'static str, certificate: &str) -> Socke
     address
 }
 
-async fn dial(
-    address: SocketAddr,
-    authority: &Authority,
-    name: &str,
-) -> std::io::Result<ClientStream> {
+async fn dial(address: SocketAddr, authority: &Authority, name: &str) -> std::io::Result<Stream> {
     let tls = ClientTls::from_pem(name, Some(&authority.pem()), None).unwrap();
     let stream = TcpStream::connect(address).await?;
     Ok(connect(&tls, stream, Alpn::Nothing, LIMIT).await?.stream)

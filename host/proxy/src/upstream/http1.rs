@@ -4,11 +4,6 @@
 //! in the pool holds no buffer. httparse cuts lines into fields, as it does for hyper; what they mean is decided here. It
 //! never connects, repeats or times anything.
 
-mod head;
-mod incoming;
-mod outgoing;
-mod tunnel;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
@@ -28,32 +23,9 @@ use tokio::task::{AbortHandle, unconstrained};
 use super::dial::Held;
 use super::error::{SendError, Stage};
 use super::request::Target;
-use super::wire::Wire;
 use crate::body::Body;
-use incoming::Incoming;
-use outgoing::{Failed, Outgoing};
-
-pub(super) use head::number;
-pub(super) use outgoing::{Framing, write_field};
-pub use tunnel::Tunnel;
-
-/// Why an exchange cannot go on; so cannot its connection.
-#[derive(Clone, Debug)]
-pub(super) enum Problem {
-    /// The connection, or the body to be sent, broke.
-    Broken(String),
-    /// What comes back is no HTTP.
-    Protocol(String),
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Problem::Broken(reason) | Problem::Protocol(reason)) = self;
-        f.write_str(reason)
-    }
-}
-
-impl std::error::Error for Problem {}
+use crate::http1::{Failed, Incoming, Outgoing, Problem, Tunnel};
+use crate::wire::Wire;
 
 /// A connection for one request at a time.
 pub(super) struct Http1 {
@@ -281,7 +253,7 @@ impl Link {
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Problem>> {
-        let head = ready!(self.incoming.poll_head(&mut self.wire, context));
+        let head = ready!(self.incoming.poll_response(&mut self.wire, context));
         Poll::Ready(match head {
             // A connection that takes nothing and says nothing: the first of the two tells more.
             Err(Problem::Broken(reason)) => {

@@ -1,4 +1,4 @@
-//! A byte stream to an endpoint, plain or TLS.
+//! A byte stream to a client or an endpoint, plain or TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::tls::ClientStream;
+use crate::tls::Stream;
 
 /// Either kind, without a box around the plain one.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub enum Wire {
     /// Without TLS.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<ClientStream>),
+    Tls(Box<Stream>),
 }
 
 macro_rules! each {

@@ -1,4 +1,4 @@
-//! A request on its way out: its head, then its body as the source gives it; what is there at the same time leaves together.
+//! A message on its way out: its head, then its body as the source gives it; what is there at the same time leaves together.
 
 use std::io::{self, IoSlice, Write as _};
 use std::pin::Pin;
@@ -11,10 +11,9 @@ use http::header::{
     TRANSFER_ENCODING,
 };
 use http_body::Body as _;
-use tokio::io::AsyncWrite as _;
+use tokio::io::AsyncWrite;
 
 use crate::body::Body;
-use crate::upstream::wire::Wire;
 
 /// What a connection may keep of the room that its last head needed.
 const KEPT: usize = 2 << 10;
@@ -37,17 +36,20 @@ const NO_TRAILERS: [HeaderName; 12] = [
     TRANSFER_ENCODING,
 ];
 
-/// How the upstream learns where the body ends (RFC 9112, 6).
+/// How the recipient learns where the body ends (RFC 9112, 6).
 #[derive(Debug)]
-pub(in crate::upstream) enum Framing {
+pub enum Framing {
     /// By `content-length`; the bytes still to come.
     Length(u64),
     /// In chunks, and behind them those trailers that these values of `trailer` name.
     Chunked(Vec<HeaderValue>),
+    /// By the end of the connection: HTTP/1.0 knows no chunks.
+    ToTheEnd,
 }
 
 /// Why nothing more goes out.
-pub(super) enum Failed {
+#[derive(Debug)]
+pub enum Failed {
     /// The connection takes nothing.
     Wire(io::Error),
     /// The source of the body broke, or gave more or less than it had promised.
@@ -60,8 +62,8 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// A request, as far as it is not written yet.
-pub(super) struct Outgoing {
+/// A message, as far as it is not written yet.
+pub struct Outgoing {
     /// The head, the size of a chunk, or the end of a chunked body.
     front: Vec<u8>,
     front_written: usize,
@@ -99,11 +101,11 @@ impl Default for Outgoing {
 }
 
 impl Outgoing {
-    /// Takes a request; `head` writes its head.
+    /// Takes a message; `head` writes its head.
     ///
     /// # Errors
     /// Those of `head`; the body goes back.
-    pub(super) fn begin(
+    pub fn begin(
         &mut self,
         body: Body,
         head: impl FnOnce(&mut Vec<u8>, &Body) -> Result<Framing, String>,
@@ -130,23 +132,28 @@ impl Outgoing {
         self.front_written = 0;
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    /// Whether all of it is written.
+    pub fn is_done(&self) -> bool {
         self.progress == Progress::Done
     }
 
-    /// Whether the connection, or the source of the body, knows of the request.
-    pub(super) fn is_touched(&self) -> bool {
+    /// Whether the connection, or the source of the body, knows of the message.
+    pub fn is_touched(&self) -> bool {
         self.touched
     }
 
-    /// The body, if neither it nor the connection knows of the request.
-    pub(super) fn take_untouched(&mut self) -> Option<Body> {
+    /// The body, if neither it nor the connection knows of the message.
+    pub fn take_untouched(&mut self) -> Option<Body> {
         (!self.touched).then(|| std::mem::take(&mut self.body))
     }
 
-    pub(super) fn poll(
+    /// Writes until all is written, or the body or the connection has to be waited for.
+    ///
+    /// # Errors
+    /// The message cannot be completed.
+    pub fn poll(
         &mut self,
-        wire: &mut Wire,
+        wire: &mut (impl AsyncWrite + Unpin),
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Failed>> {
         loop {
@@ -212,6 +219,7 @@ impl Outgoing {
                 })?;
                 self.piece = data;
             }
+            Framing::ToTheEnd => self.piece = data,
             Framing::Chunked(_) if data.is_empty() => {}
             Framing::Chunked(_) => {
                 write!(self.front, "{:x}\r\n", data.len())?;
@@ -231,7 +239,7 @@ impl Outgoing {
             return Ok(());
         }
         match &self.framing {
-            Framing::Length(0) => {}
+            Framing::Length(0) | Framing::ToTheEnd => {}
             Framing::Length(left) => {
                 let reason = format!("the body ends {left} bytes before its content-length");
                 return Err(Failed::Body(reason));
@@ -242,6 +250,10 @@ impl Outgoing {
             Framing::Chunked(_) => self.back = END_OF_LAST_CHUNK,
         }
         self.progress = Progress::Last;
+        if matches!(self.body, Body::Stream(_)) {
+            // Its exchange is over before the other side can know.
+            self.body = Body::Empty;
+        }
         Ok(())
     }
 
@@ -261,7 +273,11 @@ impl Outgoing {
         self.front_written < self.front.len() || !self.piece.is_empty() || !self.back.is_empty()
     }
 
-    fn poll_write(&self, wire: &mut Wire, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        &self,
+        wire: &mut (impl AsyncWrite + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let front = &self.front[self.front_written..];
         let wire = Pin::new(wire);
         if self.piece.is_empty() && self.back.is_empty() {
@@ -287,7 +303,7 @@ impl Outgoing {
 }
 
 /// Writes a field's line.
-pub(in crate::upstream) fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());

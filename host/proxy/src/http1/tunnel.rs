@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::upstream::wire::Wire;
+use crate::wire::Wire;
 
 /// A connection that has switched to another protocol.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(ahead: Bytes, wire: Wire) -> Tunnel {
+    /// `ahead` is read first.
+    pub fn new(ahead: Bytes, wire: Wire) -> Tunnel {
         Tunnel { ahead, wire }
     }
 }

@@ -1,0 +1,278 @@
+//! What the head of a message says: its fields, where its body ends, and whether the connection goes on.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+
+/// Fields of a head, and of trailers; as in hyper.
+const MAX_FIELDS: usize = 100;
+/// Fields that may be added before a head has to be moved: those of the proxy, and one or two of filters.
+const ROOM: usize = 6;
+/// Bytes of a request's target; more than [`Uri`] can hold.
+const MAX_TARGET: usize = 65_534;
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// There is none.
+    AtOnce,
+    /// After so many bytes.
+    After(u64),
+    /// After the last chunk.
+    Chunked,
+    /// With the connection.
+    WithConnection,
+}
+
+/// What is wrong with a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no HTTP, or contradicts itself.
+    Malformed(String),
+    /// It is longer than the limit, or has more than 100 fields.
+    TooLarge,
+    /// A request's target is longer than any recipient takes.
+    TargetTooLong,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Malformed(reason) => f.write_str(reason),
+            Fault::TooLarge => f.write_str("the head is too long, or has too many fields"),
+            Fault::TargetTooLong => f.write_str("the request's target is too long"),
+        }
+    }
+}
+
+fn malformed(reason: impl Into<String>) -> Fault {
+    Fault::Malformed(reason.into())
+}
+
+/// The head of a response at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
+pub(super) fn response(bytes: &Bytes) -> Result<Option<(Response<Said>, usize)>, Fault> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Response::new(&mut []);
+    let parsed =
+        ParserConfig::default().parse_response_with_uninit_headers(&mut head, bytes, &mut fields);
+    let length =
+        match parsed.map_err(|problem| malformed(format!("the answer is no HTTP: {problem}")))? {
+            Status::Complete(length) => length,
+            Status::Partial => return Ok(None),
+        };
+    let (headers, said) = collect(bytes, head.headers)?;
+    let mut response = Response::new(said);
+    let code = head.code.unwrap_or_default();
+    *response.status_mut() = StatusCode::from_u16(code)
+        .map_err(|_| malformed(format!("the answer has the status {code}, which is none")))?;
+    *response.version_mut() = version(head.version);
+    *response.headers_mut() = headers;
+    Ok(Some((response, length)))
+}
+
+/// The head of a request at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
+pub(super) fn request(bytes: &Bytes) -> Result<Option<(Request<Said>, usize)>, Fault> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut []);
+    let length = match head.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(Status::Complete(length)) => length,
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge),
+        Err(problem) => return Err(malformed(format!("the request is no HTTP: {problem}"))),
+    };
+    let target = head.path.unwrap_or_default().as_bytes();
+    if target.len() > MAX_TARGET {
+        return Err(Fault::TargetTooLong);
+    }
+    let (headers, said) = collect(bytes, head.headers)?;
+    let mut request = Request::new(said);
+    *request.method_mut() = Method::from_bytes(head.method.unwrap_or_default().as_bytes())
+        .map_err(|_| malformed("the request's method is none"))?;
+    *request.uri_mut() = Uri::from_maybe_shared(bytes.slice_ref(target))
+        .map_err(|problem| malformed(format!("the request's target is none: {problem}")))?;
+    *request.version_mut() = version(head.version);
+    *request.headers_mut() = headers;
+    Ok(Some((request, length)))
+}
+
+const fn version(minor: Option<u8>) -> Version {
+    match minor {
+        Some(0) => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    }
+}
+
+/// The trailers at the beginning of `bytes`, up to the empty line, and how long they are; nothing while they are incomplete.
+pub(super) fn trailers(bytes: &Bytes) -> Result<Option<(HeaderMap, usize)>, Fault> {
+    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
+    match httparse::parse_headers(bytes, &mut fields) {
+        Ok(Status::Complete((length, fields))) => Ok(Some((collect(bytes, fields)?.0, length))),
+        Ok(Status::Partial) => Ok(None),
+        Err(problem) => Err(malformed(format!("the trailers are no HTTP: {problem}"))),
+    }
+}
+
+/// Values stay where they were read. There is some room for what proxies and filters add.
+fn collect(bytes: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Fault> {
+    let mut headers = HeaderMap::with_capacity(fields.len() + ROOM);
+    let mut said = Said::default();
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(malformed(format!("the field {:?} is no HTTP", field.name)));
+        };
+        said.note(&name, field.value);
+        headers.append(name, value);
+    }
+    Ok((headers, said))
+}
+
+/// What a head says of its body and its connection, noted while its fields are collected: looking them up afterwards costs
+/// more than all the rest.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    lengths: usize,
+    /// Nothing, too, if they are not one number.
+    length: Option<u64>,
+    /// Several lengths stand in one field.
+    list: bool,
+    codings: usize,
+    coding: Option<Coding>,
+    close: bool,
+    keep_alive: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Coding {
+    Chunked,
+    /// The one that is none (RFC 2616).
+    Identity,
+}
+
+impl Said {
+    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+        if *name == CONTENT_LENGTH {
+            self.list |= value.contains(&b',');
+            elements(value).for_each(|length| self.note_length(number(length)));
+        } else if *name == TRANSFER_ENCODING {
+            self.codings += 1;
+            self.coding = match value.trim_ascii() {
+                coding if coding.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
+                coding if coding.eq_ignore_ascii_case(b"identity") => Some(Coding::Identity),
+                _ => None,
+            };
+        } else if *name == CONNECTION {
+            for option in elements(value) {
+                self.close |= option.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+    }
+
+    fn note_length(&mut self, length: Option<u64>) {
+        self.lengths += 1;
+        self.length = length.filter(|_| self.lengths == 1 || self.length == length);
+    }
+
+    fn coding(&self, version: Version) -> Result<Option<Coding>, Fault> {
+        match (self.codings, self.coding) {
+            (0, _) => Ok(None),
+            _ if version == Version::HTTP_10 => {
+                Err(malformed("a transfer-encoding, which HTTP/1.0 does not know"))
+            }
+            (1, Some(coding)) => Ok(Some(coding)),
+            _ => Err(malformed("a transfer-encoding other than chunked")),
+        }
+    }
+
+    /// What `content-length` says; said several times, it is left once.
+    fn length(&self, headers: &mut HeaderMap) -> Result<Option<u64>, Fault> {
+        if self.lengths > 0 && self.length.is_none() {
+            return Err(malformed("content-length is not one number"));
+        }
+        if let Some(length) = self.length.filter(|_| self.lengths > 1) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Ok(self.length)
+    }
+
+    /// Whether the connection may carry another exchange (RFC 9112, 9.3).
+    pub(super) fn keeps_open(&self, version: Version) -> bool {
+        !self.close && (self.keep_alive || version != Version::HTTP_10)
+    }
+
+    /// Where the body of an answer ends (RFC 9112, 6.3), which its fields say in one way afterwards.
+    ///
+    /// # Errors
+    /// They contradict each other, or name a coding that was not asked for.
+    pub(super) fn response_ends(
+        &self,
+        response: &mut Response<()>,
+        to_head: bool,
+    ) -> Result<Ends, Fault> {
+        let status = response.status();
+        let coding = self.coding(response.version())?;
+        let headers = response.headers_mut();
+        let length = match coding {
+            None => self.length(headers)?,
+            Some(_) => {
+                // It would say something else to whoever gets the answer next.
+                headers.remove(CONTENT_LENGTH);
+                None
+            }
+        };
+        let bodyless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if to_head || bodyless || status.is_informational() {
+            return Ok(Ends::AtOnce);
+        }
+        Ok(match (coding, length) {
+            (Some(Coding::Chunked), _) => Ends::Chunked,
+            (None, Some(0)) => Ends::AtOnce,
+            (None, Some(length)) => Ends::After(length),
+            (Some(Coding::Identity), _) | (None, None) => Ends::WithConnection,
+        })
+    }
+
+    /// Where the body of a request ends (RFC 9112, 6.3), which its fields say in one way afterwards.
+    ///
+    /// # Errors
+    /// Recipients could take it for different requests.
+    pub(super) fn request_ends(&self, request: &mut Request<()>) -> Result<Ends, Fault> {
+        let coding = self.coding(request.version())?;
+        if coding.is_some() && self.lengths > 0 {
+            return Err(malformed("both content-length and transfer-encoding"));
+        }
+        if self.list {
+            return Err(malformed("content-length is a list"));
+        }
+        match (coding, self.length(request.headers_mut())?) {
+            (Some(Coding::Chunked), _) => Ok(Ends::Chunked),
+            (Some(Coding::Identity), _) => Err(malformed("a transfer-encoding other than chunked")),
+            (None, None | Some(0)) => Ok(Ends::AtOnce),
+            (None, Some(length)) => Ok(Ends::After(length)),
+        }
+    }
+}
+
+/// Those of a list in a field.
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Digits and nothing else.
+pub fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}

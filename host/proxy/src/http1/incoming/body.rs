@@ -1,0 +1,164 @@
+//! The body of a message on its way in: pieces, chunks and trailers (RFC 9112, 7.1).
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
+use httparse::Status;
+
+use super::super::Problem;
+use super::super::head::{self, Fault};
+use super::{Incoming, LARGE, MAX_HEAD, State};
+use crate::wire::Wire;
+
+/// A piece that is smaller is copied out of the page that it lies in, which it would keep.
+const SMALL: usize = LARGE / 4;
+const END_OF_LINE: usize = 2;
+const ENDLESS: &str = "chunks or trailers have lines without an end";
+/// Bytes of a line that begins a chunk, and of all extensions in such lines of a body; nobody reads them.
+const MAX_CHUNK_LINE: usize = 4 << 10;
+const MAX_EXTENSIONS: usize = 16 << 10;
+
+/// What can be said without reading on.
+enum Step {
+    Frame(Frame<Bytes>),
+    /// A line said how to go on.
+    On,
+    End,
+    Read,
+}
+
+fn malformed(reason: &str) -> Fault {
+    Fault::Malformed(reason.to_owned())
+}
+
+impl Incoming {
+    /// The next piece of the body, or the trailers.
+    pub fn poll_frame(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Problem>>> {
+        loop {
+            match self.step() {
+                Ok(Step::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Step::End) => return Poll::Ready(None),
+                Ok(Step::On) => continue,
+                Ok(Step::Read) => {}
+                Err(problem) => return Poll::Ready(Some(Err(problem))),
+            }
+            if ready!(self.fill(wire, context))? > 0 {
+                continue;
+            }
+            if !matches!(self.state, State::ToTheEnd) {
+                let reason = "the connection was closed within the body".to_owned();
+                return Poll::Ready(Some(Err(Problem::Broken(reason))));
+            }
+            self.state = State::Ended;
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, Problem> {
+        match &mut self.state {
+            State::Ended => return Ok(Step::End),
+            State::Failed(problem) => return Err(problem.clone()),
+            _ if self.ahead.is_empty() => return Ok(Step::Read),
+            State::ToTheEnd => {
+                return Ok(Step::Frame(Frame::data(std::mem::take(&mut self.ahead))));
+            }
+            State::Length(left) | State::Chunk(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
+                *left -= length as u64;
+                let mut piece = self.consume(length);
+                if self.paged && length < SMALL {
+                    piece = Bytes::copy_from_slice(&piece);
+                }
+                self.settle();
+                return Ok(Step::Frame(Frame::data(piece)));
+            }
+            State::Head | State::ChunkLine | State::ChunkEnd | State::Trailers => {}
+        }
+        self.step_over_line().map_err(|fault| Problem::Protocol(fault.to_string()))
+    }
+
+    /// Learns from what is there already whether the piece just taken was the last: who knows need not ask again.
+    fn settle(&mut self) {
+        match self.state {
+            State::Length(0) => self.state = State::Ended,
+            State::Chunk(0) => {
+                self.state = State::ChunkEnd;
+                // What is wrong with them is found again by the next step.
+                while matches!(self.state, State::ChunkEnd | State::ChunkLine)
+                    && matches!(self.step_over_line(), Ok(Step::On))
+                {}
+                if matches!(self.state, State::Trailers) && self.ahead.starts_with(b"\r\n") {
+                    self.consume(2);
+                    self.state = State::Ended;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn step_over_line(&mut self) -> Result<Step, Fault> {
+        match self.state {
+            State::ChunkLine => self.step_over_chunk_line(),
+            State::ChunkEnd => match self.ahead.get(..2) {
+                Some(b"\r\n") => {
+                    self.consume(2);
+                    self.state = State::ChunkLine;
+                    Ok(Step::On)
+                }
+                Some(_) => Err(malformed("a chunk is longer than its size")),
+                None => Ok(Step::Read),
+            },
+            _ => self.step_over_trailers(),
+        }
+    }
+
+    fn step_over_chunk_line(&mut self) -> Result<Step, Fault> {
+        let no_size = || malformed("a chunk has no size");
+        let parsed = httparse::parse_chunk_size(&self.ahead).map_err(|_| no_size())?;
+        let Status::Complete((length, size)) = parsed else {
+            return match self.ahead.contains(&b'\n') {
+                true => Err(no_size()),
+                false => self.read_on(MAX_CHUNK_LINE),
+            };
+        };
+        // httparse takes a line without a digit for a zero, and reads over a line feed in an extension.
+        let digits = self.ahead.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if digits == 0 || self.ahead.iter().position(|byte| *byte == b'\n') != Some(length - 1) {
+            return Err(no_size());
+        }
+        self.extensions += length - digits - END_OF_LINE;
+        if length > MAX_CHUNK_LINE || self.extensions > MAX_EXTENSIONS {
+            return Err(malformed(ENDLESS));
+        }
+        self.consume(length);
+        self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
+        Ok(Step::On)
+    }
+
+    fn step_over_trailers(&mut self) -> Result<Step, Fault> {
+        if !self.has_new_line() {
+            return self.read_on(MAX_HEAD);
+        }
+        let Some((trailers, length)) = head::trailers(&self.ahead)? else {
+            return self.read_on(MAX_HEAD);
+        };
+        if length > MAX_HEAD {
+            return Err(malformed(ENDLESS));
+        }
+        self.consume(length);
+        self.state = State::Ended;
+        let none = trailers.is_empty();
+        Ok(if none { Step::End } else { Step::Frame(Frame::trailers(trailers)) })
+    }
+
+    fn read_on(&self, limit: usize) -> Result<Step, Fault> {
+        match self.ahead.len() > limit {
+            true => Err(malformed(ENDLESS)),
+            false => Ok(Step::Read),
+        }
+    }
+}
