@@ -102,7 +102,8 @@ pub fn rest(stream: &mut impl Read) -> String {
 fn ask(proxy: &Proxy, text: &str) -> String {
     let mut client = connect(proxy);
     client.write_all(text.as_bytes()).unwrap();
-    client.shutdown(std::net::Shutdown::Write).unwrap();
+    // A filter may have closed the connection already.
+    let _ = client.shutdown(std::net::Shutdown::Write);
     rest(&mut client)
 }
 
