@@ -126,7 +126,9 @@ impl Exchange {
             }
             self.carries_trailers.set(announced);
         }
-        if end {
+        if end || self.has_no_body(response.status()) {
+            // By its status, which a filter may have changed.
+            *self.response_body.borrow_mut() = Inlet::Ended;
             return self.finished(response, ending);
         }
         let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));

@@ -124,6 +124,33 @@ fn answers_that_have_no_body_pass() {
 }
 
 #[test]
+fn an_answer_that_a_filter_has_made_bodiless_has_none() {
+    let upstream = Upstream::echo();
+    for status in [204_u16, 304] {
+        let text: &'static str = status.to_string().leak();
+        let emptying = filter(
+            "emptying",
+            &[("s", ":status"), ("v", text)],
+            r#"(func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+                 (drop (call $replace (i32.const 2) $s$ $v$)) (i32.const 0))"#,
+        );
+        let plain = snapshot(BackendProtocol::Http, upstream.address, |_| {});
+        let proxy = start(filtered(plain, vec![emptying]));
+        runtime().block_on(async {
+            for mut client in
+                [Client::http1(address(&proxy)).await, Client::http2(address(&proxy)).await]
+            {
+                for _ in 0..2 {
+                    let body = Full::from(Bytes::from_static(b"echoed"));
+                    let answer = client.send(request("POST", "/").body(body).unwrap()).await;
+                    assert_eq!((answer.status.as_u16(), answer.body.len()), (status, 0));
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn a_body_that_ends_with_the_upstreams_connection_arrives_whole() {
     let upstream = Scripted::new(|stream| {
         drop(read_head(stream));
