@@ -14,7 +14,7 @@ use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 const MAX_FIELDS: usize = 100;
 /// Fields that may be added before a head has to be moved: those of the proxy, and one or two of filters.
 const ROOM: usize = 6;
-/// Bytes of a request's target; more than [`Uri`] can hold.
+/// Bytes of a request's target; [`Uri`] holds no more.
 const MAX_TARGET: usize = 65_534;
 
 /// Where a body ends.

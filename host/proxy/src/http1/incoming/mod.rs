@@ -234,11 +234,12 @@ impl Incoming {
 
     /// Some clients send one after a body; it begins no request (RFC 9112, 2.2).
     fn skip_empty_lines(&mut self) {
-        while let Some(length) = match &self.ahead[..] {
-            [b'\r', b'\n', ..] => Some(2),
-            [b'\n', ..] => Some(1),
-            _ => None,
-        } {
+        let mut rest = &self.ahead[..];
+        while let [b'\r', b'\n', after @ ..] | [b'\n', after @ ..] = rest {
+            rest = after;
+        }
+        let length = self.ahead.len() - rest.len();
+        if length > 0 {
             self.consume(length);
         }
     }

@@ -190,7 +190,6 @@ fn heads_that_are_too_large_are_refused() {
     let world = start(Limits { request_header_bytes: 256 << 10, ..Limits::default() });
     let long = "y".repeat(70_000);
     world.refuses("a long path", format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), 414);
-    // hyper answers before it says why.
     eventually("the refusal is counted", || {
         let text = world.proxy.metrics();
         let mut lines = text.lines();
