@@ -5,76 +5,121 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 /// Bytes in order, without a copy for what passes through.
-#[derive(Clone, Debug, Default)]
-pub struct Buffer {
+#[derive(Clone, Debug)]
+pub struct Buffer(Rope);
+
+/// Most bodies are there in one piece, or are not there: these take nothing from the heap, and little to be moved and dropped.
+#[derive(Clone, Debug)]
+enum Rope {
+    /// May be empty.
+    One(Bytes),
+    Many(Box<Many>),
+}
+
+/// No chunk is empty.
+#[derive(Clone, Debug)]
+struct Many {
     chunks: VecDeque<Bytes>,
     len: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer(Rope::One(Bytes::new()))
+    }
 }
 
 impl Buffer {
     /// Number of bytes.
     pub fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Rope::One(chunk) => chunk.len(),
+            Rope::Many(many) => many.len,
+        }
     }
 
     /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Appends a chunk without copying it.
     pub fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.len += chunk.len();
-            self.chunks.push_back(chunk);
+        if chunk.is_empty() {
+            return;
+        }
+        match &mut self.0 {
+            Rope::One(only) if only.is_empty() => *only = chunk,
+            Rope::One(only) => {
+                let len = only.len() + chunk.len();
+                let chunks = VecDeque::from([std::mem::take(only), chunk]);
+                self.0 = Rope::Many(Box::new(Many { chunks, len }));
+            }
+            Rope::Many(many) => {
+                many.len += chunk.len();
+                many.chunks.push_back(chunk);
+            }
         }
     }
 
     /// Moves everything of `other` to the end of this buffer.
     pub fn append(&mut self, other: &mut Buffer) {
-        if self.chunks.is_empty() {
+        if self.is_empty() {
             return std::mem::swap(self, other);
         }
-        self.len += std::mem::take(&mut other.len);
-        self.chunks.append(&mut other.chunks);
+        while let Some(chunk) = other.pop() {
+            self.push(chunk);
+        }
     }
 
     /// Takes the first chunk.
     pub fn pop(&mut self) -> Option<Bytes> {
-        let chunk = self.chunks.pop_front()?;
-        self.len -= chunk.len();
-        Some(chunk)
+        match &mut self.0 {
+            Rope::One(chunk) => Some(std::mem::take(chunk)).filter(|chunk| !chunk.is_empty()),
+            Rope::Many(many) => {
+                let chunk = many.chunks.pop_front()?;
+                many.len -= chunk.len();
+                Some(chunk)
+            }
+        }
     }
 
     /// The chunks in order; none is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
-        self.chunks.iter().map(Bytes::as_ref)
+        let (one, many) = match &self.0 {
+            Rope::One(chunk) => (Some(chunk).filter(|chunk| !chunk.is_empty()), None),
+            Rope::Many(many) => (None, Some(many.chunks.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten()).map(Bytes::as_ref)
     }
 
     /// Drops the first `count` bytes, of which there are as many.
     pub fn advance(&mut self, mut count: usize) {
-        self.len -= count;
-        while let Some(chunk) = self.chunks.front_mut() {
+        let many = match &mut self.0 {
+            Rope::One(chunk) => return chunk.advance(count),
+            Rope::Many(many) => many,
+        };
+        many.len -= count;
+        while let Some(chunk) = many.chunks.front_mut() {
             if count < chunk.len() {
                 chunk.advance(count);
                 return;
             }
             count -= chunk.len();
-            self.chunks.pop_front();
+            many.chunks.pop_front();
         }
     }
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        self.chunks.clear();
-        self.len = 0;
+        *self = Buffer::default();
     }
 
     /// Calls `copy` with each run of bytes in `start..start + length`; what lies past the end is left out.
     pub fn read(&self, start: usize, length: usize, mut copy: impl FnMut(&[u8])) {
         let mut skip = start;
-        let mut left = length.min(self.len.saturating_sub(start));
-        for chunk in &self.chunks {
+        let mut left = length.min(self.len().saturating_sub(start));
+        for chunk in self.chunks() {
             if left == 0 {
                 return;
             }
@@ -92,25 +137,26 @@ impl Buffer {
     /// Replaces `length` bytes at `start` by `bytes`, as the specification's `set_buffer` does: a start past the end
     /// appends, a length of zero inserts, a length past the end drops the rest.
     pub fn splice(&mut self, start: usize, length: usize, bytes: Bytes) {
-        let start = start.min(self.len);
+        let start = start.min(self.len());
         let mut tail = self.split_off(start);
-        tail.advance(length.min(tail.len));
+        tail.advance(length.min(tail.len()));
         self.push(bytes);
         self.append(&mut tail);
     }
 
+    /// Keeps the first `at` bytes, of which there are as many.
     fn split_off(&mut self, at: usize) -> Buffer {
-        let mut head = Buffer::default();
-        while head.len < at {
-            let Some(mut chunk) = self.pop() else { break };
-            if head.len + chunk.len() > at {
-                let rest = chunk.split_off(at - head.len);
-                self.len += rest.len();
-                self.chunks.push_front(rest);
+        let mut tail = std::mem::take(self);
+        while self.len() < at {
+            let Some(mut chunk) = tail.pop() else { break };
+            if self.len() + chunk.len() > at {
+                let mut rest = Buffer::from(chunk.split_off(at - self.len()));
+                rest.append(&mut tail);
+                tail = rest;
             }
-            head.push(chunk);
+            self.push(chunk);
         }
-        std::mem::replace(self, head)
+        tail
     }
 }
 

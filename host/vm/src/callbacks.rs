@@ -6,32 +6,52 @@ use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
 use crate::guest::Guest;
 use crate::phase::{Direction, Phase, Phases};
 
-/// A headers callback by the type it has: 0.1.0 knew no end of stream, though some of its modules do.
-pub(crate) enum Headers {
+/// The callback of a phase by the type it has. All answer with a number.
+pub(crate) enum Callback {
+    /// Context.
+    One(TypedFunc<u32, u32>),
+    /// Context, size.
     Two(TypedFunc<(u32, u32), u32>),
+    /// Context, size, whether nothing follows.
     Three(TypedFunc<(u32, u32, u32), u32>),
 }
 
-impl Headers {
+impl Callback {
     pub(crate) fn call(
         &self,
         store: &mut Store<Guest>,
         context: u32,
-        count: u32,
+        size: u32,
         end_of_stream: bool,
     ) -> wasmtime::Result<u32> {
         match self {
-            Headers::Two(callback) => callback.call(store, (context, count)),
-            Headers::Three(callback) => {
-                callback.call(store, (context, count, u32::from(end_of_stream)))
+            Callback::One(callback) => callback.call(store, context),
+            Callback::Two(callback) => callback.call(store, (context, size)),
+            Callback::Three(callback) => {
+                callback.call(store, (context, size, u32::from(end_of_stream)))
             }
+        }
+    }
+
+    fn of(instance: &Instance, store: &mut Store<Guest>, phase: Phase) -> Option<Callback> {
+        let name = phase.callback();
+        match phase {
+            // 0.1.0 knew no end of stream, though some of its modules do.
+            Phase::RequestHeaders | Phase::ResponseHeaders => find(instance, store, name)
+                .map(Callback::Three)
+                .or_else(|| find(instance, store, name).map(Callback::Two)),
+            Phase::RequestTrailers | Phase::ResponseTrailers => {
+                find(instance, store, name).map(Callback::Two)
+            }
+            Phase::NewConnection => find(instance, store, name).map(Callback::One),
+            Phase::RequestBody
+            | Phase::ResponseBody
+            | Phase::DownstreamData
+            | Phase::UpstreamData => find(instance, store, name).map(Callback::Three),
         }
     }
 }
 
-type Body = TypedFunc<(u32, u32, u32), u32>;
-type Trailers = TypedFunc<(u32, u32), u32>;
-type NewConnection = TypedFunc<u32, u32>;
 /// Context, who has closed.
 type Closed = TypedFunc<(u32, u32), ()>;
 /// Root context, callout, headers, bytes of body, trailers.
@@ -57,15 +77,8 @@ pub(crate) struct Callbacks {
     pub(crate) log: Option<TypedFunc<u32, ()>>,
     pub(crate) done: Option<TypedFunc<u32, u32>>,
     pub(crate) delete: Option<TypedFunc<u32, ()>>,
-    request_headers: Option<Headers>,
-    request_body: Option<Body>,
-    request_trailers: Option<Trailers>,
-    response_headers: Option<Headers>,
-    response_body: Option<Body>,
-    response_trailers: Option<Trailers>,
-    new_connection: Option<NewConnection>,
-    downstream_data: Option<Body>,
-    upstream_data: Option<Body>,
+    /// By [`Phase`].
+    of_phase: [Option<Callback>; Phase::ALL.len()],
     downstream_close: Option<Closed>,
     upstream_close: Option<Closed>,
     /// Those that have a callback here.
@@ -95,58 +108,17 @@ impl Callbacks {
             log: find(instance, store, "proxy_on_log"),
             done: find(instance, store, "proxy_on_done"),
             delete: find(instance, store, "proxy_on_delete"),
-            request_headers: headers(instance, store, "proxy_on_request_headers"),
-            request_body: find(instance, store, "proxy_on_request_body"),
-            request_trailers: find(instance, store, "proxy_on_request_trailers"),
-            response_headers: headers(instance, store, "proxy_on_response_headers"),
-            response_body: find(instance, store, "proxy_on_response_body"),
-            response_trailers: find(instance, store, "proxy_on_response_trailers"),
-            new_connection: find(instance, store, "proxy_on_new_connection"),
-            downstream_data: find(instance, store, "proxy_on_downstream_data"),
-            upstream_data: find(instance, store, "proxy_on_upstream_data"),
+            of_phase: Phase::ALL.map(|phase| Callback::of(instance, store, phase)),
             downstream_close: find(instance, store, "proxy_on_downstream_connection_close"),
             upstream_close: find(instance, store, "proxy_on_upstream_connection_close"),
             phases: Phases::default(),
         };
-        callbacks.phases = Phases::of(|phase| callbacks.has(phase));
+        callbacks.phases = Phases::of(|phase| callbacks.phase(phase).is_some());
         callbacks
     }
 
-    fn has(&self, phase: Phase) -> bool {
-        self.headers(phase).is_some()
-            || self.body(phase).is_some()
-            || self.trailers(phase).is_some()
-            || self.new_connection(phase).is_some()
-    }
-
-    pub(crate) fn headers(&self, phase: Phase) -> Option<&Headers> {
-        match phase {
-            Phase::RequestHeaders => self.request_headers.as_ref(),
-            Phase::ResponseHeaders => self.response_headers.as_ref(),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn body(&self, phase: Phase) -> Option<&Body> {
-        match phase {
-            Phase::RequestBody => self.request_body.as_ref(),
-            Phase::ResponseBody => self.response_body.as_ref(),
-            Phase::DownstreamData => self.downstream_data.as_ref(),
-            Phase::UpstreamData => self.upstream_data.as_ref(),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn trailers(&self, phase: Phase) -> Option<&Trailers> {
-        match phase {
-            Phase::RequestTrailers => self.request_trailers.as_ref(),
-            Phase::ResponseTrailers => self.response_trailers.as_ref(),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn new_connection(&self, phase: Phase) -> Option<&NewConnection> {
-        self.new_connection.as_ref().filter(|_| phase == Phase::NewConnection)
+    pub(crate) fn phase(&self, phase: Phase) -> Option<&Callback> {
+        self.of_phase[phase as usize].as_ref()
     }
 
     /// The callback for the end of a connection: the client's for [`Direction::Request`], else the upstream's.
@@ -165,10 +137,4 @@ pub(crate) fn find<Params: WasmParams, Results: WasmResults>(
     name: &str,
 ) -> Option<TypedFunc<Params, Results>> {
     instance.get_typed_func(store, name).ok()
-}
-
-fn headers(instance: &Instance, store: &mut Store<Guest>, name: &str) -> Option<Headers> {
-    find(instance, store, name)
-        .map(Headers::Three)
-        .or_else(|| find(instance, store, name).map(Headers::Two))
 }

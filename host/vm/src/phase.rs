@@ -45,6 +45,21 @@ impl Phase {
         Phase::DownstreamData,
         Phase::UpstreamData,
     ];
+
+    /// The name of its callback.
+    pub(crate) const fn callback(self) -> &'static str {
+        match self {
+            Phase::RequestHeaders => "proxy_on_request_headers",
+            Phase::RequestBody => "proxy_on_request_body",
+            Phase::RequestTrailers => "proxy_on_request_trailers",
+            Phase::ResponseHeaders => "proxy_on_response_headers",
+            Phase::ResponseBody => "proxy_on_response_body",
+            Phase::ResponseTrailers => "proxy_on_response_trailers",
+            Phase::NewConnection => "proxy_on_new_connection",
+            Phase::DownstreamData => "proxy_on_downstream_data",
+            Phase::UpstreamData => "proxy_on_upstream_data",
+        }
+    }
 }
 
 /// Those phases that a module has a callback for.
@@ -107,8 +122,10 @@ impl Action {
     /// Reads what a callback answered. Numbers that nobody defined become the strictest stop, as in
     /// proxy-wasm-cpp-host; there a 1 from a headers callback means 4 (back-pressure) unless headers alone are held.
     pub(crate) fn of(phase: Phase, answer: u32, pause: HeadersPause) -> Action {
+        if answer == 0 {
+            return Action::Continue;
+        }
         match (phase, answer) {
-            (_, 0) => Action::Continue,
             (Phase::RequestHeaders | Phase::ResponseHeaders, 1) => match pause {
                 HeadersPause::All => Action::PauseWatermark,
                 HeadersPause::HeadersOnly => Action::PauseHeaders,

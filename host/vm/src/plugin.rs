@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::abi::numbers::ROOT_CONTEXT;
 use crate::effects::{ContextId, Effect};
 use crate::error::Trap;
-use crate::guest::Moment;
+use crate::guest::{Budget, Moment};
 use crate::instance::{Entry, Instance};
 use crate::module::Module;
 use crate::phase::{Action, Direction, Peer, Phase, Phases};
@@ -63,6 +63,8 @@ impl Plugin {
         if configured == 0 {
             return Err(instance.refuse(callback));
         }
+        let guest = instance.guest_mut();
+        guest.budget = Budget::new(guest.spec.limits.callback);
         Ok(Plugin { instance })
     }
 
@@ -145,6 +147,11 @@ impl Plugin {
             let Some(ready) = &callbacks.queue_ready else { return Ok(()) };
             ready.call(store, (ROOT_CONTEXT, queue.0))
         })
+    }
+
+    /// Whether the callbacks so far have left an effect to be taken.
+    pub fn has_effects(&self) -> bool {
+        !self.instance.guest().effects.is_empty()
     }
 
     /// Takes the next effect of the callbacks so far, oldest first.

@@ -225,6 +225,11 @@ impl Streams {
         self.slab.get(key.0)
     }
 
+    /// The stream, by one who changes neither heads nor trailers.
+    pub fn bodies_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        self.slab.get_mut(key.0)
+    }
+
     /// Of either kind, unless it was removed.
     pub fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
         let stream = self.slab.get_mut(key.0)?;

@@ -42,26 +42,17 @@ impl Instance {
         phase: Phase,
         end_of_stream: bool,
     ) -> Result<Action, Trap> {
-        let size = streams.stream(context.stream).map(|stream| size(stream, phase) as u32);
-        let (Some(size), true) = (size, self.callbacks().phases.contains(phase)) else {
+        let Some(stream) = streams.stream(context.stream) else {
             return self.trap().map_or(Ok(Action::Continue), |trap| Err(trap.clone()));
         };
+        let size = size(stream, phase) as u32;
         let moment = Moment::Stream { phase, end_of_stream };
-        let entry = Entry { callback: name(phase), moment, context: Some(context) };
-        let context = context.number;
-        let answer = self.call(streams, entry, |callbacks, store| {
-            if let Some(callback) = callbacks.headers(phase) {
-                callback.call(store, context, size, end_of_stream)
-            } else if let Some(callback) = callbacks.body(phase) {
-                callback.call(store, (context, size, u32::from(end_of_stream)))
-            } else if let Some(callback) = callbacks.trailers(phase) {
-                callback.call(store, (context, size))
-            } else if let Some(callback) = callbacks.new_connection(phase) {
-                callback.call(store, context)
-            } else {
-                Ok(0)
-            }
-        })?;
+        let entry = Entry { callback: phase.callback(), moment, context: Some(context) };
+        let answer =
+            self.call(streams, entry, |callbacks, store| match callbacks.phase(phase) {
+                Some(callback) => callback.call(store, context.number, size, end_of_stream),
+                None => Ok(0),
+            })?;
         Ok(Action::of(phase, answer, self.pause()))
     }
 
@@ -90,37 +81,34 @@ impl Instance {
         if !self.guest().contexts.contains(context.number) {
             return Ok(());
         }
-        let finished = self.last_callbacks(streams, context);
+        let done_first = streams.tcp(context.stream).is_some();
+        let finished = self.lend(streams, |instance| {
+            if done_first {
+                instance.done(context)?;
+                instance.log(context)?;
+            } else {
+                instance.log(context)?;
+                instance.done(context)?;
+            }
+            instance.enter(last("proxy_on_delete", context), |callbacks, store| {
+                let Some(delete) = &callbacks.delete else { return Ok(()) };
+                delete.call(store, context.number)
+            })
+        });
         let guest = self.guest_mut();
         guest.calls.forget(context.stream);
         guest.contexts.delete(context.number);
         finished
     }
 
-    fn last_callbacks(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        match streams.tcp(context.stream) {
-            Some(_) => {
-                self.done(streams, context)?;
-                self.log(streams, context)?;
-            }
-            None => {
-                self.log(streams, context)?;
-                self.done(streams, context)?;
-            }
-        }
-        self.call(streams, last("proxy_on_delete", context), |callbacks, store| {
-            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context.number))
-        })
-    }
-
-    fn log(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        self.call(streams, last("proxy_on_log", context), |callbacks, store| {
+    fn log(&mut self, context: ContextId) -> Result<(), Trap> {
+        self.enter(last("proxy_on_log", context), |callbacks, store| {
             callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context.number))
         })
     }
 
-    fn done(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        self.call(streams, last("proxy_on_done", context), |callbacks, store| {
+    fn done(&mut self, context: ContextId) -> Result<(), Trap> {
+        self.enter(last("proxy_on_done", context), |callbacks, store| {
             callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context.number))
         })?;
         Ok(())
@@ -157,18 +145,4 @@ fn bytes(stream: &TcpStream, phase: Phase) -> usize {
         _ => None,
     };
     data.map_or(0, Buffer::len)
-}
-
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::RequestHeaders => "proxy_on_request_headers",
-        Phase::RequestBody => "proxy_on_request_body",
-        Phase::RequestTrailers => "proxy_on_request_trailers",
-        Phase::ResponseHeaders => "proxy_on_response_headers",
-        Phase::ResponseBody => "proxy_on_response_body",
-        Phase::ResponseTrailers => "proxy_on_response_trailers",
-        Phase::NewConnection => "proxy_on_new_connection",
-        Phase::DownstreamData => "proxy_on_downstream_data",
-        Phase::UpstreamData => "proxy_on_upstream_data",
-    }
 }

@@ -34,9 +34,9 @@ impl Live {
 
     /// Keeps the gauge at the sum of all instances.
     pub fn note_memory(&mut self) {
-        let now = i64::try_from(self.plugin.memory_bytes()).unwrap_or(i64::MAX);
+        let now = self.plugin.memory_bytes();
         if now != self.share.memory {
-            self.share.running.memory.add(now - self.share.memory);
+            self.share.running.memory.add(signed(now) - signed(self.share.memory));
             self.share.memory = now;
         }
     }
@@ -53,14 +53,18 @@ impl Live {
 /// What an instance adds to the gauges of its filter, for as long as it exists.
 struct Share {
     running: Arc<Running>,
-    memory: i64,
+    memory: usize,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.running.memory.add(-self.memory);
+        self.running.memory.add(-signed(self.memory));
         self.running.instances.add(-1);
     }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// A task that ends when this is dropped.

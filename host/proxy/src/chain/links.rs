@@ -151,8 +151,8 @@ impl Link {
 impl Chain {
     /// Calls a guest; `None` when it could not answer, which has been dealt with.
     pub(super) fn run(&mut self, index: usize, phase: Phase, end: bool) -> Option<Action> {
-        let link = &mut self.links[index];
-        let seat = link.seat?;
+        let link = &self.links[index];
+        let seat = link.seat.as_ref()?;
         if !seat.phases.contains(phase) {
             return Some(Action::Continue);
         }
@@ -161,7 +161,9 @@ impl Chain {
             .call(seat.instance, |plugin, streams| plugin.run(streams, seat.context, phase, end));
         match answer {
             Ok(action) => {
-                self.take_end();
+                if !self.mailbox.is_empty() {
+                    self.take_end();
+                }
                 Some(action)
             }
             Err(_) => {
@@ -219,9 +221,15 @@ impl Chain {
         if !self.links[index].held(direction).end {
             return None;
         }
-        let added =
-            self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
-        added.filter(|map| !map.is_empty())
+        self.local.with_streams(|streams| {
+            let stream = streams.get(self.key)?;
+            let added = match direction {
+                Direction::Request => &stream.request_trailers,
+                Direction::Response => &stream.response_trailers,
+            };
+            added.as_ref()?;
+            trailers(streams.get_mut(self.key)?, direction).take().filter(|map| !map.is_empty())
+        })
     }
 
     /// A filter cannot run: its `failStrategy` decides.
@@ -327,15 +335,14 @@ impl Chain {
     }
 
     /// Ends the exchange if the callback that has just returned asked for it; the other signals wait for `pump`.
+    #[inline(never)]
     fn take_end(&mut self) {
-        if let Some(signal) = self.mailbox.take_end() {
-            match signal {
-                Signal::Reply(slot, reply) => {
-                    self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
-                }
-                Signal::Close(slot) => self.end_by(slot, Terminal::Close),
-                _ => {}
+        match self.mailbox.take_end() {
+            Some(Signal::Reply(slot, reply)) => {
+                self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))
             }
+            Some(Signal::Close(slot)) => self.end_by(slot, Terminal::Close),
+            _ => {}
         }
     }
 
@@ -369,7 +376,7 @@ impl Chain {
 
     fn swap_body(&mut self, index: usize, direction: Direction) {
         let held = &mut self.links[index].held[direction as usize].body;
-        self.local.with_streams(|streams| match streams.stream_mut(self.key) {
+        self.local.with_streams(|streams| match streams.bodies_mut(self.key) {
             Some(Stream::Http(stream)) => std::mem::swap(body(stream, direction), held),
             Some(Stream::Tcp(stream)) => lend(stream.data_mut(direction), held),
             None => {}

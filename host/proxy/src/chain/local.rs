@@ -101,6 +101,11 @@ impl Mailbox {
         self.lender.borrow().as_ref()?.upgrade()
     }
 
+    /// Whether no signal waits. To be asked after every callback, since there hardly ever is one.
+    pub fn is_empty(&self) -> bool {
+        self.signals.borrow().is_empty()
+    }
+
     /// Takes the oldest signal.
     pub fn take(&self) -> Option<Signal> {
         self.signals.borrow_mut().pop_front()
@@ -144,10 +149,6 @@ impl Mailbox {
 
     fn take_first(&self, wanted: impl Fn(&Signal) -> bool) -> Option<Signal> {
         let mut signals = self.signals.borrow_mut();
-        // Asked after every callback, and there hardly ever is one.
-        if signals.is_empty() {
-            return None;
-        }
         let at = signals.iter().position(wanted)?;
         signals.remove(at)
     }

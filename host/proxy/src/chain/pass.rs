@@ -114,7 +114,9 @@ impl Chain {
         let held = self.links[index].held(direction);
         let (end, before) = (held.end, held.body.len());
         let action = self.run_with_body(index, direction, end);
-        self.pass_injected(index, direction, position);
+        if !self.mailbox.is_empty() {
+            self.pass_injected(index, direction, position);
+        }
         if self.terminal.is_some() || self.links[index].held(direction).drop_rest {
             return None;
         }

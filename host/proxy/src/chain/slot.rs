@@ -172,8 +172,8 @@ impl Slot {
     ) -> Result<T, Gone> {
         let called = self.with(number, |live| {
             let result = self.local.with_streams(|streams| run(&mut live.plugin, streams));
-            while let Some(effect) = live.plugin.next_effect() {
-                self.carry_out(effect, live);
+            if live.plugin.has_effects() {
+                self.carry_out_all(live);
             }
             live.note_memory();
             result
@@ -294,9 +294,7 @@ impl Slot {
     pub(super) fn install(self: &Rc<Slot>, plugin: Plugin) {
         let mut live = self.number(plugin);
         self.replacing.set(false);
-        while let Some(effect) = live.plugin.next_effect() {
-            self.carry_out(effect, &mut live);
-        }
+        self.carry_out_all(&mut live);
         *self.shared.borrow_mut() = Some(live);
         if self.pool.is_none() {
             self.local.post_all(|| Signal::Ready(self.id));
@@ -332,6 +330,7 @@ impl Slot {
         self.pool.as_ref()?.borrow_mut().get_mut(number).map(run)
     }
 
+    #[cold]
     fn trapped(self: &Rc<Slot>, trap: &Trap, number: u64) {
         tracing::error!(
             filter = %self.filter.name,
@@ -406,6 +405,14 @@ impl Slot {
         let health = &self.world.running.health;
         let pause = health.record_trap(trap, Instant::now(), SystemTime::now());
         pause.unwrap_or_default().max(RESTART_PAUSE)
+    }
+
+    /// Out of the way of callbacks that ask for nothing.
+    #[inline(never)]
+    fn carry_out_all(self: &Rc<Slot>, live: &mut Live) {
+        while let Some(effect) = live.plugin.next_effect() {
+            self.carry_out(effect, live);
+        }
     }
 
     pub(super) fn carry_out(self: &Rc<Slot>, effect: Effect, live: &mut Live) {

@@ -27,8 +27,8 @@ impl Budget {
     }
 
     /// Starts counting at the first tick from now.
-    pub(crate) fn reset(&mut self, limit: Duration) {
-        *self = Budget::new(limit);
+    pub(crate) fn reset(&mut self) {
+        self.baseline = None;
     }
 
     /// Called at each tick of a running callback, and between the parts of a long host call.

@@ -1,15 +1,14 @@
 //! The contexts of an instance: which exchange each stands for, and which one host calls are about.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use foldhash::fast::FixedState;
-
 use crate::abi::numbers::ROOT_CONTEXT;
 use crate::effects::ContextId;
 use crate::state::StreamKey;
 
+/// Places that a table begins with; a power of two.
+const FEWEST: usize = 16;
+
 struct Context {
+    number: u32,
     stream: StreamKey,
     replied: bool,
 }
@@ -17,8 +16,10 @@ struct Context {
 /// Stream contexts by id; the root context is [`ROOT_CONTEXT`] and stands for no exchange.
 #[derive(Default)]
 pub(crate) struct Contexts {
-    /// The ids are ours: nobody can choose such that they collide.
-    streams: HashMap<u32, Context, FixedState>,
+    /// Each at its id modulo the length, which is a power of two. At least half of them are free, so that going on to the
+    /// next free one takes two steps on average.
+    places: Vec<Option<Context>>,
+    taken: usize,
     last: u32,
     effective: u32,
     /// The exchange of `effective`, which every host call asks for.
@@ -26,35 +27,60 @@ pub(crate) struct Contexts {
 }
 
 impl Contexts {
-    /// A new id for an exchange; ids count up from 2.
+    /// A new id for an exchange; ids count up from 2, past those whose place is taken.
     pub(crate) fn create(&mut self, stream: StreamKey) -> u32 {
+        if self.taken * 2 >= self.places.len() {
+            self.grow();
+        }
+        let mask = self.places.len().wrapping_sub(1);
         loop {
-            self.last = self.last.checked_add(1).unwrap_or(0).max(ROOT_CONTEXT + 1);
-            if let Entry::Vacant(place) = self.streams.entry(self.last) {
-                place.insert(Context { stream, replied: false });
-                return self.last;
+            let number = self.last.checked_add(1).unwrap_or(0).max(ROOT_CONTEXT + 1);
+            self.last = number;
+            let place = &mut self.places[number as usize & mask];
+            if place.is_none() {
+                *place = Some(Context { number, stream, replied: false });
+                self.taken += 1;
+                return number;
             }
         }
     }
 
+    /// Ids that differ modulo the old length differ modulo the new one.
+    #[cold]
+    fn grow(&mut self) {
+        let length = (self.places.len() * 2).max(FEWEST);
+        let mut places = Vec::new();
+        places.resize_with(length, || None);
+        for context in std::mem::take(&mut self.places).into_iter().flatten() {
+            let at = context.number as usize & (length - 1);
+            places[at] = Some(context);
+        }
+        self.places = places;
+    }
+
+    /// Takes a context away, if it is there.
     pub(crate) fn delete(&mut self, id: u32) {
-        self.streams.remove(&id);
+        if self.get(id).is_some() {
+            let at = self.place(id);
+            self.places[at] = None;
+            self.taken -= 1;
+        }
         if id == self.effective {
             self.effective_stream = None;
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.streams.len()
+        self.taken
     }
 
     pub(crate) fn contains(&self, id: u32) -> bool {
-        id == ROOT_CONTEXT || self.streams.contains_key(&id)
+        id == ROOT_CONTEXT || self.get(id).is_some()
     }
 
     /// The exchange that a context stands for.
     pub(crate) fn stream(&self, id: u32) -> Option<StreamKey> {
-        self.streams.get(&id).map(|context| context.stream)
+        self.get(id).map(|context| context.stream)
     }
 
     /// Makes host calls be about the context of the callback that begins.
@@ -80,9 +106,21 @@ impl Contexts {
 
     /// Notes that the effective exchange has been answered; false if it had been already.
     pub(crate) fn reply(&mut self) -> bool {
-        match self.streams.get_mut(&self.effective) {
-            Some(context) => !std::mem::replace(&mut context.replied, true),
-            None => false,
+        let at = self.place(self.effective);
+        match self.places.get_mut(at) {
+            Some(Some(context)) if context.number == self.effective => {
+                !std::mem::replace(&mut context.replied, true)
+            }
+            _ => false,
         }
+    }
+
+    fn place(&self, id: u32) -> usize {
+        id as usize & self.places.len().wrapping_sub(1)
+    }
+
+    fn get(&self, id: u32) -> Option<&Context> {
+        let context = self.places.get(self.place(id))?.as_ref()?;
+        (context.number == id).then_some(context)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) use contexts::Contexts;
 pub(crate) use expressions::Expressions;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
-pub(crate) use written::Written;
+pub(crate) use written::{Malformed, Written};
 
 /// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
 const MAX_MESSAGE: usize = 64 << 10;

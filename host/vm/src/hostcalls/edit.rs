@@ -9,12 +9,15 @@ use http::{Method, StatusCode};
 
 use super::fields::{Fields, Ignored};
 use crate::abi::numbers::MapType;
-use crate::guest::{Guest, Moment, Written};
+use crate::guest::{Guest, Malformed, Moment, Written};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
 
 /// Longest header taken from a guest, name and value together, in bytes.
 const MAX_HEADER: usize = 64 << 10;
+
+/// What clients that speak HTTP/1.1 call `:authority`.
+const HOST: &[u8] = b"host";
 
 /// Names that are about framing or the connection; a message that the host builds has its own.
 const FRAMING: [&str; 8] = [
@@ -98,7 +101,7 @@ impl<'a> Target<'a> {
 
     /// Removes all entries of a name.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Ignored> {
-        let host = matches!(self.map, Map::Request(_)) && key.eq_ignore_ascii_case(b"host");
+        let host = matches!(self.map, Map::Request(_)) && key.eq_ignore_ascii_case(HOST);
         if key.starts_with(b":") || host {
             return Err("a mandatory header cannot be removed");
         }
@@ -129,6 +132,9 @@ impl<'a> Target<'a> {
 
     /// Whether `key` names a field of the head, which is then set.
     fn set_pseudo(&mut self, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
+        if key.first() != Some(&b':') && key.len() != HOST.len() {
+            return Ok(false);
+        }
         match &mut self.map {
             Map::Request(head) => set_request_pseudo(head, key, value),
             Map::Response(head) if key == b":status" => {
@@ -170,6 +176,7 @@ pub(super) fn is_target(value: &[u8]) -> bool {
     value.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 
+#[inline(never)]
 fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
     let field = match key {
         b":method" => {
@@ -180,7 +187,7 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
         b":path" => &mut head.path,
         b":scheme" => &mut head.scheme,
         b":authority" => &mut head.authority,
-        _ if key.eq_ignore_ascii_case(b"host") => &mut head.authority,
+        _ if key.eq_ignore_ascii_case(HOST) => &mut head.authority,
         _ => return Ok(false),
     };
     if value.len() > MAX_HEADER {
@@ -198,12 +205,13 @@ fn entry(
     key: &[u8],
     value: &[u8],
 ) -> Result<(HeaderName, HeaderValue), Ignored> {
-    let name = written.name(key).map_err(|_| "the header name is invalid")?;
-    if name.as_str().len().saturating_add(value.len()) > MAX_HEADER {
+    if key.len().saturating_add(value.len()) > MAX_HEADER {
         return Err("the header is too long");
     }
-    let value = written.value(value).map_err(|_| "the header value is invalid")?;
-    Ok((name, value))
+    written.header(key, value).map_err(|malformed| match malformed {
+        Malformed::Name => "the header name is invalid",
+        Malformed::Value => "the header value is invalid",
+    })
 }
 
 /// Trailers come into being when a guest adds one in the last body callback.

@@ -1,7 +1,7 @@
 //! Fields of a head or of trailers, as guests change them: no map grows longer than one that a guest could hand over in one piece.
 //! Knows no pseudo headers and checks no names; `edit` does.
 
-use http::header::{Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
 
@@ -34,24 +34,32 @@ impl<'a> Fields<'a> {
 
     /// Removes all entries of a name and sets one.
     pub(super) fn insert(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Ignored> {
-        let mut length = self.length() + bytes(&name, &value);
-        let mut count = self.map.len() + 1;
-        match self.map.try_entry(name).map_err(|_| FULL)? {
-            Entry::Vacant(place) => {
-                check(count, length)?;
-                place.try_insert(value).map_err(|_| FULL)?;
-            }
-            Entry::Occupied(mut place) => {
-                for old in place.iter() {
-                    count -= 1;
-                    length -= bytes(place.key(), old);
-                }
-                check(count, length)?;
-                place.insert(value);
-            }
+        let count = self.map.len();
+        let (before, added) = (self.length(), bytes(&name, &value));
+        let fits = check(count + 1, before + added).is_ok() || self.fits_instead(&name, added);
+        if !fits {
+            return Err(FULL);
         }
-        *self.length = Some(length);
+        let added_value = value.len();
+        let replaced = self.map.try_insert(name, value).map_err(|_| FULL)?;
+        *self.length = match replaced {
+            None => Some(before + added),
+            Some(old) if self.map.len() == count => Some(before - old.len() + added_value),
+            // There were several.
+            Some(_) => None,
+        };
         Ok(())
+    }
+
+    /// Whether there is room for so many bytes once the entries of this name are gone.
+    #[cold]
+    fn fits_instead(&self, name: &HeaderName, added: usize) -> bool {
+        let (mut count, mut length) = (self.map.len() + 1, self.length() + added);
+        for old in self.map.get_all(name) {
+            count -= 1;
+            length -= bytes(name, old);
+        }
+        check(count, length).is_ok()
     }
 
     /// Removes all entries of a name.

@@ -30,9 +30,14 @@ impl Call<'_> {
     /// The `start` section of a module runs before anybody has looked up its memory.
     pub(super) fn find_memory(&mut self) {
         if self.caller.data().memory.is_none() {
-            let memory = self.caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
-            self.caller.data_mut().memory = memory;
+            self.look_up_memory();
         }
+    }
+
+    #[cold]
+    fn look_up_memory(&mut self) {
+        let memory = self.caller.get_export("memory").and_then(wasmtime::Extern::into_memory);
+        self.caller.data_mut().memory = memory;
     }
 
     /// Guest memory and what the instance carries, at the same time.

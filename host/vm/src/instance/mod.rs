@@ -100,23 +100,46 @@ impl Instance {
         entry: Entry,
         run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<R, Trap> {
+        self.lend(streams, |instance| instance.enter(entry, run))
+    }
+
+    /// Lends the streams for callbacks that follow one another, each of them [entered](Self::enter).
+    pub(crate) fn lend<R>(
+        &mut self,
+        streams: &mut Streams,
+        run: impl FnOnce(&mut Instance) -> Result<R, Trap>,
+    ) -> Result<R, Trap> {
         if let Some(trap) = &self.trap {
             return Err(trap.clone());
         }
+        std::mem::swap(&mut self.store.data_mut().streams, streams);
+        let result = run(self);
+        std::mem::swap(&mut self.store.data_mut().streams, streams);
+        result
+    }
+
+    /// Runs one callback while the streams are [lent](Self::lend). After one that trapped nothing may be entered.
+    pub(crate) fn enter<R>(
+        &mut self,
+        entry: Entry,
+        run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, Trap> {
         let guest = self.store.data_mut();
         let effects = guest.effects.len();
-        std::mem::swap(&mut guest.streams, streams);
         guest.begin(&entry);
         self.store.set_epoch_deadline(1);
-        let result = run(&self.callbacks, &mut self.store);
+        run(&self.callbacks, &mut self.store)
+            .map_err(|error| self.die(entry.callback, effects, &error))
+    }
+
+    /// A callback has trapped, before which there were so many effects.
+    #[cold]
+    fn die(&mut self, callback: &str, effects: usize, error: &wasmtime::Error) -> Trap {
         let guest = self.store.data_mut();
-        std::mem::swap(&mut guest.streams, streams);
-        result.map_err(|error| {
-            guest.effects.truncate(effects);
-            guest.calls.clear();
-            let trap = autopsy::explain(guest, entry.callback, &error);
-            self.trap.insert(trap).clone()
-        })
+        guest.effects.truncate(effects);
+        guest.calls.clear();
+        let trap = autopsy::explain(guest, callback, error);
+        self.trap.insert(trap).clone()
     }
 
     /// Ends an instance whose guest answered no.
@@ -136,7 +159,7 @@ impl Guest {
         self.moment = moment;
         self.contexts.enter(entry.context);
         if !matches!(moment, Moment::StartUp | Moment::VmStart | Moment::Configure) {
-            self.budget.reset(self.spec.limits.callback);
+            self.budget.reset();
             self.quota.reset();
             self.notes.clear();
         }

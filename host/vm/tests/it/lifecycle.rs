@@ -169,6 +169,40 @@ fn a_guest_reaches_any_exchange_it_knows_through_its_context() {
 }
 
 #[test]
+fn exchanges_that_last_keep_their_contexts_while_others_come_and_go() {
+    let mut host = Host::new(
+        r#"(func (export "proxy_on_log") (param i32)
+            (drop (call $proxy_set_effective_context (i32.const 2)))
+            (drop (call $proxy_get_header_map_value (i32.const 0) ":path"S OUT)) (call $say_out))
+           (func (export "proxy_on_delete") (param i32) (call $say32 (local.get 0)))"#,
+    );
+    let first = host.context;
+    let create = |host: &mut Host| {
+        let stream = host.streams.insert(stream());
+        host.plugin.create_context(&mut host.streams, stream).unwrap()
+    };
+    let end = |host: &mut Host, context| {
+        host.plugin.finish(&mut host.streams, context).unwrap();
+        host.said()
+    };
+    let lasting: Vec<_> = (0..100).map(|_| create(&mut host)).collect();
+    let mut seen = Vec::new();
+    for _ in 0..1000 {
+        let context = create(&mut host);
+        let said = end(&mut host, context);
+        assert_eq!(said[0], "/some/path?q=1", "the first exchange is reached");
+        seen.push(said[1].parse::<u32>().unwrap());
+    }
+    assert!(seen.is_sorted_by(|a, b| a < b), "no id comes twice");
+    let ids: Vec<String> =
+        lasting.into_iter().map(|context| end(&mut host, context)[1].clone()).collect();
+    assert!(ids.iter().map(|id| id.parse::<u32>().unwrap()).eq(3..103), "{ids:?}");
+    assert_eq!(host.plugin.contexts(), 1);
+    end(&mut host, first);
+    assert_eq!(host.plugin.contexts(), 0);
+}
+
+#[test]
 fn no_message_can_be_changed_once_an_exchange_ends() {
     let mut host = Host::new(
         r#"(func (export "proxy_on_log") (param i32)
