@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use portcullis_vm::{Action, Buffer, Direction, HttpStream, Peer, Phase, Stream, StreamKey};
+use portcullis_vm::{
+    Action, Buffer, Direction, HttpStream, Peer, Phase, Stream, StreamKey, Streams,
+};
 
 use crate::chain::flow::{Head, Held};
 use crate::chain::local::Signal;
@@ -151,14 +153,49 @@ impl Link {
 impl Chain {
     /// Calls a guest; `None` when it could not answer, which has been dealt with.
     pub(super) fn run(&mut self, index: usize, phase: Phase, end: bool) -> Option<Action> {
+        self.run_lent(index, phase, end, |_| {})
+    }
+
+    /// Calls a guest with all the body that it holds.
+    pub(super) fn run_with_body(
+        &mut self,
+        index: usize,
+        direction: Direction,
+        end: bool,
+    ) -> Option<Action> {
+        let (key, phase) = (self.key, self.kind.body(direction));
+        let link = &mut self.links[index];
+        let mut body = std::mem::take(&mut link.held(direction).body);
+        let untouched = (link.slot.filter.fail == FailStrategy::Open).then(|| body.clone());
+        let lend = |streams: &mut Streams| swap_body(streams, key, direction, &mut body);
+        let action = self.run_lent(index, phase, end, lend);
+        if let (None, Some(untouched)) = (action, untouched) {
+            // Skipped means that it has not changed anything.
+            body = untouched;
+        }
+        self.links[index].held(direction).body = body;
+        action
+    }
+
+    /// Calls a guest; `lend` puts what it is to see into the streams before, and takes it back afterwards.
+    fn run_lent(
+        &mut self,
+        index: usize,
+        phase: Phase,
+        end: bool,
+        mut lend: impl FnMut(&mut Streams),
+    ) -> Option<Action> {
         let link = &self.links[index];
         let seat = link.seat.as_ref()?;
         if !seat.phases.contains(phase) {
             return Some(Action::Continue);
         }
-        let answer = link
-            .slot
-            .call(seat.instance, |plugin, streams| plugin.run(streams, seat.context, phase, end));
+        let answer = link.slot.call(seat.instance, |plugin, streams| {
+            lend(streams);
+            let answer = plugin.run(streams, seat.context, phase, end);
+            lend(streams);
+            answer
+        });
         match answer {
             Ok(action) => {
                 if !self.mailbox.is_empty() {
@@ -173,26 +210,6 @@ impl Chain {
         }
     }
 
-    /// Calls a guest with all the body that it holds.
-    pub(super) fn run_with_body(
-        &mut self,
-        index: usize,
-        direction: Direction,
-        end: bool,
-    ) -> Option<Action> {
-        let link = &mut self.links[index];
-        let untouched = (link.slot.filter.fail == FailStrategy::Open)
-            .then(|| link.held(direction).body.clone());
-        self.swap_body(index, direction);
-        let action = self.run(index, self.kind.body(direction), end);
-        self.swap_body(index, direction);
-        if let (None, Some(untouched)) = (action, untouched) {
-            // Skipped means that it has not changed anything.
-            self.links[index].held(direction).body = untouched;
-        }
-        action
-    }
-
     /// Calls a guest with the trailers, and gives them back.
     pub(super) fn run_with_trailers(
         &mut self,
@@ -201,13 +218,15 @@ impl Chain {
         map: HeaderMap,
     ) -> (Option<Action>, HeaderMap) {
         self.local.with(self.key, |stream| *trailers(stream, direction) = Some(map));
-        self.swap_body(index, direction);
         let phase = match direction {
             Direction::Request => Phase::RequestTrailers,
             Direction::Response => Phase::ResponseTrailers,
         };
-        let action = self.run(index, phase, true);
-        self.swap_body(index, direction);
+        let key = self.key;
+        let mut body = std::mem::take(&mut self.links[index].held(direction).body);
+        let lend = |streams: &mut Streams| swap_body(streams, key, direction, &mut body);
+        let action = self.run_lent(index, phase, true, lend);
+        self.links[index].held(direction).body = body;
         let map = self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
         (action, map.unwrap_or_default())
     }
@@ -358,7 +377,8 @@ impl Chain {
             if lent.is_none() {
                 held.lent = Some(held.body.len());
             }
-            self.swap_body(index, direction);
+            let held = &mut self.links[index].held[direction as usize].body;
+            self.local.with_streams(|streams| swap_body(streams, self.key, direction, held));
             self.local.with(self.key, |stream| stream.lent[direction as usize] = lent.is_none());
             let grown =
                 lent.is_some_and(|lent| self.links[index].held(direction).body.len() > lent);
@@ -373,14 +393,14 @@ impl Chain {
     fn end(&mut self, terminal: Terminal) {
         self.terminal.get_or_insert(terminal);
     }
+}
 
-    fn swap_body(&mut self, index: usize, direction: Direction) {
-        let held = &mut self.links[index].held[direction as usize].body;
-        self.local.with_streams(|streams| match streams.bodies_mut(self.key) {
-            Some(Stream::Http(stream)) => std::mem::swap(body(stream, direction), held),
-            Some(Stream::Tcp(stream)) => lend(stream.data_mut(direction), held),
-            None => {}
-        });
+/// Exchanges what a filter holds with what its stream shows.
+fn swap_body(streams: &mut Streams, key: StreamKey, direction: Direction, held: &mut Buffer) {
+    match streams.bodies_mut(key) {
+        Some(Stream::Http(stream)) => std::mem::swap(body(stream, direction), held),
+        Some(Stream::Tcp(stream)) => lend(stream.data_mut(direction), held),
+        None => {}
     }
 }
 

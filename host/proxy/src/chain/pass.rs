@@ -69,6 +69,7 @@ impl Chain {
         mut data: Buffer,
         mut end: bool,
     ) {
+        let phase = self.kind.body(direction);
         for position in from..self.links.len() {
             if !self.goes_on(direction) {
                 return;
@@ -78,20 +79,21 @@ impl Chain {
             if link.is_bypassed() {
                 continue;
             }
-            if link.held(direction).drop_rest {
+            let sees = link.sees(phase);
+            let held = link.held(direction);
+            if held.drop_rest {
                 return;
             }
-            if link.held(direction).holds_all() {
-                link.held(direction).keep(&mut data, end);
+            if held.holds_all() {
+                held.keep(&mut data, end);
                 return;
             }
-            let waits = link.held(direction).head == Head::HeldOnly
-                || link.held(direction).paused.is_some();
-            if !waits && !link.sees(self.kind.body(direction)) {
+            let waits = held.head == Head::HeldOnly || held.paused.is_some();
+            if !waits && !sees {
                 continue;
             }
-            link.held(direction).keep(&mut data, end);
-            if link.over_limit(direction) && link.held(direction).paused == Some(Full::Fails) {
+            held.keep(&mut data, end);
+            if held.paused == Some(Full::Fails) && link.over_limit(direction) {
                 return self.too_large(index, direction);
             }
             let Some(passed_on) = self.show_body(index, position, direction) else { return };
