@@ -25,53 +25,62 @@ pub(crate) enum Malformed {
 }
 
 impl Written {
-    /// The header that these bytes spell.
-    pub(crate) fn header(
+    /// Runs `run` with the header that these bytes spell.
+    pub(crate) fn header<R>(
         &mut self,
         name: &[u8],
         value: &[u8],
-    ) -> Result<(HeaderName, HeaderValue), Malformed> {
-        if name.len() > LENGTH || value.len() > LENGTH {
-            return Ok((self.name(name)?, read_value(value)?));
-        }
+        run: impl FnOnce(&HeaderName, HeaderValue) -> R,
+    ) -> Result<R, Malformed> {
         let hash = hash(name).wrapping_mul(MIX) ^ hash(value);
-        if let Some((known, text)) = self.headers.at(hash)
-            && known.as_str().as_bytes() == name
-            && text.as_bytes() == value
-        {
-            return Ok((known.clone(), text.clone()));
+        let read;
+        let (name, value) = match self.headers.at(hash) {
+            Some((known, text)) if known.as_str().as_bytes() == name && text == value => {
+                (known, text.clone())
+            }
+            _ => {
+                read = self.read(name, value, hash)?;
+                (&read.0, read.1)
+            }
+        };
+        Ok(run(name, value))
+    }
+
+    /// Bytes that are not known, or not yet.
+    #[inline(never)]
+    fn read(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        hash: u64,
+    ) -> Result<(HeaderName, HeaderValue), Malformed> {
+        let text = HeaderValue::from_bytes(value).map_err(|_| Malformed::Value);
+        let header = (self.name(name)?, text?);
+        if name.len() <= LENGTH && value.len() <= LENGTH {
+            self.headers.keep(hash, &header);
         }
-        let header = (self.name(name)?, read_value(value)?);
-        self.headers.keep(hash, &header);
         Ok(header)
     }
 
     fn name(&mut self, bytes: &[u8]) -> Result<HeaderName, Malformed> {
-        let read = || HeaderName::from_bytes(bytes).map_err(|_| Malformed::Name);
-        if bytes.len() > LENGTH {
-            return read();
-        }
         let hash = hash(bytes);
-        if let Some(known) = self.names.at(hash)
-            && known.as_str().as_bytes() == bytes
-        {
-            return Ok(known.clone());
+        match self.names.at(hash) {
+            Some(known) if known.as_str().as_bytes() == bytes => return Ok(known.clone()),
+            _ => {}
         }
-        let name = read()?;
-        self.names.keep(hash, &name);
+        let name = HeaderName::from_bytes(bytes).map_err(|_| Malformed::Name)?;
+        if bytes.len() <= LENGTH {
+            self.names.keep(hash, &name);
+        }
         Ok(name)
     }
-}
-
-fn read_value(bytes: &[u8]) -> Result<HeaderValue, Malformed> {
-    HeaderValue::from_bytes(bytes).map_err(|_| Malformed::Value)
 }
 
 /// Odd, so that what it multiplies loses nothing.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn hash(bytes: &[u8]) -> u64 {
-    FixedState::default().hash_one(bytes)
+    FixedState::default().hash_one(&bytes[..bytes.len().min(LENGTH)])
 }
 
 /// Texts by their hashes. What is written once only leaves its hash behind.

@@ -45,6 +45,16 @@ enum Map<'a> {
     Fields(&'a mut HeaderMap),
 }
 
+impl Map<'_> {
+    fn fields(&mut self) -> &mut HeaderMap {
+        match self {
+            Map::Request(head) => &mut head.headers,
+            Map::Response(head) => &mut head.headers,
+            Map::Fields(fields) => fields,
+        }
+    }
+}
+
 impl<'a> Target<'a> {
     /// The map, if it can still be changed.
     pub(super) fn of(guest: &'a mut Guest, kind: MapType) -> Result<Target<'a>, Ignored> {
@@ -83,20 +93,26 @@ impl<'a> Target<'a> {
 
     /// Adds an entry; pseudo headers have one value and are replaced.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        if self.set_pseudo(key, value)? {
-            return Ok(());
-        }
-        let (name, value) = entry(self.written, key, value)?;
-        self.fields().append(name, value)
+        self.write(key, value, |fields, name, value| fields.append(name, value))
     }
 
     /// Removes all entries of a name and sets one.
     pub(super) fn replace(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        if self.set_pseudo(key, value)? {
+        self.write(key, value, |fields, name, value| fields.insert(name, value))
+    }
+
+    fn write(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        put: impl FnOnce(&mut Fields<'_>, &HeaderName, HeaderValue) -> Result<(), Ignored>,
+    ) -> Result<(), Ignored> {
+        let may_be_pseudo = key.first() == Some(&b':') || key.eq_ignore_ascii_case(HOST);
+        if may_be_pseudo && self.set_pseudo(key, value)? {
             return Ok(());
         }
-        let (name, value) = entry(self.written, key, value)?;
-        self.fields().insert(name, value)
+        let fields = &mut Fields::new(self.map.fields(), self.length);
+        entry(self.written, key, value, |name, value| put(fields, name, value))
     }
 
     /// Removes all entries of a name.
@@ -122,19 +138,11 @@ impl<'a> Target<'a> {
     }
 
     fn fields(&mut self) -> Fields<'_> {
-        let fields = match &mut self.map {
-            Map::Request(head) => &mut head.headers,
-            Map::Response(head) => &mut head.headers,
-            Map::Fields(fields) => fields,
-        };
-        Fields::new(fields, self.length)
+        Fields::new(self.map.fields(), self.length)
     }
 
     /// Whether `key` names a field of the head, which is then set.
     fn set_pseudo(&mut self, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
-        if key.first() != Some(&b':') && key.len() != HOST.len() {
-            return Ok(false);
-        }
         match &mut self.map {
             Map::Request(head) => set_request_pseudo(head, key, value),
             Map::Response(head) if key == b":status" => {
@@ -165,7 +173,7 @@ pub(super) fn message_fields(
         if key.starts_with(b":") || framing {
             continue;
         }
-        let added = entry(written, key, value).and_then(|(name, value)| fields.append(name, value));
+        let added = entry(written, key, value, |name, value| fields.append(name, value));
         result = added.and(result);
     }
     (map, result)
@@ -176,7 +184,6 @@ pub(super) fn is_target(value: &[u8]) -> bool {
     value.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 
-#[inline(never)]
 fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
     let field = match key {
         b":method" => {
@@ -204,14 +211,16 @@ fn entry(
     written: &mut Written,
     key: &[u8],
     value: &[u8],
-) -> Result<(HeaderName, HeaderValue), Ignored> {
+    put: impl FnOnce(&HeaderName, HeaderValue) -> Result<(), Ignored>,
+) -> Result<(), Ignored> {
     if key.len().saturating_add(value.len()) > MAX_HEADER {
         return Err("the header is too long");
     }
-    written.header(key, value).map_err(|malformed| match malformed {
-        Malformed::Name => "the header name is invalid",
-        Malformed::Value => "the header value is invalid",
-    })
+    match written.header(key, value, put) {
+        Ok(result) => result,
+        Err(Malformed::Name) => Err("the header name is invalid"),
+        Err(Malformed::Value) => Err("the header value is invalid"),
+    }
 }
 
 /// Trailers come into being when a guest adds one in the last body callback.

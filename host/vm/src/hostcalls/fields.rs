@@ -24,8 +24,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Adds an entry.
-    pub(super) fn append(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Ignored> {
-        let length = self.length() + bytes(&name, &value);
+    pub(super) fn append(&mut self, name: &HeaderName, value: HeaderValue) -> Result<(), Ignored> {
+        let length = self.length() + bytes(name, &value);
         check(self.map.len() + 1, length)?;
         self.map.try_append(name, value).map_err(|_| FULL)?;
         *self.length = Some(length);
@@ -33,10 +33,10 @@ impl<'a> Fields<'a> {
     }
 
     /// Removes all entries of a name and sets one.
-    pub(super) fn insert(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Ignored> {
+    pub(super) fn insert(&mut self, name: &HeaderName, value: HeaderValue) -> Result<(), Ignored> {
         let count = self.map.len();
-        let (before, added) = (self.length(), bytes(&name, &value));
-        let fits = check(count + 1, before + added).is_ok() || self.fits_instead(&name, added);
+        let (before, added) = (self.length(), bytes(name, &value));
+        let fits = check(count + 1, before + added).is_ok() || self.fits_instead(name, added);
         if !fits {
             return Err(FULL);
         }
