@@ -90,6 +90,20 @@ impl Plugin {
         self.instance.create_context(streams, stream)
     }
 
+    /// Tells the guest of a new exchange, and calls it for the first phase if it has a callback for that.
+    ///
+    /// # Errors
+    /// The guest trapped.
+    pub fn open(
+        &mut self,
+        streams: &mut Streams,
+        stream: StreamKey,
+        phase: Phase,
+        end_of_stream: bool,
+    ) -> Result<(ContextId, Action), Trap> {
+        self.instance.open(streams, stream, phase, end_of_stream)
+    }
+
     /// Calls the guest for one phase. Body size and header counts are read off the stream.
     ///
     /// # Errors

@@ -17,21 +17,25 @@ impl Instance {
         streams: &mut Streams,
         stream: StreamKey,
     ) -> Result<ContextId, Trap> {
-        if let Some(trap) = self.trap() {
-            return Err(trap.clone());
-        }
-        let context = self.guest_mut().contexts.create(stream);
-        let callback = "proxy_on_context_create";
-        let context = ContextId { number: context, stream };
-        let entry = Entry { callback, moment: Moment::Root, context: Some(context) };
-        let created = self.call(streams, entry, |callbacks, store| {
-            let Some(create) = &callbacks.context_create else { return Ok(()) };
-            create.call(store, (context.number, ROOT_CONTEXT))
-        });
-        if created.is_err() {
-            self.guest_mut().contexts.delete(context.number);
-        }
-        created.map(|()| context)
+        self.lend(streams, |instance| instance.create(stream))
+    }
+
+    /// `proxy_on_context_create` for an exchange, and at once its first phase, if the guest has a callback for it.
+    pub(crate) fn open(
+        &mut self,
+        streams: &mut Streams,
+        stream: StreamKey,
+        phase: Phase,
+        end_of_stream: bool,
+    ) -> Result<(ContextId, Action), Trap> {
+        self.lend(streams, |instance| {
+            let context = instance.create(stream)?;
+            if !instance.callbacks().phases.contains(phase) {
+                return Ok((context, Action::Continue));
+            }
+            let action = instance.show(context, phase, end_of_stream)?;
+            Ok((context, action))
+        })
     }
 
     /// Calls the guest for one phase.
@@ -42,17 +46,40 @@ impl Instance {
         phase: Phase,
         end_of_stream: bool,
     ) -> Result<Action, Trap> {
-        let Some(stream) = streams.stream(context.stream) else {
-            return self.trap().map_or(Ok(Action::Continue), |trap| Err(trap.clone()));
+        self.lend(streams, |instance| instance.show(context, phase, end_of_stream))
+    }
+
+    fn create(&mut self, stream: StreamKey) -> Result<ContextId, Trap> {
+        let context = self.guest_mut().contexts.create(stream);
+        let callback = "proxy_on_context_create";
+        let context = ContextId { number: context, stream };
+        let entry = Entry { callback, moment: Moment::Root, context: Some(context) };
+        let created = self.enter(entry, |callbacks, store| {
+            let Some(create) = &callbacks.context_create else { return Ok(()) };
+            create.call(store, (context.number, ROOT_CONTEXT))
+        });
+        if created.is_err() {
+            self.guest_mut().contexts.delete(context.number);
+        }
+        created.map(|()| context)
+    }
+
+    fn show(
+        &mut self,
+        context: ContextId,
+        phase: Phase,
+        end_of_stream: bool,
+    ) -> Result<Action, Trap> {
+        let Some(stream) = self.guest().streams.stream(context.stream) else {
+            return Ok(Action::Continue);
         };
         let size = size(stream, phase) as u32;
         let moment = Moment::Stream { phase, end_of_stream };
         let entry = Entry { callback: phase.callback(), moment, context: Some(context) };
-        let answer =
-            self.call(streams, entry, |callbacks, store| match callbacks.phase(phase) {
-                Some(callback) => callback.call(store, context.number, size, end_of_stream),
-                None => Ok(0),
-            })?;
+        let answer = self.enter(entry, |callbacks, store| match callbacks.phase(phase) {
+            Some(callback) => callback.call(store, context.number, size, end_of_stream),
+            None => Ok(0),
+        })?;
         Ok(Action::of(phase, answer, self.pause()))
     }
 

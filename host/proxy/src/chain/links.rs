@@ -32,6 +32,8 @@ pub struct Link {
 pub enum Entry {
     /// It has a context.
     Open,
+    /// It has got a context, and has answered to the head.
+    Answered(Action),
     /// It takes no part in this direction.
     Skip,
     /// It will, once it has an instance.
@@ -82,24 +84,29 @@ impl Link {
         !self.bypassed && self.seat.is_some_and(|seat| seat.phases.contains(phase))
     }
 
-    /// Gives the exchange a context, at the first phase. A filter that never saw the request sees no response.
-    pub fn enter(&mut self, direction: Direction, key: StreamKey) -> Entry {
+    /// Gives the exchange a context, at the request's head, with which the guest is called. A filter that never saw the
+    /// request sees no response.
+    pub fn enter(
+        &mut self,
+        direction: Direction,
+        key: StreamKey,
+        head: Option<Phase>,
+        end: bool,
+    ) -> Entry {
         if self.bypassed {
             return Entry::Skip;
         }
         if self.seat.is_some() {
             return Entry::Open;
         }
-        if direction == Direction::Response {
-            return Entry::Skip;
-        }
+        let (Direction::Request, Some(head)) = (direction, head) else { return Entry::Skip };
         match self.slot.claim(key) {
             Availability::Awaited => Entry::Wait,
             Availability::Suspended => Entry::Failed,
-            Availability::Ready(number) => match self.slot.seat(number, key) {
-                Ok(seat) => {
+            Availability::Ready(number) => match self.slot.seat(number, key, head, end) {
+                Ok((seat, action)) => {
                     self.seat = Some(seat);
-                    Entry::Open
+                    Entry::Answered(action)
                 }
                 Err(_) => Entry::Failed,
             },
@@ -198,9 +205,7 @@ impl Chain {
         });
         match answer {
             Ok(action) => {
-                if !self.mailbox.is_empty() {
-                    self.take_end();
-                }
+                self.take_end();
                 Some(action)
             }
             Err(_) => {
@@ -354,8 +359,14 @@ impl Chain {
     }
 
     /// Ends the exchange if the callback that has just returned asked for it; the other signals wait for `pump`.
+    pub(super) fn take_end(&mut self) {
+        if !self.mailbox.is_empty() {
+            self.find_end();
+        }
+    }
+
     #[inline(never)]
-    fn take_end(&mut self) {
+    fn find_end(&mut self) {
         match self.mailbox.take_end() {
             Some(Signal::Reply(slot, reply)) => {
                 self.end_by(slot, |filter| Terminal::Reply(filter, Box::new(reply)))

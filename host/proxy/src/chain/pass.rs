@@ -11,13 +11,21 @@ use super::slot::SlotId;
 
 impl Chain {
     pub(super) fn head(&mut self, direction: Direction, from: usize, mut end: bool) {
+        let phase = self.kind.head(direction);
         for position in from..self.links.len() {
             if !self.goes_on(direction) {
                 return;
             }
             let index = self.index(direction, position);
-            match self.links[index].enter(direction, self.key) {
-                Entry::Open => {}
+            let action = match self.links[index].enter(direction, self.key, phase, end) {
+                Entry::Open => match phase {
+                    Some(phase) => self.run(index, phase, end),
+                    None => Some(Action::Continue),
+                },
+                Entry::Answered(action) => {
+                    self.take_end();
+                    Some(action)
+                }
                 Entry::Skip => {
                     self.links[index].held(direction).head = Head::Passed;
                     continue;
@@ -31,10 +39,6 @@ impl Chain {
                     self.links[index].held(direction).head = Head::Passed;
                     continue;
                 }
-            }
-            let action = match self.kind.head(direction) {
-                Some(phase) => self.run(index, phase, end),
-                None => Some(Action::Continue),
             };
             if self.terminal.is_some() {
                 return;

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_vm::{CallId, ContextId, Effect, Phases, Plugin, StreamKey, Streams, Trap};
+use portcullis_vm::{
+    Action, CallId, ContextId, Effect, Phase, Phases, Plugin, StreamKey, Streams, Trap,
+};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -192,20 +194,29 @@ impl Slot {
         }
     }
 
-    /// Gives an exchange a context in the instance with this number.
+    /// Gives an exchange a context in the instance with this number, and calls the guest with its head.
     ///
     /// # Errors
     /// The instance is gone, or has trapped just now.
-    pub fn seat(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
-        let seat = self.seat_late(instance, stream)?;
+    pub fn seat(
+        self: &Rc<Slot>,
+        instance: u64,
+        stream: StreamKey,
+        head: Phase,
+        end: bool,
+    ) -> Result<(Seat, Action), Gone> {
         self.world.running.health.exchanges.increment();
-        Ok(seat)
+        self.call(instance, |plugin, streams| {
+            let phases = plugin.phases();
+            let (context, action) = plugin.open(streams, stream, head, end)?;
+            Ok((Seat { instance, context, phases }, action))
+        })
     }
 
-    /// As [`seat`](Self::seat), for an exchange that the filter has not seen and that is over.
+    /// Gives a context to an exchange that the filter has not seen and that is over.
     ///
     /// # Errors
-    /// As there.
+    /// As [`seat`](Self::seat).
     pub fn seat_late(self: &Rc<Slot>, instance: u64, stream: StreamKey) -> Result<Seat, Gone> {
         self.call(instance, |plugin, streams| {
             let phases = plugin.phases();
