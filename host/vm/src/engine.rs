@@ -3,11 +3,13 @@
 
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::error::LoadError;
+use crate::pulse::Pulse;
 
 /// Runs modules. The compiler is set up only while it compiles, so that a process which is handed compiled code never
 /// holds it. Cheap to clone.
@@ -15,6 +17,7 @@ use crate::error::LoadError;
 pub struct Engine {
     inner: wasmtime::Engine,
     fingerprint: [u8; 32],
+    pulse: Arc<Pulse>,
 }
 
 impl Engine {
@@ -36,7 +39,7 @@ impl Engine {
         let inner = wasmtime::Engine::new(&config).map_err(LoadError::of_engine)?;
         let mut fingerprint = Fingerprint(Sha256::new_with_prefix(Self::COMPILER));
         inner.precompile_compatibility_hash().hash(&mut fingerprint);
-        Ok(Engine { fingerprint: fingerprint.0.finalize().into(), inner })
+        Ok(Engine { fingerprint: fingerprint.0.finalize().into(), inner, pulse: Arc::default() })
     }
 
     /// Compiled code of a module, in wasmtime's own format. Code compiled on this machine may ask for what its
@@ -69,9 +72,19 @@ impl Engine {
     }
 
     /// The embedder calls this every [`Engine::TICK`] from a thread of its own; what running callbacks may use is
-    /// counted in these.
+    /// counted in these. Where none runs it waits a while for the next one to begin.
     pub fn tick(&self) {
         self.inner.increment_epoch();
+        self.pulse.rest();
+    }
+
+    /// Has a [`tick`](Engine::tick) that waits return.
+    pub fn rouse(&self) {
+        self.pulse.rouse();
+    }
+
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

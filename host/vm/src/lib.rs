@@ -21,6 +21,7 @@ mod state;
 mod spec;
 mod inspect;
 mod engine;
+mod pulse;
 mod phase;
 mod expression;
 mod attributes;

@@ -1,6 +1,7 @@
 //! Bytes, checked, compiled and linked: everything about a module that does not depend on its configuration.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -10,6 +11,7 @@ use crate::error::LoadError;
 use crate::guest::Guest;
 use crate::hostcalls;
 use crate::inspect::{Abi, Bodies, Inspection, inspect_with};
+use crate::pulse::Pulse;
 
 /// SHA-256 of a module's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +52,7 @@ impl fmt::Debug for Digest {
 /// A compiled module, ready to be instantiated.
 pub struct Module {
     linked: wasmtime::InstancePre<Guest>,
+    pulse: Arc<Pulse>,
     digest: Digest,
     inspection: Inspection,
     abi: Abi,
@@ -87,7 +90,8 @@ impl Draft {
             .and_then(|linker| linker.instantiate_pre(compiled))
             .map_err(LoadError::of_engine)?;
         let abi = inspection.abi.unwrap_or(Abi::V0_2_1);
-        Ok(Module { linked, digest, inspection, abi, origin })
+        let pulse = engine.pulse().clone();
+        Ok(Module { linked, pulse, digest, inspection, abi, origin })
     }
 }
 
@@ -146,6 +150,10 @@ impl Module {
 
     pub(crate) fn abi(&self) -> Abi {
         self.abi
+    }
+
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     pub(crate) fn linked(&self) -> &wasmtime::InstancePre<Guest> {

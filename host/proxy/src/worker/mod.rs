@@ -63,6 +63,7 @@ struct Inner {
     /// Held by the one who publishes.
     publishing: Mutex<()>,
     ticking: Arc<AtomicBool>,
+    engine: Engine,
 }
 
 impl Proxy {
@@ -75,7 +76,7 @@ impl Proxy {
         let builder = Builder::start().map_err(thread_refused)?;
         let connections = Arc::new(AtomicUsize::new(0));
         let ticking = Arc::new(AtomicBool::new(true));
-        start_ticking(options.engine, ticking.clone()).map_err(thread_refused)?;
+        start_ticking(options.engine.clone(), ticking.clone()).map_err(thread_refused)?;
         let workers = (0..options.workers.max(1))
             .map(|index| {
                 let registry = process.registry.clone();
@@ -85,8 +86,17 @@ impl Proxy {
             .map_err(thread_refused)?;
         let published = Mutex::new(Published::default());
         let publishing = Mutex::default();
-        let inner =
-            Inner { process, builder, workers, connections, published, publishing, ticking };
+        let engine = options.engine;
+        let inner = Inner {
+            process,
+            builder,
+            workers,
+            connections,
+            published,
+            publishing,
+            ticking,
+            engine,
+        };
         let proxy = Proxy { inner: Arc::new(inner) };
         proxy.publish(snapshot)?;
         Ok(proxy)
@@ -161,6 +171,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.ticking.store(false, Ordering::Relaxed);
+        self.engine.rouse();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Death, Fault, Trap, TrapReason};
 use crate::guest::{Guest, Moment};
 use crate::module::Module;
 use crate::phase::HeadersPause;
+use crate::pulse::Pulse;
 use crate::services::Services;
 use crate::spec::PluginSpec;
 use crate::state::Streams;
@@ -24,6 +25,7 @@ pub(crate) struct Instance {
     callbacks: Callbacks,
     pause: HeadersPause,
     trap: Option<Trap>,
+    pulse: Arc<Pulse>,
 }
 
 /// What a callback is: its name, where in the guest's life it stands, and whose context it is for.
@@ -56,14 +58,18 @@ impl Instance {
         guest.rust_sdk = module.inspection().rust_sdk;
         let mut store = Store::new(module.linked().module().engine(), guest);
         store.limiter(|guest| &mut guest.quota);
-        store.epoch_deadline_callback(|mut store| {
+        let pulse = module.pulse().clone();
+        let beating = pulse.clone();
+        store.epoch_deadline_callback(move |mut store| {
+            beating.beat();
             let guest = store.data_mut();
             guest.budget.check(guest.services.as_ref())?;
             Ok(UpdateDeadline::Continue(1))
         });
         store.set_epoch_deadline(1);
+        pulse.beat();
         match start_up(module, &mut store) {
-            Ok(callbacks) => Ok(Instance { store, callbacks, pause, trap: None }),
+            Ok(callbacks) => Ok(Instance { store, callbacks, pause, trap: None, pulse }),
             Err(error) => Err(autopsy::explain(store.data(), "start-up", &error)),
         }
     }
@@ -128,6 +134,7 @@ impl Instance {
         let effects = guest.effects.len();
         guest.begin(&entry);
         self.store.set_epoch_deadline(1);
+        self.pulse.beat();
         run(&self.callbacks, &mut self.store)
             .map_err(|error| self.die(entry.callback, effects, &error))
     }

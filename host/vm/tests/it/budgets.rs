@@ -1,10 +1,12 @@
 //! What a guest may use, how it dies, and what is left afterwards.
 
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use portcullis_vm::{Limits, Phase, PluginSpec, Trap, TrapReason};
+use portcullis_vm::{Engine, Limits, Module, Phase, Plugin, PluginSpec, Trap, TrapReason};
 
-use crate::host::{Host, Record, callback, spec, wat};
+use crate::host::{Host, Record, Recorder, callback, spec, wat};
 
 fn dies(code: &str) -> (Host, Trap) {
     let mut host = Host::new(code);
@@ -170,4 +172,33 @@ fn after_a_trap_the_plugin_is_dead_and_the_streams_are_whole() {
     assert!(host.plugin.finish(&mut host.streams, host.context).is_err());
     assert_eq!(host.plugin.contexts(), 0);
     assert!(host.said().is_empty());
+}
+
+#[test]
+fn nobody_ticks_while_no_guest_runs_and_one_that_loops_then_is_stopped_all_the_same() {
+    let engine = Engine::new().unwrap();
+    let (sender, ticks) = mpsc::channel();
+    let ticking = engine.clone();
+    thread::spawn(move || {
+        loop {
+            ticking.tick();
+            if sender.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut count = 0;
+    while ticks.recv_timeout(Duration::from_millis(20)).is_ok() {
+        count += 1;
+        assert!(count < 1000, "it ticks although nothing runs");
+    }
+    let bytes = ::wat::parse_str(wat(&format!(r#"(func (export "_start") {LOOP})"#))).unwrap();
+    let module = Module::load(&engine, &bytes, None).unwrap();
+    let limits = Limits { start: Duration::from_millis(20), ..spec().limits };
+    let services = Box::new(Recorder(Arc::new(Record::default())));
+    let spec = Arc::new(PluginSpec { limits, ..spec() });
+    let trap = Plugin::start(&module, spec, services).err().unwrap();
+    assert_eq!(trap.reason, TrapReason::Cpu, "{trap}");
+    drop(ticks);
+    engine.rouse();
 }
