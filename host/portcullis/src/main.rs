@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: portcullis::memory::Heap = portcullis::memory::Heap;
 
 fn main() -> ExitCode {
     // What a few connections and small guests touch here and there would be rounded up to 2 MiB each. Where the system

@@ -1,13 +1,78 @@
-//! Gives back what was needed for a while only: pieces that are free and that the allocator keeps, and pages of the
-//! program itself that only a start or a change goes through.
+//! The allocator of the program, and giving back what was needed for a while only: pieces that are free and that the
+//! allocator keeps, and pages of the program itself that only a start or a change goes through.
 //!
-//! Nothing here changes what memory holds. This is the only `unsafe` of this ring, and the only module that names the
-//! allocator.
+//! This is the only `unsafe` of this ring, and the only module that names the allocator.
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::ops::Range;
 
+use libmimalloc_sys::{mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned};
+use libmimalloc_sys::{mi_zalloc, mi_zalloc_aligned};
 use rustix::mm::{Advice, madvise};
+
+/// mimalloc. The crate of that name asks for every piece by its alignment, which takes it the long way for most sizes above
+/// one KiB and makes them a little larger; what every piece is aligned to anyway is not asked for here.
+#[derive(Debug)]
+pub struct Heap;
+
+impl Heap {
+    /// Every piece of at least this size is aligned to it (`MI_MAX_ALIGN_SIZE`, which is that of C's `max_align_t`).
+    const ALIGNED: usize = 16;
+
+    /// Whether any piece of this size is aligned well enough.
+    const fn fits(size: usize, align: usize) -> bool {
+        align <= Heap::ALIGNED && align <= size
+    }
+}
+
+#[allow(unsafe_code, reason = "an allocator is one; the proof stands inside")]
+// SAFETY: every piece comes from mimalloc and goes back to it, whichever of its functions it came from: they share one heap.
+// They return null where there is no memory, and otherwise at least `size` bytes that nobody else has. They are aligned as
+// asked for, or, where `fits` holds, as C's malloc has to align them. None of them unwinds.
+unsafe impl GlobalAlloc for Heap {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: as above.
+        unsafe {
+            match Heap::fits(size, align) {
+                true => mi_malloc(size).cast(),
+                false => mi_malloc_aligned(size, align).cast(),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: as above.
+        unsafe {
+            match Heap::fits(size, align) {
+                true => mi_zalloc(size).cast(),
+                false => mi_zalloc_aligned(size, align).cast(),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let align = layout.align();
+        // SAFETY: as above; the caller hands over a piece of ours.
+        unsafe {
+            match Heap::fits(size, align) {
+                true => mi_realloc(piece.cast(), size).cast(),
+                false => mi_realloc_aligned(piece.cast(), size, align).cast(),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, piece: *mut u8, _: Layout) {
+        // SAFETY: the caller hands over a piece of ours, once.
+        unsafe { mi_free(piece.cast()) }
+    }
+}
 
 /// Has the allocator give back what this thread has freed, and what any thread freed longer than a second ago. To be called
 /// by each thread now and then: by itself the allocator does so only while much is allocated.
