@@ -50,7 +50,7 @@ impl Watch {
         if self.in_flight.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == 0
         {
-            self.head_since.store(self.now() + 1, Ordering::Relaxed);
+            self.head_since.store(self.millis(Instant::now()) + 1, Ordering::Relaxed);
         }
     }
 
@@ -104,17 +104,26 @@ impl Watch {
 
     /// The time of doing nothing begins anew.
     pub fn restart(&self) {
-        self.idle_since.store(self.now(), Ordering::Relaxed);
+        self.idle_from(Instant::now());
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    fn idle_from(&self, at: Instant) {
+        self.idle_since.store(self.millis(at), Ordering::Relaxed);
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.epoch);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1)
     }
 }
 
 /// A request in flight: from its head to the end of its response.
 #[derive(Debug)]
-pub struct InFlight(Arc<Watch>);
+pub struct InFlight {
+    watch: Arc<Watch>,
+    /// When it ended, if somebody knows.
+    ended: Option<Instant>,
+}
 
 impl InFlight {
     /// The head is complete.
@@ -122,13 +131,18 @@ impl InFlight {
         watch.head_since.store(0, Ordering::Relaxed);
         watch.in_flight.fetch_add(1, Ordering::Relaxed);
         watch.begun.notify_one();
-        InFlight(watch.clone())
+        InFlight { watch: watch.clone(), ended: None }
+    }
+
+    /// It has ended just now: nobody has to ask for the time again.
+    pub fn end(mut self, now: Instant) {
+        self.ended = Some(now);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.restart();
+        self.watch.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.watch.idle_from(self.ended.unwrap_or_else(Instant::now));
     }
 }

@@ -244,26 +244,36 @@ impl Exchange {
         hop: head::Hop,
         switch: Option<Switch>,
     ) -> Result<Response<Body>, Reset> {
+        let response = match self.response(&hop, switch).await {
+            Ok(response) => response,
+            Err(Interruption::Terminal(Terminal::Close(_))) => {
+                self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
+                return Err(Reset);
+            }
+            Err(interruption) => self.answer(interruption).map(Inlet::Own),
+        };
+        self.response_phase(response, ending, &hop).await
+    }
+
+    /// The upstream's response, or one that the route gives.
+    async fn response(
+        self: &Rc<Self>,
+        hop: &head::Hop,
+        switch: Option<Switch>,
+    ) -> Result<Response<Inlet>, Interruption> {
         let provisional = self.select();
         self.note_route(provisional.as_ref());
-        let phase = pin!(self.request_phase(provisional));
-        let interruption = match self.in_time(self.request_deadline(), phase).await {
-            Ok(Ready::Upstream(selected, end)) => {
-                let phase = pin!(self.upstream_phase(&selected, end, &hop, switch));
-                match self.in_time(self.request_deadline(), phase).await {
-                    Ok(response) => return self.response_phase(response, ending, &hop).await,
-                    Err(interruption) => interruption,
-                }
-            }
-            Ok(Ready::Own(response)) => return self.response_phase(*response, ending, &hop).await,
-            Err(interruption) => interruption,
+        let ready = {
+            let phase = pin!(self.request_phase(provisional));
+            self.in_time(self.request_deadline(), phase).await?
         };
-        if let Interruption::Terminal(Terminal::Close(_)) = interruption {
-            self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
-            return Err(Reset);
+        match ready {
+            Ready::Own(response) => Ok(*response),
+            Ready::Upstream(selected, end) => {
+                let phase = pin!(self.upstream_phase(&selected, end, hop, switch));
+                self.in_time(self.request_deadline(), phase).await
+            }
         }
-        let response = self.answer(interruption).map(Inlet::Own);
-        self.response_phase(response, ending, &hop).await
     }
 
     /// The end, once: guests log, the contexts go, the access log gets its line.
@@ -273,13 +283,16 @@ impl Exchange {
         }
         *self.request_body.borrow_mut() = Inlet::Ended;
         *self.response_body.borrow_mut() = Inlet::Ended;
-        let duration = self.started.elapsed();
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(self.started);
         self.seal_attributes(duration);
         self.chain.borrow_mut().finish();
         self.record(duration);
         self.local.remove(self.key);
         // An upstream that answered early may still wait for the rest of the request; the other parties are this one.
         self.mailbox.wake_one(Party::Request);
-        self.in_flight.take();
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.end(now);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,7 +17,7 @@ use super::attend::{Left, attend};
 use super::{Accepted, Exchanges, Reception, Stage};
 use crate::body::Body;
 use crate::clock::{Expiry, Watch};
-use crate::exchange::{Inlet, Reset, Switch};
+use crate::exchange::{Inlet, Reset};
 use crate::http1::{Failed, Fault, Refused, RequestBody, Served};
 use crate::reply::{self, Dialect, Failure};
 
@@ -144,8 +144,13 @@ impl Session<'_> {
                 true => Some(oneshot::channel()).unzip(),
                 false => (None, None),
             };
-            // An exchange takes much more room than a connection that waits for one.
-            let switches = Box::pin(self.exchange(served, request, switch)).await?;
+            let response = match self.exchanges.begin(request.map(Inlet::Http1), switch)? {
+                Err(refused) => *refused,
+                // An exchange takes much more room than a connection that waits for one.
+                Ok(begun) => answered(served, Box::pin(begun.answer())).await?,
+            };
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            self.write(served, response).await?;
             if switches {
                 let tunnel = tunnel.zip(connection.take().and_then(Served::into_tunnel));
                 let sent = tunnel.map(|(sender, tunnel)| sender.send(tunnel).is_ok());
@@ -178,31 +183,9 @@ impl Session<'_> {
         .await
     }
 
-    /// Answers a request; true when the connection changes over to another protocol.
-    async fn exchange(
-        &self,
-        served: &mut Served,
-        request: Request<RequestBody>,
-        switch: Option<Switch>,
-    ) -> Result<bool, Broken> {
-        let response = match self.exchanges.begin(request.map(Inlet::Http1), switch)? {
-            Err(refused) => *refused,
-            Ok(begun) => {
-                let mut answer = pin!(begun.answer());
-                let answered = poll_fn(|context| match answer.as_mut().poll(context) {
-                    Poll::Ready(answered) => Poll::Ready(answered.map_err(Broken::from)),
-                    Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
-                });
-                answered.await?
-            }
-        };
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        self.write(served, response).await?;
-        Ok(switches)
-    }
-
     async fn write(&self, served: &mut Served, response: Response<Body>) -> Result<(), Broken> {
         served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
+        others_first().await;
         poll_fn(|context| match served.poll_answer(context) {
             Poll::Ready(written) => Poll::Ready(written.map_err(Broken::from)),
             Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
@@ -226,6 +209,32 @@ impl Session<'_> {
         end(served).await;
         Ok(())
     }
+}
+
+/// Lets everybody on this worker go first who can go on at once. Answers are then written one right after the other, and who
+/// reads several of them, a client on the same machine or a peer with several connections, is woken once and not for each.
+async fn others_first() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits for the answer, and for the client to go.
+async fn answered(
+    served: &mut Served,
+    mut answer: Pin<Box<impl Future<Output = Result<Response<Body>, Reset>>>>,
+) -> Result<Response<Body>, Broken> {
+    poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(answered) => Poll::Ready(answered.map_err(Broken::from)),
+        Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
+    })
+    .await
 }
 
 fn gone() -> Broken {

@@ -208,18 +208,21 @@ impl Cluster {
             Ok(address) => address,
             Err((stage, reason)) => return Err(SendError::before(stage, reason, body)),
         };
-        let mut sent = self.attempt(address, wanted, &target, body).await;
-        for _ in 1..TRIES {
-            match sent {
+        let (mut wanted, mut body) = (wanted, body);
+        let mut tries = 1;
+        loop {
+            match self.attempt(address, wanted, &target, body).await {
                 // Nothing was written, so nothing can have happened.
-                Err(SendError { stage: Stage::Sent, reused: true, body: Some(body), .. }) => {
-                    let fresh = Wanted { fresh: true, ..wanted };
-                    sent = self.attempt(address, fresh, &target, body).await;
+                Err(SendError { stage: Stage::Sent, reused: true, body: Some(unsent), .. })
+                    if tries < TRIES =>
+                {
+                    body = unsent;
+                    wanted.fresh = true;
+                    tries += 1;
                 }
-                _ => break,
+                sent => return sent,
             }
         }
-        sent
     }
 
     /// Opens a connection for bytes to the endpoint whose turn it is; with TLS where the backend has it.
@@ -244,13 +247,12 @@ impl Cluster {
         target: &Target<'_>,
         body: Body,
     ) -> Result<Upstreamed, SendError> {
-        let asked = Instant::now();
-        let mut lease = match self.pool.acquire(&self.dialer, address, wanted).await {
-            Ok(lease) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
+        let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, address, wanted).await {
+            Ok((lease, _)) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
                 lease.release();
                 return Err(SendError::before(Stage::Request, self.http1_only(), body));
             }
-            Ok(lease) => lease,
+            Ok(acquired) => acquired,
             Err(refused) => {
                 let mut error = SendError::before(refused.stage, refused.reason, body);
                 error.endpoint = Some(address);
@@ -263,7 +265,7 @@ impl Cluster {
             Ok(response) => {
                 let connection = lease.connection();
                 let response = ResponseBody::wrap(response, lease);
-                Ok(Upstreamed { response, connection, reused, pool_ready: sent - asked, sent })
+                Ok(Upstreamed { response, connection, reused, pool_ready, sent })
             }
             Err(error) => {
                 if error.stage == Stage::Request {
