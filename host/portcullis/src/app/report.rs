@@ -73,7 +73,7 @@ impl Report for Everything {
     }
 
     fn config(&self) -> Value {
-        let source = |(name, text): &(Arc<str>, String)| {
+        let source = |(name, text): &(Arc<str>, Arc<str>)| {
             let contents = spec::read(0, name, text, &Home::default());
             let documents: Vec<Value> = contents.documents.iter().map(Document::json).collect();
             json!({"name": name.to_string(), "documents": documents})

@@ -1,6 +1,7 @@
 //! Problems that are found by trying: what a rehearsal or the data plane refused, in the vocabulary of `diagnose`.
 
 use std::io;
+use std::sync::Arc;
 
 use portcullis_proxy::Refusal;
 use portcullis_vm::{Trap, TrapReason};
@@ -76,7 +77,7 @@ fn blame(planned: &Planned, kinds: &[&str], name: &str, problem: Problem) -> Pro
 
 /// Where in `text`, the documents of `file`, the object stands that `problem` is about: the field that a trial failed
 /// over, as far as it can be told.
-pub fn place(problem: &Problem, file: &str, text: &str, home: &Home) -> Option<Place> {
+pub fn place(problem: &Problem, file: &Arc<str>, text: &Arc<str>, home: &Home) -> Option<Place> {
     let object = problem.object.as_deref()?;
     let contents = spec::read(0, file, text, home);
     let document = contents.documents.iter().find(|document| document.title() == object)?;

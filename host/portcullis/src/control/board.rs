@@ -42,7 +42,7 @@ struct State {
     /// By listener.
     schemes: BTreeMap<String, &'static str>,
     /// Name and text of what is live.
-    documents: Vec<(Arc<str>, String)>,
+    documents: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// One source object, as status shows it.
@@ -112,7 +112,7 @@ impl Board {
     }
 
     /// Name and text of every file of documents that is live, as they were written.
-    pub fn documents(&self) -> Vec<(Arc<str>, String)> {
+    pub fn documents(&self) -> Vec<(Arc<str>, Arc<str>)> {
         self.lock().documents.clone()
     }
 
@@ -137,7 +137,7 @@ impl Board {
         state.since = Some(SystemTime::now());
         state.accepted_total += 1;
         let texts = live.candidates.iter().flat_map(|candidate| candidate.texts());
-        state.documents = texts.map(|text| (text.name.clone(), text.text.to_string())).collect();
+        state.documents = texts.map(|text| (text.name.clone(), text.text.clone())).collect();
         state.notes.clone_from(&planned.notes);
         state.filters = live.filters.iter().map(|filter| filter.name.clone()).collect();
         let named = live.listeners.iter().map(|listener| (listener.name.clone(), scheme(listener)));

@@ -121,8 +121,8 @@ pub fn plan_all(candidates: &[Arc<Candidate>], proxy: Option<&str>) -> Planned {
         for text in candidate.texts() {
             owners.push(index);
             sources.push(Source {
-                name: text.name.to_string(),
-                text: text.text.to_string(),
+                name: text.name.clone(),
+                text: text.text.clone(),
                 home: candidate.object.home.clone(),
             });
         }

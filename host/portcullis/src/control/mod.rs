@@ -142,6 +142,8 @@ impl<P: Plane> Control<P> {
         self.watch.follow(self.sources.folders(), []);
         self.round(Eagerness::WhenChanged);
         self.first_modules();
+        // Whoever starts us leaves the changes to a thread of their own, and never gives back what planning took.
+        memory::release();
         match self.live.generation {
             0 => Err(self.board.problems()),
             _ => Ok(()),
@@ -358,19 +360,19 @@ impl<P: Plane> Control<P> {
 }
 
 /// A version, and why it is refused; `None`: it is live.
-struct Told(Arc<Candidate>, Option<Problem>);
+struct Told(Arc<Candidate>, Option<Box<Problem>>);
 
 impl Told {
     fn of(seat: &Seat) -> Told {
         let problem = seat.problems.iter().find(|problem| problem.is_error());
-        Told(seat.offered.clone(), problem.filter(|_| seat.is_refused()).cloned())
+        Told(seat.offered.clone(), problem.filter(|_| seat.is_refused()).cloned().map(Box::new))
     }
 
     fn fate(&self, name: &Arc<str>) -> Fate {
         Fate {
             name: name.clone(),
             refers_to: self.0.files().filter(|file| is_config_map(file)).collect(),
-            refused: self.1.clone(),
+            refused: self.1.as_deref().cloned(),
         }
     }
 }

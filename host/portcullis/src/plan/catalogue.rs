@@ -54,9 +54,10 @@ fn name_of(document: &Document) -> ObjectName {
 
 impl Catalogue {
     pub fn new(documents: Vec<Document>, desk: &mut Desk<'_>) -> Catalogue {
-        let mut catalogue =
-            Catalogue { documents: Vec::new(), named: HashMap::new(), refused: Vec::new() };
-        for document in nearer(documents, desk) {
+        let offered = nearer(documents, desk);
+        let documents = Vec::with_capacity(offered.len());
+        let mut catalogue = Catalogue { documents, named: HashMap::new(), refused: Vec::new() };
+        for document in offered {
             let taken = catalogue.get(document.kind, &document.namespace, &document.name);
             let Some(first) = taken.filter(|first| !first.name.is_empty()) else {
                 let same_name = catalogue.named.entry(document.name.clone()).or_default();

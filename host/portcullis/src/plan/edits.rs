@@ -48,7 +48,8 @@ impl Edits<'_> {
         place: Place,
         desk: &mut Desk<'_>,
     ) -> Option<(Vec<RouteFilter>, Option<String>)> {
-        let (mut compiled, mut broken, mut right) = (Vec::new(), None, true);
+        let (mut broken, mut right) = (None, true);
+        let mut compiled = Vec::with_capacity(filters.len());
         for (index, filter) in filters.iter().enumerate() {
             let at = format!("{field}[{index}]");
             match self.one(&at, filter, place, desk) {
@@ -173,7 +174,7 @@ impl Edits<'_> {
         desk: &mut Desk<'_>,
     ) -> Option<HeaderModifier> {
         let mut pairs = |list: &str, headers: &[written::Header]| {
-            let mut compiled = Some(Vec::new());
+            let mut compiled = Some(Vec::with_capacity(headers.len()));
             for (index, header) in headers.iter().enumerate() {
                 let at = format!("{field}.{list}[{index}]");
                 let name = self.header_name(&format!("{at}.name"), &header.name, desk);

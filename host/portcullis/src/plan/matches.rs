@@ -24,7 +24,7 @@ pub(super) fn http(
         let everything = PathMatch::Prefix("/".to_owned());
         return Some(vec![Match { path: Some(everything), ..Match::default() }]);
     }
-    let mut compiled = Some(Vec::new());
+    let mut compiled = Some(Vec::with_capacity(matches.len()));
     for (index, one) in matches.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let path = path(document, &format!("{field}.path"), one.path.as_ref(), desk);
@@ -49,7 +49,7 @@ pub(super) fn grpc(
     matches: &[written::GrpcMatch],
     desk: &mut Desk<'_>,
 ) -> Option<Vec<Match>> {
-    let mut compiled = Some(Vec::new());
+    let mut compiled = Some(Vec::with_capacity(matches.len()));
     for (index, one) in matches.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let headers = headers(document, &format!("{field}.headers"), &one.headers, desk);
@@ -124,7 +124,7 @@ fn headers(
     matches: &[written::ValueMatch],
     desk: &mut Desk<'_>,
 ) -> Option<Vec<HeaderMatch>> {
-    let (mut seen, mut compiled) = (HashSet::new(), Some(Vec::new()));
+    let (mut seen, mut compiled) = (HashSet::new(), Some(Vec::with_capacity(matches.len())));
     for (index, one) in matches.iter().enumerate() {
         let name = match words::matched_name(&one.name) {
             Ok(name) => name,
@@ -154,7 +154,7 @@ fn query(
     matches: &[written::ValueMatch],
     desk: &mut Desk<'_>,
 ) -> Option<Vec<QueryMatch>> {
-    let (mut seen, mut compiled) = (BTreeSet::new(), Some(Vec::new()));
+    let (mut seen, mut compiled) = (BTreeSet::new(), Some(Vec::with_capacity(matches.len())));
     for (index, one) in matches.iter().enumerate() {
         let first = seen.insert(one.name.as_str());
         let field = format!("{field}[{index}].value");

@@ -34,7 +34,7 @@ use portcullis_vm::{Digest, LoadError, Module};
 use crate::diagnose::{Code, Place, Problem};
 use crate::signature::Trust;
 use crate::spec::filter::PullPolicy;
-use crate::spec::{self, Contents, Home};
+use crate::spec::{self, Home};
 use catalogue::Catalogue;
 use desk::Desk;
 
@@ -46,9 +46,9 @@ pub use registry::{Registry, TIMEOUT};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// A file's path as the user gave it; names in its documents are relative to its folder.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it holds.
-    pub text: String,
+    pub text: Arc<str>,
     /// Where it comes from.
     pub home: Home,
 }
@@ -278,18 +278,16 @@ pub fn beside(source: &str, path: &str) -> PathBuf {
 
 /// Plans `sources` for the Proxy called `proxy` (`name` or `namespace/name`; `None`: the only one).
 pub fn plan(sources: &[Source], proxy: Option<&str>, modules: &dyn Modules) -> Planned {
-    let read = |(index, source): (usize, &Source)| {
-        spec::read(index, &source.name, &source.text, &source.home)
-    };
-    let mut contents: Vec<Contents> = sources.iter().enumerate().map(read).collect();
     let mut desk = Desk::new(modules);
-    for (source, part) in sources.iter().zip(&mut contents) {
-        desk.problems.append(&mut part.problems);
-        if part.incomplete {
-            desk.unread.push(source.name.clone());
+    let mut documents = Vec::with_capacity(sources.len());
+    for (index, source) in sources.iter().enumerate() {
+        let contents = spec::read(index, &source.name, &source.text, &source.home);
+        documents.extend(contents.documents);
+        desk.problems.extend(contents.problems);
+        if contents.incomplete {
+            desk.unread.push(source.name.to_string());
         }
     }
-    let documents = contents.into_iter().flat_map(|part| part.documents).collect();
     let catalogue = Catalogue::new(documents, &mut desk);
     let objects = catalogue.objects();
 

@@ -73,7 +73,7 @@ pub(super) fn hostnames_of(
     names: &[String],
     desk: &mut Desk<'_>,
 ) -> Option<Vec<String>> {
-    let mut right = Some(Vec::new());
+    let mut right = Some(Vec::with_capacity(names.len()));
     for (index, name) in names.iter().enumerate() {
         match (words::hostname(name), &mut right) {
             (Ok(name), Some(all)) => all.push(name),
@@ -107,13 +107,14 @@ struct Common<'a> {
 
 impl Compiler<'_> {
     fn rules(&self, object: &Object, desk: &mut Desk<'_>) -> Option<Vec<Arc<Rule>>> {
+        let default = ([written::HttpRule::default()], [written::GrpcRule::default()]);
         let rules: Vec<Option<Arc<Rule>>> = match object {
             Object::HttpRoute(spec) => {
-                let rules = spec.rules.clone().unwrap_or_else(|| vec![Default::default()]);
+                let rules = spec.rules.as_deref().unwrap_or(&default.0);
                 rules.iter().enumerate().map(|(index, rule)| self.http(index, rule, desk)).collect()
             }
             Object::GrpcRoute(spec) => {
-                let rules = spec.rules.clone().unwrap_or_else(|| vec![Default::default()]);
+                let rules = spec.rules.as_deref().unwrap_or(&default.1);
                 rules.iter().enumerate().map(|(index, rule)| self.grpc(index, rule, desk)).collect()
             }
             _ => Vec::new(),
@@ -201,7 +202,8 @@ impl Compiler<'_> {
         refs: &[written::BackendRef],
         desk: &mut Desk<'_>,
     ) -> Option<(Vec<WeightedBackend>, Option<String>)> {
-        let (mut compiled, mut broken, mut right) = (Vec::new(), None, true);
+        let (mut broken, mut right) = (None, true);
+        let mut compiled = Vec::with_capacity(refs.len());
         for (index, reference) in refs.iter().enumerate() {
             let field = format!("{field}.backendRefs[{index}]");
             let weight = backend::weight(self.document, &field, reference, desk);

@@ -25,6 +25,11 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
         let Some(node) = self.nodes.next() else { return Ok(None) };
         seed.deserialize(Decoder { node, journal: self.journal }).map(Some)
     }
+
+    /// So that lists take no more than they need: most have one element.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.nodes.len())
+    }
 }
 
 /// The entries of a mapping with free keys.

@@ -14,7 +14,9 @@ pub mod route;
 mod tree;
 mod values;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -77,8 +79,17 @@ pub struct Document {
     pub created: Option<i64>,
     /// `metadata.labels`
     pub labels: BTreeMap<String, String>,
-    root: Node,
+    text: Rc<Text>,
+    /// Among those of its source.
+    number: usize,
+}
+
+/// The text of a source, without its trees: they take a dozen times as much, and thousands of sources are read before the
+/// first is planned. Where a place is asked for later, it is parsed once more.
+#[derive(Debug)]
+struct Text {
     text: Arc<str>,
+    trees: OnceCell<Vec<Node>>,
 }
 
 /// What a document says.
@@ -165,17 +176,17 @@ const KINDS: [(&[&str], &str); 8] = [
 ];
 
 /// Reads the source `file` with the index `source`.
-pub fn read(source: usize, file: &str, text: &str, home: &Home) -> Contents {
+pub fn read(source: usize, file: &Arc<str>, text: &Arc<str>, home: &Home) -> Contents {
     let forest = tree::parse(text);
-    let (file, text): (Arc<str>, Arc<str>) = (file.into(), text.into());
     let mut contents = Contents { incomplete: forest.incomplete, ..Contents::default() };
     for flaw in forest.flaws {
-        let place = place(&file, &text, flaw.at, String::new());
+        let place = place(file, text, flaw.at, String::new());
         let problem = Problem::new(flaw.code, flaw.title).at(place).hint(flaw.hint);
         contents.problems.push(problem.in_source(source));
     }
-    for root in forest.documents {
-        let reading = Reading { source, file: &file, text: &text, home, root: &root };
+    let text = Rc::new(Text { text: text.clone(), trees: OnceCell::new() });
+    for (number, root) in forest.documents.iter().enumerate() {
+        let reading = Reading { source, file, text: &text, home, number, root };
         match reading.kind() {
             Ok(kind) => reading.document(kind, &mut contents),
             Err(problem) => contents.problems.push(problem.in_source(source)),
@@ -198,14 +209,15 @@ fn place(file: &str, text: &str, at: At, field: String) -> Place {
 struct Reading<'a> {
     source: usize,
     file: &'a Arc<str>,
-    text: &'a Arc<str>,
+    text: &'a Rc<Text>,
     home: &'a Home,
+    number: usize,
     root: &'a Node,
 }
 
 impl Reading<'_> {
     fn problem(&self, code: Code, node: &Node, field: &str, title: String) -> Problem {
-        Problem::new(code, title).at(place(self.file, self.text, node.at, field.to_owned()))
+        Problem::new(code, title).at(place(self.file, &self.text.text, node.at, field.to_owned()))
     }
 
     fn kind(&self) -> Result<&'static str, Box<Problem>> {
@@ -254,18 +266,18 @@ impl Reading<'_> {
             object: None,
             created: None,
             labels: BTreeMap::new(),
-            root: self.root.clone(),
             text: self.text.clone(),
+            number: self.number,
         };
         let object = match kind {
-            "Proxy" => document.open(|spec| Object::Proxy(Box::new(spec))),
-            "Backend" => document.open(Object::Backend),
-            "WasmFilter" => document.open(|spec| Object::WasmFilter(Box::new(spec))),
-            "WasmPlugin" => document.open(|spec| Object::WasmPlugin(Box::new(spec))),
-            "HTTPRoute" => document.open(Object::HttpRoute),
-            "TCPRoute" => document.open(Object::TcpRoute),
-            "TLSRoute" => document.open(Object::TlsRoute),
-            _ => document.open(Object::GrpcRoute),
+            "Proxy" => document.open(self.root, |spec| Object::Proxy(Box::new(spec))),
+            "Backend" => document.open(self.root, Object::Backend),
+            "WasmFilter" => document.open(self.root, |spec| Object::WasmFilter(Box::new(spec))),
+            "WasmPlugin" => document.open(self.root, |spec| Object::WasmPlugin(Box::new(spec))),
+            "HTTPRoute" => document.open(self.root, Object::HttpRoute),
+            "TCPRoute" => document.open(self.root, Object::TcpRoute),
+            "TLSRoute" => document.open(self.root, Object::TlsRoute),
+            _ => document.open(self.root, Object::GrpcRoute),
         };
         match object {
             Ok(object) => document.object = Some(object),
@@ -274,44 +286,23 @@ impl Reading<'_> {
                 contents.problems.extend(findings.into_iter().map(problem));
             }
         }
-        document.check_names(&mut contents.problems);
-        let flawed = contents.problems[..found].iter().any(|flaw| document.covers(flaw));
+        self.check_names(&document, &mut contents.problems);
+        let flawed = contents.problems[..found].iter().any(|flaw| self.covers(flaw));
         if flawed || contents.problems.len() > found {
             document.object = None;
         }
         contents.documents.push(document);
     }
-}
 
-impl Document {
-    fn open<S: DeserializeOwned>(
-        &mut self,
-        wrap: impl FnOnce(S) -> Object,
-    ) -> Result<Object, Vec<Finding>> {
-        let envelope: Envelope<S> = decode(&self.root)?;
-        self.created = envelope.metadata.creation_timestamp.map(Timestamp::get);
-        self.labels = envelope.metadata.labels;
-        Ok(wrap(envelope.spec))
-    }
-
-    fn found(&self, finding: Finding, root: &Node) -> Problem {
-        let field = finding.field(root);
-        let place = place(&self.file, &self.text, finding.at, field);
-        let problem = Problem::new(finding.code, finding.title).at(place);
-        let problem = problem.of(self.title()).in_source(self.source);
-        match finding.hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
-    }
-
-    fn check_names(&self, problems: &mut Vec<Problem>) {
-        let fields = [("metadata.name", &self.name), ("metadata.namespace", &self.namespace)];
+    fn check_names(&self, document: &Document, problems: &mut Vec<Problem>) {
+        let fields =
+            [("metadata.name", &document.name), ("metadata.namespace", &document.namespace)];
         for (field, value) in fields {
             if !value.is_empty() && !is_name(value) {
                 let title = format!("{value:?} is not a name");
                 let hint = "use lower case letters, digits, `-` and `.`, at most 253 of them";
-                problems.push(self.problem(Code::P0111, field, title).hint(hint));
+                let problem = self.problem(Code::P0111, at_field(self.root, field), field, title);
+                problems.push(problem.of(document.title()).in_source(self.source).hint(hint));
             }
         }
     }
@@ -321,8 +312,32 @@ impl Document {
         fn last(node: &Node) -> usize {
             node.children().map(last).max().unwrap_or_default().max(node.at.line)
         }
-        let lines = self.root.at.line..=last(&self.root);
+        let lines = self.root.at.line..=last(self.root);
         flaw.object.is_none() && flaw.place.as_ref().is_some_and(|at| lines.contains(&at.line))
+    }
+}
+
+impl Document {
+    fn open<S: DeserializeOwned>(
+        &mut self,
+        root: &Node,
+        wrap: impl FnOnce(S) -> Object,
+    ) -> Result<Object, Vec<Finding>> {
+        let envelope: Envelope<S> = decode(root)?;
+        self.created = envelope.metadata.creation_timestamp.map(Timestamp::get);
+        self.labels = envelope.metadata.labels;
+        Ok(wrap(envelope.spec))
+    }
+
+    fn found(&self, finding: Finding, root: &Node) -> Problem {
+        let field = finding.field(root);
+        let place = place(&self.file, &self.text.text, finding.at, field);
+        let problem = Problem::new(finding.code, finding.title).at(place);
+        let problem = problem.of(self.title()).in_source(self.source);
+        match finding.hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
     }
 
     /// `Kind namespace/name`
@@ -337,23 +352,13 @@ impl Document {
 
     /// The whole document, as it was written; null where it cannot be told.
     pub fn json(&self) -> serde_json::Value {
-        decode(&self.root).unwrap_or_default()
+        self.root().and_then(|root| decode(root).ok()).unwrap_or_default()
     }
 
     /// Where `field` stands, such as `spec.rules[0].backendRefs[1].name`; if it is not there, what would hold it.
     pub fn place(&self, field: &str) -> Place {
-        let mut node = &self.root;
-        for step in field.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
-            let next = match (&node.value, step.parse::<usize>()) {
-                (Value::Sequence(nodes), Ok(index)) => nodes.get(index),
-                _ => node.get(step),
-            };
-            match next {
-                Some(next) => node = next,
-                None => break,
-            }
-        }
-        place(&self.file, &self.text, node.at, field.to_owned())
+        let at = self.root().map_or(At::START, |root| at_field(root, field).at);
+        place(&self.file, &self.text.text, at, field.to_owned())
     }
 
     /// A problem of this object at `field`.
@@ -361,6 +366,27 @@ impl Document {
         let problem = Problem::new(code, title).at(self.place(field));
         problem.of(self.title()).in_source(self.source)
     }
+
+    fn root(&self) -> Option<&Node> {
+        let Text { text, trees } = &*self.text;
+        trees.get_or_init(|| tree::parse(text).documents).get(self.number)
+    }
+}
+
+/// What stands at `field`, such as `spec.rules[0].backendRefs[1].name`; if it is not there, what would hold it.
+fn at_field<'n>(root: &'n Node, field: &str) -> &'n Node {
+    let mut node = root;
+    for step in field.split(['.', '[']).map(|step| step.trim_end_matches(']')) {
+        let next = match (&node.value, step.parse::<usize>()) {
+            (Value::Sequence(nodes), Ok(index)) => nodes.get(index),
+            _ => node.get(step),
+        };
+        match next {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    node
 }
 
 /// A DNS subdomain, as Kubernetes wants names to be.

@@ -51,6 +51,11 @@ pub(super) struct At {
     pub width: usize,
 }
 
+impl At {
+    /// Where every text begins.
+    pub const START: At = At { line: 1, column: 1, width: 1 };
+}
+
 /// What is wrong with the text.
 #[derive(Clone, Debug)]
 pub(super) struct Flaw {

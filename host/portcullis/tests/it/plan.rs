@@ -39,7 +39,11 @@ fn planned(stage: &Path, proxy: Option<&str>) -> Planned {
         .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
         .map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()))
         .collect();
-    let source = |(name, text): (String, String)| Source { name, text, ..Source::default() };
+    let source = |(name, text): (String, String)| Source {
+        name: name.into(),
+        text: text.into(),
+        ..Source::default()
+    };
     let sources: Vec<Source> = sources.into_iter().map(source).collect();
     plan(&sources, proxy, &Disk(Engine::new().unwrap()))
 }
@@ -217,7 +221,7 @@ fn what_speaks_no_http_gets_its_own_routes_and_filters() {
 #[test]
 fn used_files_are_known_whether_they_are_there_or_not() {
     let source = Source {
-        name: "conf/proxy.yaml".to_owned(),
+        name: "conf/proxy.yaml".into(),
         text: "apiVersion: portcullis.dev/v1alpha1
 kind: Proxy
 metadata: {name: p}
@@ -231,7 +235,7 @@ spec:
     protocol: HTTPS
     tls: {certificateFile: tls/cert.pem, keyFile: /abs/key.pem}
 "
-        .to_owned(),
+        .into(),
         ..Source::default()
     };
     let planned = plan(&[source], None, &Disk(Engine::new().unwrap()));

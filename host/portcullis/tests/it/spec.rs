@@ -4,7 +4,7 @@ use portcullis::spec::{Contents, Home, Object, read};
 
 /// Documents and problems of a text, each problem as `CODE line:column field`.
 fn check(text: &str) -> (Contents, Vec<String>) {
-    let contents = read(0, "a.yaml", text, &Home::default());
+    let contents = read(0, &"a.yaml".into(), &text.into(), &Home::default());
     let short = |problem: &portcullis::diagnose::Problem| {
         let place = problem.place.as_ref().unwrap();
         format!("{} {}:{} {}", problem.code, place.line, place.column, place.field)
@@ -284,7 +284,7 @@ fn a_text_full_of_mistakes_is_refused_with_a_bounded_number_of_problems() {
 fn a_value_of_the_wrong_type_is_not_repeated() {
     let text = "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {name: f}\n\
                 spec: {url: \"file://f.wasm\", vmConfig: {env: [{name: PIN, value: 1234567890}]}}\n";
-    let problems = read(0, "f.yaml", text, &Home::default()).problems;
+    let problems = read(0, &"f.yaml".into(), &text.into(), &Home::default()).problems;
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0].title, "expected a text, found a number");
     assert!(!problems[0].to_string().contains("1234567890"), "{}", problems[0]);

@@ -34,8 +34,8 @@ fn check(kind: &str, spec: &str, severity: Severity, field: &str) {
         spec: {endpoints: [{address: "127.0.0.1:1"}]}}"#;
     let asked =
         format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}");
-    let text = format!("{proxy}\n---\n{backend}\n---\n{asked}\n");
-    let name = "unsupported.yaml".to_owned();
+    let text = format!("{proxy}\n---\n{backend}\n---\n{asked}\n").into();
+    let name = "unsupported.yaml".into();
     let wanted = if kind == "Proxy" { "x" } else { "mine" };
     let planned = plan(&[Source { name, text, ..Source::default() }], Some(wanted), &OneModule);
     let found: Vec<_> = planned
@@ -92,7 +92,7 @@ fn a_certificate_that_has_expired_goes_in_with_a_warning() {
         spec: {listeners: [{name: web, address: "127.0.0.1:0", protocol: HTTPS,
         tls: {certificateFile: tls.crt, keyFile: tls.key}}]}}"#;
     let found = |year| {
-        let (name, text) = ("expired.yaml".to_owned(), text.to_owned());
+        let (name, text) = ("expired.yaml".into(), text.into());
         let source = Source { name, text, ..Source::default() };
         let planned = plan(&[source], None, &Certificate::until(year));
         assert!(planned.snapshot.is_some());

@@ -118,7 +118,7 @@ mod sealed {
 }
 
 /// What the registry keeps of a handle.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Series {
     /// Stays until it is forgotten.
     Counter(Counter),
@@ -211,23 +211,23 @@ impl Registry {
     /// Everything in the Prometheus text format, version 0.0.4
     /// (<https://prometheus.io/docs/instrumenting/exposition_formats/>), sorted by family and labels.
     pub fn render(&self) -> String {
-        self.sweep();
-        let mut lines = Vec::new();
-        for entry in &self.entries {
+        let mut all = Vec::with_capacity(self.sweep());
+        // Handles and not yet their lines, which for thousands of routes are as much as everything else that is kept.
+        all.extend(self.entries.iter().map(|entry| {
             let (name, labels) = entry.key();
-            let mut text = String::new();
-            entry.series.write(&mut text, name, labels);
-            lines.push((*name, labels.clone(), entry.help, entry.series.kind(), text));
-        }
-        lines.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let mut text = String::new();
+            (*name, labels.clone(), entry.help, entry.series.clone())
+        }));
+        all.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        // Where a large text grows, all of it is there twice.
+        let room = all.iter().map(|(name, labels, _, series)| series.room(name, labels)).sum();
+        let mut text = String::with_capacity(room);
         let mut family = "";
-        for (name, _, help, kind, series) in &lines {
+        for (name, labels, help, series) in &all {
             if family != *name {
-                write_header(&mut text, name, help, kind);
+                write_header(&mut text, name, help, series.kind());
                 family = name;
             }
-            text.push_str(series);
+            series.write(&mut text, name, labels);
         }
         text
     }
@@ -240,6 +240,12 @@ impl Series {
             Series::Gauge(_) => "gauge",
             Series::Histogram(_) => "histogram",
         }
+    }
+
+    /// Bytes that its lines take at the most, or nearly.
+    fn room(&self, name: &str, labels: &str) -> usize {
+        let lines = if matches!(self, Series::Histogram(_)) { BOUNDS.len() + 3 } else { 1 };
+        lines * (name.len() + labels.len() + "_bucket{,le=\"60\"} 1000000000\n".len())
     }
 
     fn write(&self, text: &mut String, name: &str, labels: &str) {

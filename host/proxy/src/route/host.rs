@@ -21,7 +21,8 @@ struct Candidate {
     route: Arc<Route>,
     rule: Arc<Rule>,
     hostname: Arc<str>,
-    conditions: Match,
+    /// Its place among those of the rule, which has none if everything matches.
+    number: usize,
     headers: Vec<Pattern>,
     query: Vec<Pattern>,
 }
@@ -54,8 +55,9 @@ impl HostTable {
         for rule in &route.rules {
             let any = [Match::default()];
             let matches = if rule.matches.is_empty() { &any[..] } else { &rule.matches[..] };
-            for conditions in matches {
-                let candidate = Candidate::new(route, rule, &hostname, conditions);
+            for (number, conditions) in matches.iter().enumerate() {
+                let (route, rule, hostname) = (route.clone(), rule.clone(), hostname.clone());
+                let candidate = Candidate::new(route, rule, hostname, number);
                 self.insert_candidate(candidate, conditions);
             }
         }
@@ -91,16 +93,15 @@ impl HostTable {
         }
         match &conditions.path {
             Some(PathMatch::Exact(path)) => {
-                self.exact.entry(path.as_bytes().into()).or_default().push(candidate);
+                insert(&mut self.exact, path.as_bytes(), candidate);
             }
             Some(PathMatch::Regex(regex)) => {
                 self.regex.push((Pattern::Regex(regex.into()), candidate));
             }
             Some(PathMatch::Prefix(prefix)) => {
-                let prefix = prefix.trim_end_matches('/').as_bytes();
-                self.prefix.entry(prefix.into()).or_default().push(candidate);
+                insert(&mut self.prefix, prefix.trim_end_matches('/').as_bytes(), candidate);
             }
-            None => self.prefix.entry(Box::default()).or_default().push(candidate),
+            None => insert(&mut self.prefix, b"", candidate),
         }
     }
 
@@ -148,34 +149,42 @@ struct Request<'a> {
     query: Query<'a>,
 }
 
+/// Most paths have one candidate, so that room for more is made only for a second one.
+fn insert(seats: &mut HashMap<Box<[u8]>, Vec<Candidate>>, path: &[u8], candidate: Candidate) {
+    seats.entry(path.into()).or_insert_with(|| Vec::with_capacity(1)).push(candidate);
+}
+
 fn first<'a>(candidates: &'a [Candidate], request: &Request<'_>) -> Option<&'a Candidate> {
     candidates.iter().find(|candidate| candidate.matches(request))
 }
 
 impl Candidate {
-    fn new(
-        route: &Arc<Route>,
-        rule: &Arc<Rule>,
-        hostname: &Arc<str>,
-        conditions: &Match,
-    ) -> Candidate {
+    fn new(route: Arc<Route>, rule: Arc<Rule>, hostname: Arc<str>, number: usize) -> Candidate {
+        let conditions = rule.matches.get(number);
+        let headers = conditions.iter().flat_map(|wanted| &wanted.headers);
+        let query = conditions.iter().flat_map(|wanted| &wanted.query);
         Candidate {
-            route: route.clone(),
-            rule: rule.clone(),
-            hostname: hostname.clone(),
-            headers: conditions.headers.iter().map(|header| Pattern::new(&header.value)).collect(),
-            query: conditions.query.iter().map(|query| Pattern::new(&query.value)).collect(),
-            conditions: conditions.clone(),
+            headers: headers.map(|header| Pattern::new(&header.value)).collect(),
+            query: query.map(|query| Pattern::new(&query.value)).collect(),
+            route,
+            rule,
+            hostname,
+            number,
         }
     }
 
+    /// `None`: everything matches.
+    fn conditions(&self) -> Option<&Match> {
+        self.rule.matches.get(self.number)
+    }
+
     fn rank(&self) -> impl Ord + use<> {
-        let wanted = &self.conditions;
-        (wanted.method.is_none(), Reverse(wanted.headers.len()), Reverse(wanted.query.len()))
+        let any_method = self.conditions().is_none_or(|wanted| wanted.method.is_none());
+        (any_method, Reverse(self.headers.len()), Reverse(self.query.len()))
     }
 
     fn matches(&self, request: &Request<'_>) -> bool {
-        let wanted = &self.conditions;
+        let Some(wanted) = self.conditions() else { return true };
         let mut headers = wanted.headers.iter().zip(&self.headers);
         let mut query = wanted.query.iter().zip(&self.query);
         method_matches(wanted.method.as_ref(), &request.head.method)
@@ -206,7 +215,7 @@ impl GrpcCandidate {
             Some(pattern @ Pattern::Regex(_)) => (1, Reverse(pattern.characters())),
             None => (2, Reverse(0)),
         };
-        let headers = Reverse(self.candidate.conditions.headers.len());
+        let headers = Reverse(self.candidate.headers.len());
         (rank(&self.service), rank(&self.method), headers)
     }
 
