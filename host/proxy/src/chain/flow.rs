@@ -146,6 +146,11 @@ impl Held {
         head || self.end || self.trailers.is_some()
     }
 
+    /// Whether it keeps a part of the body, or its end.
+    pub fn keeps(&self) -> bool {
+        self.end || !self.body.is_empty()
+    }
+
     /// Keeps a part of the body for later.
     pub fn keep(&mut self, data: &mut Buffer, end: bool) {
         self.body.append(data);

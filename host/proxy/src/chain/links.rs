@@ -163,24 +163,23 @@ impl Chain {
         self.run_lent(index, phase, end, |_| {})
     }
 
-    /// Calls a guest with all the body that it holds.
+    /// Calls a guest with a body, or a part of it.
     pub(super) fn run_with_body(
         &mut self,
         index: usize,
         direction: Direction,
+        body: &mut Buffer,
         end: bool,
     ) -> Option<Action> {
         let (key, phase) = (self.key, self.kind.body(direction));
-        let link = &mut self.links[index];
-        let mut body = std::mem::take(&mut link.held(direction).body);
-        let untouched = (link.slot.filter.fail == FailStrategy::Open).then(|| body.clone());
-        let lend = |streams: &mut Streams| swap_body(streams, key, direction, &mut body);
+        let fail = self.links[index].slot.filter.fail;
+        let untouched = (fail == FailStrategy::Open).then(|| body.clone());
+        let lend = |streams: &mut Streams| swap_body(streams, key, direction, body);
         let action = self.run_lent(index, phase, end, lend);
         if let (None, Some(untouched)) = (action, untouched) {
             // Skipped means that it has not changed anything.
-            body = untouched;
+            *body = untouched;
         }
-        self.links[index].held(direction).body = body;
         action
     }
 
@@ -242,17 +241,20 @@ impl Chain {
         index: usize,
         direction: Direction,
     ) -> Option<HeaderMap> {
-        if !self.links[index].held(direction).end {
+        if !self.links[index].held(direction).end || !self.has_trailers(direction) {
             return None;
         }
-        self.local.with_streams(|streams| {
-            let stream = streams.get(self.key)?;
-            let added = match direction {
-                Direction::Request => &stream.request_trailers,
-                Direction::Response => &stream.response_trailers,
-            };
-            added.as_ref()?;
-            trailers(streams.get_mut(self.key)?, direction).take().filter(|map| !map.is_empty())
+        let added =
+            self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
+        added.filter(|map| !map.is_empty())
+    }
+
+    /// Whether guests have trailers before them.
+    pub(super) fn has_trailers(&self, direction: Direction) -> bool {
+        self.local.with_streams(|streams| match (streams.get(self.key), direction) {
+            (Some(stream), Direction::Request) => stream.request_trailers.is_some(),
+            (Some(stream), Direction::Response) => stream.response_trailers.is_some(),
+            (None, _) => false,
         })
     }
 

@@ -96,11 +96,25 @@ impl Chain {
             if !waits && !sees {
                 continue;
             }
-            held.keep(&mut data, end);
-            if held.paused == Some(Full::Fails) && link.over_limit(direction) {
-                return self.too_large(index, direction);
+            if waits || held.keeps() {
+                held.keep(&mut data, end);
+                if held.paused == Some(Full::Fails) && link.over_limit(direction) {
+                    return self.too_large(index, direction);
+                }
+                let held = link.held(direction);
+                (data, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
             }
-            let Some(passed_on) = self.show_body(index, position, direction) else { return };
+            let before = data.len();
+            let action = self.run_with_body(index, direction, &mut data, end);
+            let passes = !waits && action == Some(Action::Continue) && self.mailbox.is_empty();
+            if passes && !(end && self.has_trailers(direction)) {
+                continue;
+            }
+            self.links[index].held(direction).keep(&mut data, end);
+            let Some(passed_on) = self.shown_body(index, position, direction, action, before)
+            else {
+                return;
+            };
             (data, end) = passed_on;
         }
         self.flows[direction as usize].bytes_out += data.len() as u64;
@@ -110,16 +124,16 @@ impl Chain {
         self.check_length(direction, end);
     }
 
-    /// Shows a filter all that it holds; `Some` is what goes on to the next filter.
-    fn show_body(
+    /// What comes of a filter's answer to all that it holds, of which there were so many bytes before; `Some` is what goes
+    /// on to the next filter.
+    fn shown_body(
         &mut self,
         index: usize,
         position: usize,
         direction: Direction,
+        action: Option<Action>,
+        before: usize,
     ) -> Option<(Buffer, bool)> {
-        let held = self.links[index].held(direction);
-        let (end, before) = (held.end, held.body.len());
-        let action = self.run_with_body(index, direction, end);
         if !self.mailbox.is_empty() {
             self.pass_injected(index, direction, position);
         }
