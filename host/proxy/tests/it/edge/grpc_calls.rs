@@ -316,8 +316,8 @@ fn whatever_goes_wrong_with_a_unary_call_is_one_close() {
 #[test]
 fn a_unary_call_that_takes_too_long_is_given_up() {
     let server = Server::start();
-    let close = ask(&server, unary("Waiting", 50));
-    assert_eq!(close, "close 4 no answer within 50ms;");
+    let close = ask(&server, unary("Waiting", 500));
+    assert_eq!(close, "close 4 no answer within 500ms;");
     server.notices("reset");
 }
 
