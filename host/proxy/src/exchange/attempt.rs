@@ -128,23 +128,24 @@ impl Exchange {
         hop: &Hop,
     ) -> Result<Arc<RequestHead>, Interruption> {
         let gone = || Interruption::Failure(Failure::BadRequest("the exchange is over".to_owned()));
-        let share = |stream: &mut HttpStream| stream.request.clone();
+        let share = |stream: &mut HttpStream| (stream.request.clone(), stream.request_edited);
         // Copied by the first change to it, if there is one.
-        let mut head = self.local.with(self.key, share).ok_or_else(gone)?;
+        let (mut head, mut edited) = self.local.with(self.key, share).ok_or_else(gone)?;
         for filter in selected.rule.filters.iter().chain(&reference.filters) {
             match filter {
                 RouteFilter::RequestHeaders(modifier) => {
+                    edited = true;
                     route::apply_to_request(modifier, Arc::make_mut(&mut head))
-                        .map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?
+                        .map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?;
                 }
                 RouteFilter::Rewrite(rewrite) => {
-                    route::rewrite(rewrite, Arc::make_mut(&mut head), &selected.prefix)
+                    route::rewrite(rewrite, Arc::make_mut(&mut head), &selected.prefix);
                 }
                 _ => {}
             }
         }
         // Guests and modifiers may have added some.
-        if head::has_hop_by_hop(&head.headers) {
+        if edited && head::has_hop_by_hop(&head.headers) {
             head::strip_hop_by_hop(&mut Arc::make_mut(&mut head).headers);
         }
         if hop.trailers {

@@ -111,8 +111,10 @@ impl Exchange {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        // Guests may have added some.
-        head::strip_hop_by_hop(response.headers_mut());
+        if filtered {
+            // Guests may have added some.
+            head::strip_hop_by_hop(response.headers_mut());
+        }
         self.complete_switch(&mut response);
         self.facts.borrow_mut().responded(&response);
         if self.version == Version::HTTP_11 && hop.trailers {

@@ -1,7 +1,6 @@
 //! The head of an answer to a client, as lines: what frames its body, and what the client learns of the connection.
 
 use std::cell::Cell;
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{
@@ -131,14 +130,20 @@ impl Asked {
             said.into_iter().for_each(|said| write_field(out, &CONTENT_LENGTH, said));
             return Ok(Framing::Length(0));
         }
-        let length = match (body, said) {
-            (Body::Full(bytes), _) => bytes.len() as u64,
-            (_, Some(said)) => number(said.as_bytes())
-                .ok_or_else(|| format!("content-length {said:?} is no number"))?,
-            (Body::Empty, None) => 0,
+        let (length, said) = match (body, said) {
+            (Body::Full(bytes), _) => (bytes.len() as u64, None),
+            (_, Some(said)) => {
+                let length = number(said.as_bytes())
+                    .ok_or_else(|| format!("content-length {said:?} is no number"))?;
+                (length, Some(said))
+            }
+            (Body::Empty, None) => (0, None),
             (Body::Stream(_), None) => return Ok(self.endless(out, headers)),
         };
-        write!(out, "content-length: {length}\r\n").map_err(|error| error.to_string())?;
+        match said {
+            Some(said) => write_field(out, &CONTENT_LENGTH, said),
+            None => write_field(out, &CONTENT_LENGTH, &HeaderValue::from(length)),
+        }
         Ok(Framing::Length(length))
     }
 

@@ -118,7 +118,8 @@ pub(super) fn trailers(bytes: &Bytes) -> Result<Option<(HeaderMap, usize)>, Faul
     }
 }
 
-/// Values stay where they were read. There is some room for what proxies and filters add.
+/// Values stay where they were read. There is some room for what proxies and filters add. What has been said with its note
+/// is left out.
 fn collect(bytes: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Fault> {
     let mut headers = HeaderMap::with_capacity(fields.len() + ROOM);
     let mut said = Said::default();
@@ -128,8 +129,9 @@ fn collect(bytes: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Fa
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(malformed(format!("the field {:?} is no HTTP", field.name)));
         };
-        said.note(&name, field.value);
-        headers.append(name, value);
+        if said.note(&name, field.value) == Noted::InPart {
+            headers.append(name, value);
+        }
     }
     Ok((headers, said))
 }
@@ -156,8 +158,15 @@ enum Coding {
     Identity,
 }
 
+/// Whether a note says all that a field does.
+#[derive(PartialEq)]
+enum Noted {
+    Wholly,
+    InPart,
+}
+
 impl Said {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Noted {
         if *name == CONTENT_LENGTH {
             self.list |= value.contains(&b',');
             elements(value).for_each(|length| self.note_length(number(length)));
@@ -169,11 +178,17 @@ impl Said {
                 _ => None,
             };
         } else if *name == CONNECTION {
+            let mut noted = Noted::Wholly;
             for option in elements(value) {
-                self.close |= option.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                match option {
+                    _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                    _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                    _ => noted = Noted::InPart,
+                }
             }
+            return noted;
         }
+        Noted::InPart
     }
 
     fn note_length(&mut self, length: Option<u64>) {

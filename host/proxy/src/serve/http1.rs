@@ -185,7 +185,6 @@ impl Session<'_> {
 
     async fn write(&self, served: &mut Served, response: Response<Body>) -> Result<(), Broken> {
         served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
-        others_first().await;
         poll_fn(|context| match served.poll_answer(context) {
             Poll::Ready(written) => Poll::Ready(written.map_err(Broken::from)),
             Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
@@ -209,20 +208,6 @@ impl Session<'_> {
         end(served).await;
         Ok(())
     }
-}
-
-/// Lets everybody on this worker go first who can go on at once. Answers are then written one right after the other, and who
-/// reads several of them, a client on the same machine or a peer with several connections, is woken once and not for each.
-async fn others_first() {
-    let mut waited = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Waits for the answer, and for the client to go.
