@@ -106,8 +106,9 @@ impl Chain {
             }
             let before = data.len();
             let action = self.run_with_body(index, direction, &mut data, end);
-            let passes = !waits && action == Some(Action::Continue) && self.mailbox.is_empty();
-            if passes && !(end && self.has_trailers(direction)) {
+            let passes = !waits && action == Some(Action::Continue);
+            let calm = self.terminal.is_none() && self.mailbox.is_empty();
+            if passes && calm && !(end && self.has_trailers(direction)) {
                 continue;
             }
             self.links[index].held(direction).keep(&mut data, end);
