@@ -142,6 +142,19 @@ fn a_filter_closes_a_connection_after_what_the_client_is_still_to_get() {
 }
 
 #[test]
+fn what_a_filter_closes_a_connection_about_does_not_pass_whatever_it_answers() {
+    let secret = filter(
+        "secret",
+        &[],
+        r#"(func (export "proxy_on_upstream_data") (param i32 i32 i32) (result i32)
+             (drop (call $close (i32.const 2))) (i32.const 0))"#,
+    );
+    let proxy = start(snapshot(named("secret"), vec![secret, counting()]));
+    assert_eq!(rest(&mut connect(&proxy)), "");
+    until_metric(&proxy, r#"wasmcustom_client_local{filter="default/counting"} 1"#);
+}
+
+#[test]
 fn a_filter_hears_who_has_closed() {
     let proxy = start(snapshot(echo(), vec![counting()]));
     // The client has ended, the server ends, and so we close.
