@@ -87,7 +87,7 @@ pub struct Replay {
     kept_bytes: usize,
     overflown: bool,
     ready: Buffer,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     /// The source has given its last piece.
     last: bool,
 }
@@ -227,7 +227,7 @@ impl HttpBody for RequestStream {
             if let Some(trailers) = replay.trailers.clone().filter(|_| !this.trailed) {
                 this.trailed = true;
                 exchange.note_request_trailers();
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
             }
             if replay.last {
                 return Poll::Ready(None);
@@ -244,7 +244,7 @@ impl HttpBody for RequestStream {
                     replay.last = end;
                 }
                 Some(Passed::Trailers(map)) => {
-                    replay.trailers = Some(map);
+                    replay.trailers = Some(Box::new(map));
                     replay.last = true;
                 }
                 Some(Passed::Headers { .. }) => {}

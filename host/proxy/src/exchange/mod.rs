@@ -244,15 +244,15 @@ impl Exchange {
         hop: head::Hop,
         switch: Option<Switch>,
     ) -> Result<Response<Body>, Reset> {
-        let response = match self.response(&hop, switch).await {
-            Ok(response) => response,
+        let deadline = match self.response(&hop, switch).await {
+            Ok(response) => self.take_response(response),
             Err(Interruption::Terminal(Terminal::Close(_))) => {
                 self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
                 return Err(Reset);
             }
-            Err(interruption) => self.answer(interruption).map(Inlet::Own),
+            Err(interruption) => self.take_response(self.answer(interruption).map(Inlet::Own)),
         };
-        self.response_phase(response, ending, &hop).await
+        self.response_phase(deadline, ending, &hop).await
     }
 
     /// The upstream's response, or one that the route gives.

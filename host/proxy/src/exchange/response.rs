@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRAILER, UPGRADE};
 use http::{Method, Response, StatusCode, Version};
@@ -16,13 +17,21 @@ use crate::facts::Flags;
 use crate::reply::{self, Dialect, Failure};
 
 impl Exchange {
-    /// Sends the response through the filters and to the client.
+    /// Sends the response that was [taken](Self::take_response) through the filters and to the client.
     pub(super) async fn response_phase(
         self: &Rc<Self>,
-        response: Response<Inlet>,
+        deadline: Option<Instant>,
         ending: Ending,
         hop: &head::Hop,
     ) -> Result<Response<Body>, Reset> {
+        match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
+            Ok(end) => Ok(self.forward_response(end, ending, hop)),
+            Err(interruption) => self.replace(interruption, ending),
+        }
+    }
+
+    /// Puts the response where filters see it; until when its head has to have passed them.
+    pub(super) fn take_response(&self, response: Response<Inlet>) -> Option<Instant> {
         let (mut parts, body) = response.into_parts();
         head::strip_hop_by_hop(&mut parts.headers);
         let end = body.is_end() || self.has_no_body(parts.status);
@@ -42,10 +51,7 @@ impl Exchange {
             stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
         });
         self.chain.borrow_mut().feed_head(Direction::Response, end);
-        match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
-            Ok(end) => Ok(self.forward_response(end, ending, hop)),
-            Err(interruption) => self.replace(interruption, ending),
-        }
+        deadline
     }
 
     /// A filter ends the exchange while the response passes the filters: its answer goes out past them.

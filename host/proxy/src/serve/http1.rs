@@ -1,7 +1,7 @@
 //! HTTP/1 on one client connection: requests one after the other, and its end.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::attend::{Left, attend};
 use super::{Accepted, Exchanges, Reception, Stage};
 use crate::body::Body;
 use crate::clock::{Expiry, Watch};
-use crate::exchange::{Inlet, Reset};
+use crate::exchange::{Inlet, Reset, Switch};
 use crate::http1::{Failed, Fault, Refused, RequestBody, Served};
 use crate::reply::{self, Dialect, Failure};
 
@@ -82,6 +82,9 @@ impl From<Reset> for Broken {
     }
 }
 
+/// What a request is answered by. It takes much more room than a connection that waits for one, so it has its own.
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Reset>>>>;
+
 /// A connection, and what is known of it by all of its requests.
 struct Session<'a> {
     reception: &'a Reception,
@@ -144,13 +147,11 @@ impl Session<'_> {
                 true => Some(oneshot::channel()).unzip(),
                 false => (None, None),
             };
-            let response = match self.exchanges.begin(request.map(Inlet::Http1), switch)? {
-                Err(refused) => *refused,
-                // An exchange takes much more room than a connection that waits for one.
-                Ok(begun) => answered(served, Box::pin(begun.answer())).await?,
-            };
+            let answer = self.begin(request, switch)?;
+            let response = answered(served, answer).await?;
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            self.write(served, response).await?;
+            served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
+            written(served).await?;
             if switches {
                 let tunnel = tunnel.zip(connection.take().and_then(Served::into_tunnel));
                 let sent = tunnel.map(|(sender, tunnel)| sender.send(tunnel).is_ok());
@@ -183,13 +184,15 @@ impl Session<'_> {
         .await
     }
 
-    async fn write(&self, served: &mut Served, response: Response<Body>) -> Result<(), Broken> {
-        served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
-        poll_fn(|context| match served.poll_answer(context) {
-            Poll::Ready(written) => Poll::Ready(written.map_err(Broken::from)),
-            Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
+    fn begin(
+        &self,
+        request: Request<RequestBody>,
+        switch: Option<Switch>,
+    ) -> Result<Answer, Reset> {
+        Ok(match self.exchanges.begin(request.map(Inlet::Http1), switch)? {
+            Ok(begun) => Box::pin(begun.answer()),
+            Err(refused) => Box::pin(ready(Ok(*refused))),
         })
-        .await
     }
 
     /// Tells the client that what it has sent is no request.
@@ -210,13 +213,19 @@ impl Session<'_> {
     }
 }
 
-/// Waits for the answer, and for the client to go.
-async fn answered(
-    served: &mut Served,
-    mut answer: Pin<Box<impl Future<Output = Result<Response<Body>, Reset>>>>,
-) -> Result<Response<Body>, Broken> {
+/// Waits for the answer, or for the client to go.
+async fn answered(served: &mut Served, mut answer: Answer) -> Result<Response<Body>, Broken> {
     poll_fn(|context| match answer.as_mut().poll(context) {
         Poll::Ready(answered) => Poll::Ready(answered.map_err(Broken::from)),
+        Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
+    })
+    .await
+}
+
+/// Writes the answer, unless the client goes.
+async fn written(served: &mut Served) -> Result<(), Broken> {
+    poll_fn(|context| match served.poll_answer(context) {
+        Poll::Ready(written) => Poll::Ready(written.map_err(Broken::from)),
         Poll::Pending => served.poll_gone(context).map(|()| Err(gone())),
     })
     .await

@@ -263,7 +263,7 @@ impl Cluster {
         let sent = Instant::now();
         match lease.send(target, body).await {
             Ok(response) => {
-                let connection = lease.connection();
+                let connection = lease.connection().clone();
                 let response = ResponseBody::wrap(response, lease);
                 Ok(Upstreamed { response, connection, reused, pool_ready, sent })
             }

@@ -85,7 +85,6 @@ struct Gate {
 pub(super) struct Lease {
     held: Held,
     reused: bool,
-    address: SocketAddr,
     pool: Weak<Pool>,
     _active: Active,
 }
@@ -169,10 +168,10 @@ impl Pool {
     ) -> Result<Lease, Refused> {
         let alpn = if wanted.http1_only { Alpn::Http1 } else { Alpn::Any };
         match dialer.dial(address, alpn).await? {
-            Connection::Http1(connection) => Ok(self.lease(address, Held::Alone(connection))),
+            Connection::Http1(connection) => Ok(self.lease(Held::Alone(connection))),
             Connection::Http2(connection) => {
                 let shared = Rc::new(Shared::new(connection));
-                let lease = self.lease(address, Held::Shared(Seat::new(&shared)));
+                let lease = self.lease(Held::Shared(Seat::new(&shared)));
                 self.slots.borrow_mut().entry(address).or_default().shared.push(shared);
                 self.reap_later();
                 Ok(lease)
@@ -186,26 +185,26 @@ impl Pool {
         if !wanted.http1_only
             && let Some(shared) = slot.shared.iter().find(|shared| shared.has_room())
         {
-            return Some(self.lease(address, Held::Shared(Seat::new(shared))));
+            return Some(self.lease(Held::Shared(Seat::new(shared))));
         }
         if wanted.fresh {
             return None;
         }
         while let Some(idle) = slot.idle.pop() {
             if idle.connection.is_open() && idle.seen < self.most_seen() {
-                return Some(self.lease(address, Held::Alone(idle.connection)));
+                return Some(self.lease(Held::Alone(idle.connection)));
             }
         }
         None
     }
 
-    fn lease(self: &Rc<Self>, address: SocketAddr, held: Held) -> Lease {
+    fn lease(self: &Rc<Self>, held: Held) -> Lease {
         let reused = match &held {
             Held::Alone(alone) => alone.served(),
             Held::Shared(seat) => seat.0.served.replace(true),
         };
         let (pool, active) = (Rc::downgrade(self), Active::new(&self.counters));
-        Lease { held, reused, address, pool, _active: active }
+        Lease { held, reused, pool, _active: active }
     }
 
     fn take_back(self: &Rc<Self>, address: SocketAddr, mut connection: Http1) {
@@ -310,10 +309,10 @@ impl Drop for Active {
 }
 
 impl Lease {
-    pub(super) fn connection(&self) -> Arc<ConnectionAttributes> {
+    pub(super) fn connection(&self) -> &Arc<ConnectionAttributes> {
         match &self.held {
-            Held::Alone(alone) => alone.attributes().clone(),
-            Held::Shared(seat) => seat.0.connection.attributes.clone(),
+            Held::Alone(alone) => alone.attributes(),
+            Held::Shared(seat) => &seat.0.connection.attributes,
         }
     }
 
@@ -338,16 +337,18 @@ impl Lease {
         target: &Target<'_>,
         body: Body,
     ) -> Result<Response<Option<Incoming>>, SendError> {
+        let address = self.connection().peer;
         match &mut self.held {
-            Held::Alone(alone) => Ok(alone.send(target, self.address, body).await?.map(|()| None)),
+            Held::Alone(alone) => Ok(alone.send(target, address, body).await?.map(|()| None)),
             Held::Shared(seat) => {
-                let request = match target.http2(self.address) {
+                let request = match target.http2(address) {
                     Ok(request) => request.map(|()| body),
                     Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
                 };
                 let mut sender = seat.0.connection.sender.clone();
-                let answered = sender.try_send_request(request).await;
-                let answered = answered.map_err(|error| classify(error, self.address, self.reused));
+                // Large, and of no use to HTTP/1: kept out of the state that each request carries.
+                let answered = Box::pin(sender.try_send_request(request)).await;
+                let answered = answered.map_err(|error| classify(error, address, self.reused));
                 Ok(answered?.map(Some))
             }
         }
@@ -391,7 +392,7 @@ impl Lease {
     /// Gives the connection back: the response was read to its end, or nothing was sent.
     pub(super) fn release(self) {
         let Held::Alone(mut connection) = self.held else { return };
-        let (pool, address) = (self.pool, self.address);
+        let (pool, address) = (self.pool, connection.attributes().peer);
         let take_back = move |connection: Http1| {
             if let Some(pool) = pool.upgrade().filter(|_| connection.is_reusable()) {
                 pool.take_back(address, connection);
