@@ -7,8 +7,9 @@ use std::time::Duration;
 
 /// Ticks without a callback after which the pauses become long.
 const QUIET_TICKS: u32 = 8;
-/// A callback that begins ends the pause. It would go unnoticed only if its thread was stopped for all of the quiet ticks
-/// just between setting its deadline and saying so: then this is how much later it is interrupted.
+/// A callback that begins ends the pause. It would go unnoticed only if its thread was stopped, for as long as all of the
+/// quiet ticks take, just between saying so and setting its deadline, or the other way round: then this is how much later it
+/// is interrupted.
 const LONG_PAUSE: Duration = Duration::from_millis(100);
 
 const RUNNING: u8 = 0;

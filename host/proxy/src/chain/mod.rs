@@ -7,6 +7,7 @@
 
 mod builder;
 mod callouts;
+mod effects;
 mod exclusive;
 mod flow;
 mod inject;
@@ -15,6 +16,7 @@ mod links;
 mod local;
 mod pass;
 mod pool;
+mod renewal;
 mod root;
 mod slot;
 mod stores;

@@ -1,6 +1,6 @@
-//! One filter on one worker: its instance, the replacement of a dead one, and its end.
-//!
-//! A callback's effects are carried out here, after the callback has returned. Nothing in this module waits while the
+//! One filter on one worker: its instance, calls of it, and its end. What callbacks ask for is carried out by `effects`, a dead
+//! instance replaced by `renewal`.
+//! Nothing in this module waits while the
 //! instance or the streams are borrowed.
 
 use std::cell::{Cell, RefCell};
@@ -9,12 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use portcullis_vm::{
-    Action, CallId, ContextId, Effect, Phase, Phases, Plugin, StreamKey, Streams, Trap,
-};
-use tokio::sync::oneshot;
+use portcullis_vm::{Action, CallId, ContextId, Phase, Phases, Plugin, StreamKey, Streams, Trap};
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::chain::builder::Builder;
 use crate::chain::callouts::Callouts;
@@ -22,13 +19,11 @@ use crate::chain::instance::{Live, Timer};
 use crate::chain::local::{Local, Signal};
 use crate::chain::pool::Pool;
 use crate::chain::root::Pace;
-use crate::services::{Replacing, Upstreams, World};
+use crate::services::{Upstreams, World};
 use crate::snapshot::{Filter, Isolation};
 
 /// How long a retired root context may put off its end.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Shortest wait before an instance that died is built again after its successor failed to start.
-pub const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
 /// Names a slot within its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +72,7 @@ pub struct Slot {
     pub(super) callouts: Callouts,
     pub(super) world: World,
     pub(super) local: Rc<Local>,
-    builder: Builder,
+    pub(super) builder: Builder,
     pub(super) queue_watch: RefCell<Option<Timer>>,
     pub(super) pace: Pace,
 }
@@ -357,102 +352,6 @@ impl Slot {
         self.local.post_all(|| Signal::Trapped(self.id, number));
         let pause = self.world.running.health.record_trap(trap, Instant::now(), SystemTime::now());
         self.replace(pause.unwrap_or_default());
-    }
-
-    /// Has a new instance built after a pause, and takes it into service.
-    pub(super) fn replace(self: &Rc<Slot>, pause: Duration) {
-        if self.is_retired() {
-            return;
-        }
-        self.replacing.set(true);
-        self.rebuild(pause, Replacing::begin(&self.world.running));
-    }
-
-    fn rebuild(self: &Rc<Slot>, pause: Duration, replacing: Replacing) {
-        self.build(pause, move |slot, built| match built {
-            Ok(plugin) => {
-                drop(replacing);
-                slot.install(plugin);
-            }
-            Err(trap) => {
-                let pause = slot.failed_start(&trap);
-                if slot.pool.is_none() {
-                    slot.local.post_all(|| Signal::Unready(slot.id));
-                }
-                slot.rebuild(pause, replacing);
-            }
-        });
-    }
-
-    /// Has an instance built after a pause. By then the filter may be gone, or on its way out.
-    pub(super) fn build(
-        self: &Rc<Slot>,
-        pause: Duration,
-        then: impl FnOnce(Rc<Slot>, Result<Plugin, Trap>) + 'static,
-    ) {
-        let weak = Rc::downgrade(self);
-        let (filter, world, builder) =
-            (self.filter.clone(), self.world.clone(), self.builder.clone());
-        self.local.spawn(async move {
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-            if weak.strong_count() == 0 {
-                return;
-            }
-            let (sender, receiver) = oneshot::channel();
-            builder.build(filter, world.services(), move |built| drop(sender.send(built)));
-            if let (Ok(built), Some(slot)) = (receiver.await, weak.upgrade())
-                && !slot.is_retired()
-            {
-                then(slot, built);
-            }
-        });
-    }
-
-    /// An instance could not be started. How long to wait before the next attempt.
-    pub(super) fn failed_start(&self, trap: &Trap) -> Duration {
-        tracing::error!(filter = %self.filter.name, "filter could not be started again: {trap}");
-        let health = &self.world.running.health;
-        let pause = health.record_trap(trap, Instant::now(), SystemTime::now());
-        pause.unwrap_or_default().max(RESTART_PAUSE)
-    }
-
-    /// Out of the way of callbacks that ask for nothing.
-    #[inline(never)]
-    fn carry_out_all(self: &Rc<Slot>, live: &mut Live) {
-        while let Some(effect) = live.plugin.next_effect() {
-            self.carry_out(effect, live);
-        }
-    }
-
-    pub(super) fn carry_out(self: &Rc<Slot>, effect: Effect, live: &mut Live) {
-        match effect {
-            Effect::Continue(key, direction) => {
-                self.local.post(key, Signal::Continue(self.id, direction))
-            }
-            Effect::Close(key) => self.local.post(key, Signal::Close(self.id)),
-            Effect::Reply(key, reply) => self.local.post(key, Signal::Reply(self.id, reply)),
-            Effect::Inject(key, data, end) => {
-                self.local.post(key, Signal::Inject(self.id, data, end))
-            }
-            Effect::HttpCall(call) => self.start_call(call, live.number),
-            Effect::GrpcCall(call) => self.start_grpc(call, live.number),
-            Effect::GrpcSend(call, message) => self.callouts.send(live.number, call, message),
-            Effect::GrpcClose(call) => self.callouts.close(live.number, call),
-            Effect::RedisInit(upstream, settings) => self.callouts.use_store(upstream, settings),
-            Effect::RedisCall(call) => self.start_redis(call, live.number),
-            Effect::GrpcCancel(call) => {
-                self.callouts.cancel(live.number, call);
-                // Whoever has waited for its answer waits no longer.
-                self.local.post_all(|| Signal::Answered(self.id));
-            }
-            Effect::TickPeriod(period) => live.timer = self.timer(period, live.number),
-            Effect::Done => live.done.notify_one(),
-            other => {
-                tracing::warn!(filter = %self.filter.name, "effect without meaning here: {other:?}")
-            }
-        }
     }
 }
 

@@ -180,10 +180,12 @@ impl Said {
         } else if *name == CONNECTION {
             let mut noted = Noted::Wholly;
             for option in elements(value) {
-                match option {
-                    _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
-                    _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                    _ => noted = Noted::InPart,
+                if option.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                } else {
+                    noted = Noted::InPart;
                 }
             }
             return noted;
