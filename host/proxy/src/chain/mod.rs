@@ -6,6 +6,7 @@
 //! Pausing follows Envoy (`proxy_wasm` filter): see [`portcullis_vm::Action`].
 
 mod builder;
+mod call;
 mod callouts;
 mod effects;
 mod exclusive;
