@@ -1,12 +1,14 @@
-//! The clock of one client connection: since when a request's head is on its way, and since when nothing is.
+//! The clock of one client connection: since when a request's head is on its way, since when nothing is, and when the
+//! request that is being answered is late.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::snapshot::Limits;
 
@@ -144,5 +146,36 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.watch.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.watch.idle_from(self.ended.unwrap_or_else(Instant::now));
+    }
+}
+
+/// Wakes those who wait for deadlines, one after the other. A timer costs as much as routing a request, and hardly any request
+/// needs its own to the end: one that is set goes on for the next, whose deadline comes later.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+    woken: Option<Waker>,
+}
+
+impl Alarm {
+    /// Whether the deadline is over; if not, the task is woken then, and maybe before.
+    pub fn poll(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let is_set = self
+            .timer
+            .as_ref()
+            .is_some_and(|timer| !timer.is_elapsed() && timer.deadline().into_std() <= deadline);
+        let is_woken = self.woken.as_ref().is_some_and(|woken| woken.will_wake(context.waker()));
+        if is_set && is_woken {
+            return Poll::Pending;
+        }
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        self.woken = Some(context.waker().clone());
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        if !is_set {
+            timer.as_mut().reset(deadline.into());
+        }
+        timer.as_mut().poll(context)
     }
 }

@@ -21,6 +21,7 @@ pub mod snapshot;
 mod http1;
 mod wire;
 pub mod tls;
+pub mod message;
 mod body;
 mod error;
 

@@ -5,19 +5,20 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use http::{Response, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LOCATION};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
-use portcullis_vm::LocalReply;
+use portcullis_vm::{Fields, LocalReply};
 
 use crate::body::Body;
 use crate::facts::Flags;
+use crate::message::Response;
 
 /// Carries [`Failure::code`] in every response that reports a failure.
 pub const CODE_HEADER: HeaderName = HeaderName::from_static("x-portcullis-code");
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+const GRPC: &str = "application/grpc";
+const TEXT: &str = "text/plain";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -35,10 +36,8 @@ pub enum Dialect {
 
 impl Dialect {
     /// By the request's content type: `application/grpc`, alone or followed by `+` or `;`.
-    pub fn of(request: &HeaderMap) -> Dialect {
-        let rest = request
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    pub fn of(request: &Fields) -> Dialect {
+        let rest = request.get(CONTENT_TYPE).and_then(|value| value.strip_prefix(GRPC.as_bytes()));
         match rest {
             Some([] | [b'+' | b';', ..]) => Dialect::Grpc,
             _ => Dialect::Http,
@@ -227,10 +226,9 @@ pub fn respond(failure: &Failure, dialect: Dialect) -> Response<Body> {
     let mut response = match dialect {
         Dialect::Http => {
             let text = Bytes::from(format!("{} {}\n", row.code, row.cause));
-            let mut response = Response::new(Body::Full(text.clone()));
-            *response.status_mut() = row.status;
-            response.headers_mut().insert(CONTENT_TYPE, TEXT);
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+            let mut response = Response::new(row.status, Body::Full(text.clone()));
+            response.set(CONTENT_TYPE, TEXT);
+            response.set(CONTENT_LENGTH, text.len().to_string());
             response
         }
         Dialect::Grpc => {
@@ -238,7 +236,7 @@ pub fn respond(failure: &Failure, dialect: Dialect) -> Response<Body> {
             trailers_only(failure.grpc_status(), message.as_bytes())
         }
     };
-    response.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(row.code));
+    response.set(CODE_HEADER, row.code);
     response
 }
 
@@ -254,22 +252,16 @@ pub fn local(reply: LocalReply, dialect: Dialect) -> Response<Body> {
             let code = reply.grpc_status.unwrap_or_else(|| grpc_status_of(status));
             trailers_only(code, &reply.body)
         }
-        Dialect::Http => plain(status, reply.body, reply.headers.contains_key(CONTENT_TYPE)),
+        Dialect::Http => plain(status, reply.body, reply.headers.contains(CONTENT_TYPE)),
     };
     let fixed: &[HeaderName] = match dialect {
         Dialect::Http => &[],
         Dialect::Grpc => &[CONTENT_TYPE, GRPC_STATUS, GRPC_MESSAGE],
     };
-    let mut last = None;
-    for (name, value) in reply.headers {
-        // An iterator over a map names only the first of several values.
-        last = name.or(last);
-        if let Some(name) = &last
-            && !frames(name)
-            && !fixed.contains(name)
-        {
-            // A map that is full drops what the guest adds; ours are in already.
-            let _full = response.headers_mut().try_append(name.clone(), value);
+    for (name, value) in reply.headers.iter() {
+        if !frames(name) && !fixed.iter().any(|fixed| fixed.as_str().as_bytes() == name) {
+            // A head that is full drops what the guest adds; ours are in already.
+            let _full = response.head.headers.append(name, value);
         }
     }
     response
@@ -277,14 +269,12 @@ pub fn local(reply: LocalReply, dialect: Dialect) -> Response<Body> {
 
 /// A redirect; a location that no header can hold (control characters) is a bad request.
 pub fn redirect(status: StatusCode, location: &[u8]) -> Response<Body> {
-    let Ok(location) = HeaderValue::from_bytes(location) else {
+    let mut response = Response::new(status, Body::Empty);
+    if response.head.headers.insert(LOCATION, location).is_err() {
         let reason = "the location to redirect to has control characters".to_owned();
         return respond(&Failure::BadRequest(reason), Dialect::Http);
-    };
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status;
-    response.headers_mut().insert(LOCATION, location);
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    response.set(CONTENT_LENGTH, "0");
     response
 }
 
@@ -303,34 +293,31 @@ pub fn grpc_status_of(status: StatusCode) -> u8 {
 fn plain(status: StatusCode, body: Bytes, typed: bool) -> Response<Body> {
     let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let length = body.len();
-    let mut response = Response::new(if bodiless { Body::Empty } else { Body::from(body) });
-    *response.status_mut() = status;
+    let body = if bodiless { Body::Empty } else { Body::from(body) };
+    let mut response = Response::new(status, body);
     if bodiless {
         return response;
     }
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response.set(CONTENT_LENGTH, length.to_string());
     if length > 0 && !typed {
-        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+        response.set(CONTENT_TYPE, TEXT);
     }
     response
 }
 
 fn trailers_only(status: u8, message: &[u8]) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status)));
+    let mut response = Response::new(StatusCode::OK, Body::Empty);
+    response.set(CONTENT_TYPE, GRPC);
+    response.set(GRPC_STATUS, status.to_string());
     let message = percent_encode(message, MESSAGE).to_string();
-    if let Ok(message) = HeaderValue::try_from(message)
-        && !message.is_empty()
-    {
-        headers.insert(GRPC_MESSAGE, message);
+    if !message.is_empty() {
+        response.set(GRPC_MESSAGE, message);
     }
     response
 }
 
 /// Whether a header frames the message or belongs to one connection, so that no guest may set it.
-fn frames(name: &HeaderName) -> bool {
+fn frames(name: &[u8]) -> bool {
     const NAMES: [&str; 7] = [
         "connection",
         "content-length",
@@ -340,5 +327,5 @@ fn frames(name: &HeaderName) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    NAMES.contains(&name.as_str())
+    NAMES.iter().any(|framing| framing.as_bytes() == name)
 }

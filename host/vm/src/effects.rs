@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
+use crate::fields::Fields;
 use crate::phase::Direction;
 use crate::state::{RequestHead, StreamKey};
 
@@ -67,7 +68,7 @@ pub struct LocalReply {
     /// For the access log; white space replaced by `_`.
     pub details: String,
     /// The headers of the guest; to be added after the host's own.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// May be empty.
     pub body: Bytes,
     /// `None` when the guest left it unset (outside 0–16).
@@ -86,7 +87,7 @@ pub struct HttpCall {
     /// May be empty.
     pub body: Bytes,
     /// May be empty.
-    pub trailers: HeaderMap,
+    pub trailers: Fields,
     /// `None`: the guest set none (0); the embedder imposes its maximum.
     pub timeout: Option<Duration>,
 }
@@ -103,7 +104,7 @@ pub struct GrpcCall {
     /// `/package.Service/Method`
     pub path: String,
     /// To be sent with the head; without framing and pseudo headers.
-    pub metadata: HeaderMap,
+    pub metadata: Fields,
     /// `Some`: a unary call with this message; `None`: a stream.
     pub message: Option<Bytes>,
     /// `None`: the guest set none, or it is a stream.

@@ -7,22 +7,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use slab::Slab;
 
-use crate::abi::numbers::MapType;
 use crate::attributes::Attributes;
 use crate::buffer::Buffer;
+use crate::fields::Fields;
 use crate::filter_state::FilterState;
 use crate::phase::Direction;
 
 /// Names an exchange within its worker. Reused only after the exchange was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(pub usize);
-
-/// Bytes of the fields of each [`MapType`] of an exchange; `None`: somebody else than a guest may have changed them since
-/// they were counted.
-pub(crate) type Lengths = [Option<usize>; MapType::OF_EXCHANGE];
 
 /// Head of a request. The pseudo headers of the ABI (`:method`, `:scheme`, `:authority`, `:path`) are the fields; `host`
 /// never stands in `headers`. The fields hold what the client sent and guests wrote, so they may be no valid URI parts.
@@ -37,7 +33,7 @@ pub struct RequestHead {
     /// `:path`, with the query
     pub path: Bytes,
     /// Everything else, hop-by-hop fields removed.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// Head of a response; `:status` is the field.
@@ -46,7 +42,7 @@ pub struct ResponseHead {
     /// `:status`
     pub status: StatusCode,
     /// Everything else, hop-by-hop fields removed.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// One exchange as guests see it.
@@ -57,18 +53,20 @@ pub struct HttpStream {
     /// The part of the request body that the current body callback sees.
     pub request_body: Buffer,
     /// Present from the trailers phase on, or once a guest has added one in the last body callback.
-    pub request_trailers: Option<HeaderMap>,
+    pub request_trailers: Option<Fields>,
     /// Present from the response-headers phase on.
     pub response: Option<ResponseHead>,
     /// The part of the response body that the current body callback sees.
     pub response_body: Buffer,
     /// As `request_trailers`.
-    pub response_trailers: Option<HeaderMap>,
+    pub response_trailers: Option<Fields>,
     /// By [`Direction`]: the body stands in its place so that callbacks of the root context can read and change what the
     /// filter holds. Outside of body callbacks there is none otherwise.
     pub lent: [bool; 2],
     /// A guest may have changed the request head.
     pub request_edited: bool,
+    /// A guest may have changed one of its pseudo headers.
+    pub target_edited: bool,
     /// A guest wants the route selected again. The embedder takes this back when it has done so.
     pub route_cleared: bool,
     /// The host that a guest wants the request sent to, one of [`Attributes::upstream_hosts`].
@@ -81,8 +79,6 @@ pub struct HttpStream {
     pub attributes: Attributes,
     /// What guests stored with it, visible to every filter.
     pub filter_state: FilterState,
-    /// Of the heads and trailers.
-    pub(crate) lengths: Lengths,
 }
 
 impl HttpStream {
@@ -97,13 +93,13 @@ impl HttpStream {
             response_trailers: None,
             lent: [false; 2],
             request_edited: false,
+            target_edited: false,
             route_cleared: false,
             upstream_override: None,
             request_sent: false,
             response_sent: false,
             attributes,
             filter_state: FilterState::default(),
-            lengths: Lengths::default(),
         }
     }
 }
@@ -225,26 +221,9 @@ impl Streams {
         self.slab.get(key.0)
     }
 
-    /// The stream, by one who changes neither heads nor trailers.
-    pub fn bodies_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.slab.get_mut(key.0)
-    }
-
     /// Of either kind, unless it was removed.
     pub fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        let stream = self.slab.get_mut(key.0)?;
-        if let Stream::Http(stream) = stream {
-            stream.lengths = Lengths::default();
-        }
-        Some(stream)
-    }
-
-    /// The exchange for a host call that keeps its `lengths` right.
-    pub(crate) fn measured_mut(&mut self, key: StreamKey) -> Option<&mut HttpStream> {
-        match self.slab.get_mut(key.0)? {
-            Stream::Http(stream) => Some(stream),
-            Stream::Tcp(_) => None,
-        }
+        self.slab.get_mut(key.0)
     }
 
     /// The exchange, unless it was removed or is none of HTTP.

@@ -1,7 +1,8 @@
 //! Calls of the guests of one exchange, and what they are lent for as long: bodies and trailers, taken back afterwards.
 
-use http::HeaderMap;
-use portcullis_vm::{Action, Buffer, Direction, HttpStream, Phase, Stream, StreamKey, Streams};
+use portcullis_vm::{
+    Action, Buffer, Direction, Fields, HttpStream, Phase, Stream, StreamKey, Streams,
+};
 
 use crate::chain::Chain;
 use crate::chain::slot::SlotId;
@@ -69,8 +70,8 @@ impl Chain {
         &mut self,
         index: usize,
         direction: Direction,
-        map: HeaderMap,
-    ) -> (Option<Action>, HeaderMap) {
+        map: Fields,
+    ) -> (Option<Action>, Fields) {
         self.local.with(self.key, |stream| *trailers(stream, direction) = Some(map));
         let phase = match direction {
             Direction::Request => Phase::RequestTrailers,
@@ -90,7 +91,7 @@ impl Chain {
         &mut self,
         index: usize,
         direction: Direction,
-    ) -> Option<HeaderMap> {
+    ) -> Option<Fields> {
         if !self.links[index].held(direction).end || !self.has_trailers(direction) {
             return None;
         }
@@ -135,7 +136,7 @@ impl Chain {
 
 /// Exchanges what a filter holds with what its stream shows.
 fn swap_body(streams: &mut Streams, key: StreamKey, direction: Direction, held: &mut Buffer) {
-    match streams.bodies_mut(key) {
+    match streams.stream_mut(key) {
         Some(Stream::Http(stream)) => std::mem::swap(body(stream, direction), held),
         Some(Stream::Tcp(stream)) => lend(stream.data_mut(direction), held),
         None => {}
@@ -157,7 +158,7 @@ fn body(stream: &mut HttpStream, direction: Direction) -> &mut Buffer {
     }
 }
 
-fn trailers(stream: &mut HttpStream, direction: Direction) -> &mut Option<HeaderMap> {
+fn trailers(stream: &mut HttpStream, direction: Direction) -> &mut Option<Fields> {
     match direction {
         Direction::Request => &mut stream.request_trailers,
         Direction::Response => &mut stream.response_trailers,

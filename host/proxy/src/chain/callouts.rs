@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use portcullis_vm::{
-    CallId, GrpcCall, GrpcEvent, HttpCall, Plugin, RedisCall, RedisSettings, Streams, Trap,
+    CallId, Fields, GrpcCall, GrpcEvent, HttpCall, Plugin, RedisCall, RedisSettings, Streams, Trap,
 };
 use tokio::select;
 use tokio::sync::Notify;
@@ -170,7 +169,7 @@ impl Slot {
         let closed = select! {
             biased;
             () = overflow.notified() => {
-                self.came_back(number, call.id, GrpcEvent::TrailingMetadata(HeaderMap::new()));
+                self.came_back(number, call.id, GrpcEvent::TrailingMetadata(Fields::default()));
                 grpc::overflow()
             }
             closed = upstreams.grpc_stream(&call, body, &mut tell) => closed,

@@ -3,8 +3,7 @@
 
 use std::collections::VecDeque;
 
-use http::HeaderMap;
-use portcullis_vm::Buffer;
+use portcullis_vm::{Buffer, Fields};
 
 /// Bytes of body that are read while a filter holds everything: whoever never reads does not learn that the sender has
 /// gone.
@@ -26,7 +25,7 @@ pub enum Passed {
         end: bool,
     },
     /// The end of the stream.
-    Trailers(HeaderMap),
+    Trailers(Fields),
 }
 
 /// One direction of an exchange.
@@ -102,7 +101,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Trailers {
     /// The fields.
-    pub map: HeaderMap,
+    pub map: Fields,
     /// Whether the guest has seen them, and what it said.
     pub shown: Shown,
 }

@@ -26,8 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use portcullis_vm::{Buffer, Direction, LocalReply, Peer, Phase, StreamKey};
+use portcullis_vm::{Buffer, Direction, Fields, LocalReply, Peer, Phase, StreamKey};
 
 pub use builder::Builder;
 pub use flow::Passed;
@@ -186,7 +185,7 @@ impl Chain {
     }
 
     /// Feeds the trailers, which end the stream.
-    pub fn feed_trailers(&mut self, direction: Direction, map: HeaderMap) {
+    pub fn feed_trailers(&mut self, direction: Direction, map: Fields) {
         self.flows[direction as usize].source_ended = true;
         self.trailers(direction, 0, map);
     }

@@ -1,8 +1,7 @@
 //! The way of heads, bodies and trailers from filter to filter: what each is shown, what it holds, and what goes on when
 //! it lets go. Never waits; a filter that holds is left for a signal or for the next piece.
 
-use http::HeaderMap;
-use portcullis_vm::{Action, Buffer, Direction};
+use portcullis_vm::{Action, Buffer, Direction, Fields};
 
 use super::Chain;
 use super::flow::{Full, Head, Passed, Shown, Trailers};
@@ -186,7 +185,7 @@ impl Chain {
         index: usize,
         position: usize,
         direction: Direction,
-        added: Option<HeaderMap>,
+        added: Option<Fields>,
     ) -> Option<(Buffer, bool)> {
         let held = self.links[index].held(direction);
         let head_held = held.head == Head::HeldOnly;
@@ -204,7 +203,7 @@ impl Chain {
         Some(passed_on)
     }
 
-    pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: HeaderMap) {
+    pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: Fields) {
         for position in from..self.links.len() {
             if !self.goes_on(direction) {
                 return;

@@ -8,9 +8,9 @@ use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER, UPGRADE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use portcullis_vm::{Direction, HttpStream, RequestHead};
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::body::{Inlet, RequestStream};
 use super::head::{self, Hop};
@@ -18,6 +18,7 @@ use super::{Exchange, Interruption, Switch, upgrade};
 use crate::body::Body;
 use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
+use crate::message::Response;
 use crate::reply::Failure;
 use crate::route::{self, Pick, Selected};
 use crate::snapshot::{Retry, RouteFilter, Rule, WeightedBackend};
@@ -48,7 +49,7 @@ impl Exchange {
         let rule = &selected.rule;
         let (cluster, reference, endpoint) = self.choose(rule)?;
         let mut head = self.upstream_head(selected, reference, hop)?;
-        if bodyless && hop.upgrade.is_none() && head.headers.contains_key(TRAILER) {
+        if bodyless && hop.upgrade.is_none() && head.headers.contains(TRAILER) {
             Arc::make_mut(&mut head).headers.remove(TRAILER);
         }
         self.local.with(self.key, |stream| stream.request_sent = true);
@@ -58,10 +59,12 @@ impl Exchange {
         let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
         self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
         let mut response = answer.response;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(_) => {
-                    self.switching.set(response.headers().get(UPGRADE).cloned().or(upgrade));
+                    let named = response.head.headers.get(UPGRADE);
+                    let named = named.and_then(|name| HeaderValue::from_bytes(name).ok());
+                    self.switching.set(named.or(upgrade));
                     Ok(upgrade::establish(response, switch, self.guest.clone()))
                 }
                 None => Err(Interruption::Failure(Failure::Protocol(
@@ -72,7 +75,7 @@ impl Exchange {
         let filters = rule.filters.iter().chain(&reference.filters);
         for filter in filters {
             if let RouteFilter::ResponseHeaders(modifier) = filter
-                && route::apply(modifier, response.headers_mut()).is_err()
+                && route::apply(modifier, &mut response.head.headers).is_err()
             {
                 tracing::debug!(rule = %rule.name, "the response has too many headers for the rule's modifiers");
             }
@@ -149,8 +152,8 @@ impl Exchange {
             head::strip_hop_by_hop(&mut Arc::make_mut(&mut head).headers);
         }
         if hop.trailers {
-            let te = HeaderValue::from_static("trailers");
-            Arc::make_mut(&mut head).headers.insert(TE, te);
+            let inserted = Arc::make_mut(&mut head).headers.insert(TE, "trailers");
+            inserted.map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?;
         }
         Ok(head)
     }
@@ -297,16 +300,18 @@ impl Exchange {
     pub(super) async fn in_time<T>(
         &self,
         deadline: Option<Instant>,
-        part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
+        mut part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
     ) -> Result<T, Interruption> {
         let Some(deadline) = deadline else { return part.await };
-        match timeout_at(deadline.into(), part).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.timed_out("request");
-                Err(Interruption::Failure(Failure::RequestTimeout))
+        poll_fn(|context| {
+            if let Poll::Ready(ended) = part.as_mut().poll(context) {
+                return Poll::Ready(ended);
             }
-        }
+            ready!(self.alarm.borrow_mut().poll(deadline, context));
+            self.timed_out("request");
+            Poll::Ready(Err(Interruption::Failure(Failure::RequestTimeout)))
+        })
+        .await
     }
 
     /// When `timeouts.request` is over.
@@ -349,7 +354,7 @@ pub(super) fn broken_off(direction: Direction) -> Interruption {
 /// repeated only where the route names its status.
 fn is_retried(retry: &Retry, attempt: &Attempt, head: &RequestHead) -> bool {
     match attempt {
-        Attempt::Answered(answer) => retry.codes.contains(&answer.response.status().as_u16()),
+        Attempt::Answered(answer) => retry.codes.contains(&answer.response.head.status.as_u16()),
         Attempt::Failed(error) => error.retry_safe || is_idempotent(&head.method),
         Attempt::TimedOut => retry.codes.contains(&504) || is_idempotent(&head.method),
     }

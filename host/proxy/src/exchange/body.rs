@@ -8,12 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::TRAILER;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use portcullis_vm::{Buffer, Direction};
-use tokio::time::{Sleep, sleep_until};
+use portcullis_vm::{Buffer, Direction, Fields};
 
 use super::{Ending, Exchange};
 use crate::body::{Body, BodyError};
@@ -87,7 +85,7 @@ pub struct Replay {
     kept_bytes: usize,
     overflown: bool,
     ready: Buffer,
-    trailers: Option<Box<HeaderMap>>,
+    trailers: Option<Box<Fields>>,
     /// The source has given its last piece.
     last: bool,
 }
@@ -155,7 +153,7 @@ impl Exchange {
             Some(Ok(Err(frame))) => {
                 *source = Inlet::Ended;
                 if let Ok(trailers) = frame.into_trailers() {
-                    chain.feed_trailers(direction, trailers);
+                    chain.feed_trailers(direction, (&trailers).into());
                 }
             }
             Some(Err(error)) => {
@@ -172,7 +170,7 @@ impl Exchange {
 impl Exchange {
     /// An HTTP/1 upstream gets only the trailers that the head has announced.
     fn note_request_trailers(&self) {
-        let announced = self.with_request(|head| head.headers.contains_key(TRAILER));
+        let announced = self.with_request(|head| head.headers.contains(TRAILER));
         let facts = self.facts.borrow();
         let http1 = |backend: &Arc<Backend>| backend.protocol == BackendProtocol::Http;
         if announced != Some(true) && facts.backend.as_ref().is_some_and(http1) {
@@ -227,7 +225,7 @@ impl HttpBody for RequestStream {
             if let Some(trailers) = replay.trailers.clone().filter(|_| !this.trailed) {
                 this.trailed = true;
                 exchange.note_request_trailers();
-                return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
+                return Poll::Ready(Some(Ok(Frame::trailers((&*trailers).into()))));
             }
             if replay.last {
                 return Poll::Ready(None);
@@ -275,8 +273,6 @@ impl HttpBody for RequestStream {
 pub struct ResponseStream {
     exchange: Rc<Exchange>,
     deadline: Option<Instant>,
-    /// Runs once the body has had to be waited for.
-    timer: Option<Pin<Box<Sleep>>>,
     begun: bool,
     /// By `content-length`; who has so many bytes does not ask for the end.
     length: Option<u64>,
@@ -296,7 +292,6 @@ impl ResponseStream {
         ResponseStream {
             exchange,
             deadline,
-            timer: None,
             begun: false,
             length,
             ready: Buffer::default(),
@@ -311,10 +306,11 @@ impl ResponseStream {
         begun && self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-        timer.as_mut().poll(context)
+    fn poll_alarm(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.deadline {
+            Some(deadline) => self.exchange.alarm.borrow_mut().poll(deadline, context),
+            None => Poll::Pending,
+        }
     }
 
     fn overdue(&self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -358,7 +354,7 @@ impl ResponseStream {
                         exchange.generation.meters.trailers_dropped("response");
                         return Poll::Ready(None);
                     }
-                    return Poll::Ready(Some(Ok(Frame::trailers(map))));
+                    return Poll::Ready(Some(Ok(Frame::trailers((&map).into()))));
                 }
                 Some(Passed::Headers { .. }) => {}
                 None if !chain.wants_input(Direction::Response) => return Poll::Pending,
@@ -384,7 +380,7 @@ impl HttpBody for ResponseStream {
             return this.overdue();
         }
         let Poll::Ready(frame) = this.poll_piece(context) else {
-            ready!(this.poll_timer(context));
+            ready!(this.poll_alarm(context));
             return this.overdue();
         };
         let mut facts = this.exchange.facts.borrow_mut();

@@ -3,16 +3,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderValue;
+use portcullis_vm::Fields;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const REQUEST_ID: &str = "x-request-id";
 
 /// Adds the peer, the scheme and a request id; returns the client's address. With no trusted hops, what the client
 /// itself claims counts for nothing: scheme and id are replaced, and the client is the peer.
 pub fn stamp(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     peer: SocketAddr,
     name: &HeaderValue,
     scheme: &'static str,
@@ -21,24 +22,23 @@ pub fn stamp(
     let client = client_address(headers, peer, trusted_hops);
     append_peer(headers, name);
     let trusted = trusted_hops > 0;
-    if !(trusted && headers.contains_key(&FORWARDED_PROTO)) {
-        insert(headers, FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if !(trusted && headers.contains(FORWARDED_PROTO)) {
+        insert(headers, FORWARDED_PROTO, scheme.as_bytes());
     }
-    if !(trusted && headers.contains_key(&REQUEST_ID)) {
-        insert(headers, REQUEST_ID, request_id());
+    if !(trusted && headers.contains(REQUEST_ID)) {
+        insert(headers, REQUEST_ID, &request_id());
     }
     client
 }
 
 /// The entry that the outermost trusted proxy has written, counted from the right; the peer where there is none.
-fn client_address(headers: &HeaderMap, peer: SocketAddr, trusted_hops: usize) -> SocketAddr {
+fn client_address(headers: &Fields, peer: SocketAddr, trusted_hops: usize) -> SocketAddr {
     if trusted_hops == 0 {
         return peer;
     }
     let entries: Vec<&str> = headers
-        .get_all(&FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
+        .get_all(FORWARDED_FOR)
+        .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
         .collect();
@@ -64,23 +64,21 @@ pub fn name_of(peer: IpAddr) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
-    if !headers.contains_key(&FORWARDED_FOR) {
-        return insert(headers, FORWARDED_FOR, peer.clone());
-    }
+fn append_peer(headers: &mut Fields, peer: &HeaderValue) {
     let mut line = Vec::new();
-    for value in headers.get_all(&FORWARDED_FOR) {
-        line.extend_from_slice(value.as_bytes());
+    for value in headers.get_all(FORWARDED_FOR) {
+        line.extend_from_slice(value);
         line.extend_from_slice(b", ");
     }
-    line.extend_from_slice(peer.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&line) {
-        insert(headers, FORWARDED_FOR, value);
+    if line.is_empty() {
+        return insert(headers, FORWARDED_FOR, peer.as_bytes());
     }
+    line.extend_from_slice(peer.as_bytes());
+    insert(headers, FORWARDED_FOR, &line);
 }
 
 /// A random UUID (RFC 9562, version 4).
-fn request_id() -> HeaderValue {
+fn request_id() -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     /// Where each byte stands.
     const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
@@ -91,12 +89,12 @@ fn request_id() -> HeaderValue {
         text[at] = DIGITS[usize::from(byte >> 4)];
         text[at + 1] = DIGITS[usize::from(byte & 0xf)];
     }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    text
 }
 
-/// A map that is full keeps what it has: the request then goes on without our header.
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
-    if headers.try_insert(&name, value).is_err() {
-        tracing::debug!(%name, "the header map is full");
+/// A head that is full keeps what it has: the request then goes on without our header.
+fn insert(headers: &mut Fields, name: &str, value: &[u8]) {
+    if let Err(refused) = headers.insert(name, value) {
+        tracing::debug!(name, "{refused}");
     }
 }

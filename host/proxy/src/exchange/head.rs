@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
-    HeaderValue, TE, TRAILER, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue,
+    TE, TRAILER, UPGRADE,
 };
-use http::request::Parts;
-use http::{Method, Uri, Version};
-use portcullis_vm::RequestHead;
+use http::{Method, Version};
+use portcullis_vm::{Fields, RequestHead};
 
+use crate::message::{Request, is_authority};
 use crate::reply::Failure;
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
@@ -25,32 +25,30 @@ pub struct Hop {
 /// framing.
 ///
 /// # Errors
-/// A request that different recipients could read differently, or that is no request to a proxy of this kind. `parts` are
-/// as they were then; otherwise the headers are taken out.
+/// A request that different recipients could read differently, or that is no request to a proxy of this kind. It is
+/// as it was then; otherwise path and headers are taken out.
 pub fn accept(
-    parts: &mut Parts,
+    request: &mut Request<()>,
     fault: Option<String>,
     tls: bool,
 ) -> Result<(RequestHead, Hop), Failure> {
-    let Parts { method, uri, version, headers, .. } = parts;
-    let (method, version) = (method.clone(), *version);
+    let (method, version) = (request.method.clone(), request.version);
     if method == Method::CONNECT {
         return bad("CONNECT is not served");
     }
     if let Some(reason) = fault {
         return Err(Failure::BadRequest(reason));
     }
-    let authority = authority(uri, headers, version)?;
-    let path = match uri.path_and_query() {
-        Some(path) => Bytes::copy_from_slice(path.as_str().as_bytes()),
-        None => Bytes::from_static(b"/"),
+    let authority = authority(request)?;
+    let path = match &request.path[..] {
+        [] => Bytes::from_static(b"/"),
+        [b'/', ..] => std::mem::take(&mut request.path),
+        b"*" if method == Method::OPTIONS => std::mem::take(&mut request.path),
+        _ => return bad("the path does not begin with /"),
     };
-    if path.first() != Some(&b'/') && !(path == "*" && method == Method::OPTIONS) {
-        return bad("the path does not begin with /");
-    }
     // The connection says so, whatever the client claims in `:scheme`.
     let scheme = Bytes::from_static(if tls { b"https" } else { b"http" });
-    let mut headers = std::mem::take(headers);
+    let mut headers = std::mem::take(&mut request.headers);
     headers.remove(HOST);
     if version == Version::HTTP_2 {
         join_cookies(&mut headers);
@@ -60,13 +58,11 @@ pub fn accept(
 }
 
 /// HTTP/2 clients may send a cookie in several pieces, which nobody else expects: RFC 9113, 8.2.3.
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(COOKIE, cookie);
+fn join_cookies(headers: &mut Fields) {
+    let crumbs: Vec<&[u8]> = headers.get_all(&COOKIE).collect();
+    if crumbs.len() > 1 {
+        let cookie = crumbs.join(&b"; "[..]);
+        let _fits = headers.insert(COOKIE, cookie);
     }
 }
 
@@ -75,41 +71,34 @@ fn bad<T>(reason: &str) -> Result<T, Failure> {
 }
 
 /// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
-fn authority(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Bytes, Failure> {
-    let mut hosts = headers.get_all(HOST).iter();
+fn authority(request: &Request<()>) -> Result<Bytes, Failure> {
+    let mut hosts = request.headers.get_all(&HOST);
     let host = hosts.next();
     if hosts.next().is_some() {
         return bad("more than one host header");
     }
-    let authority = match (uri.authority(), host) {
-        (Some(target), Some(host))
-            if !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()) =>
-        {
+    let authority = match (&request.authority, host) {
+        (Some(target), Some(host)) if !host.eq_ignore_ascii_case(target) => {
             return bad("host header and request target disagree");
         }
-        (Some(target), _) => Bytes::copy_from_slice(target.as_str().as_bytes()),
-        (None, Some(host)) => Bytes::copy_from_slice(host.as_bytes()),
-        (None, None) if version == Version::HTTP_10 => Bytes::new(),
+        (Some(target), _) => target.clone(),
+        (None, Some(host)) => Bytes::copy_from_slice(host),
+        (None, None) if request.version == Version::HTTP_10 => Bytes::new(),
         (None, None) => return bad("no host header"),
     };
-    if !authority.iter().copied().all(is_authority_byte) {
+    if !is_authority(&authority) {
         return bad("the host is not valid");
     }
     Ok(authority)
 }
 
-/// Host and port of RFC 3986, without user information.
-fn is_authority_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
-}
-
-fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
+fn strip_request(headers: &mut Fields, version: Version) -> Hop {
     if !has_hop_by_hop(headers) {
         return Hop::default();
     }
     let upgrade = match version {
         Version::HTTP_11 if has_token(headers, &CONNECTION, "upgrade") => {
-            headers.get(UPGRADE).cloned()
+            headers.get(UPGRADE).and_then(|value| HeaderValue::from_bytes(value).ok())
         }
         _ => None,
     };
@@ -121,64 +110,48 @@ fn strip_request(headers: &mut HeaderMap, version: Version) -> Hop {
 }
 
 /// Removes what concerns one connection only: RFC 9110, 7.6.1.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    while let Some(name) = hop_by_hop(headers).cloned() {
-        if name == CONNECTION {
-            strip_named(headers);
-        }
-        headers.remove(name);
+pub fn strip_hop_by_hop(headers: &mut Fields) {
+    if !has_hop_by_hop(headers) {
+        return;
     }
+    let named: Vec<Vec<u8>> = tokens(headers, &CONNECTION).map(<[u8]>::to_vec).collect();
+    let is_named = |name: &[u8]| named.iter().any(|token| token.eq_ignore_ascii_case(name));
+    headers.retain(|name, _| !is_hop_by_hop(name) && (is_end_to_end(name) || !is_named(name)));
 }
 
-/// Whether there is anything to strip.
-pub fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    hop_by_hop(headers).is_some()
+/// Whether there is anything to strip: what `connection` names is only where there is one.
+pub fn has_hop_by_hop(headers: &Fields) -> bool {
+    headers.names().any(is_hop_by_hop)
 }
 
-/// The first field that concerns one connection only, beside what `connection` names; `expect` is answered by us. A look at each
-/// name costs less than looking each of ours up.
-fn hop_by_hop(headers: &HeaderMap) -> Option<&HeaderName> {
-    let ours = |name: &&HeaderName| {
-        matches!(
-            name.as_str(),
-            "connection"
-                | "expect"
-                | "http2-settings"
-                | "keep-alive"
-                | "proxy-connection"
-                | "te"
-                | "transfer-encoding"
-                | "upgrade"
-        )
-    };
-    headers.keys().find(ours)
-}
-
-/// Removes what `connection` names.
-fn strip_named(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        // By far the most frequent one goes with the fixed names.
-        .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| !is_end_to_end(name))
-        .collect();
-    named.iter().for_each(|name| drop(headers.remove(name)));
+/// Fields that concern one connection only, beside what `connection` names; `expect` is answered by us.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection"
+            | b"expect"
+            | b"http2-settings"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"te"
+            | b"transfer-encoding"
+            | b"upgrade"
+    )
 }
 
 /// Fields that a `connection` header cannot take from the message: without them it would mean something else.
-fn is_end_to_end(name: &HeaderName) -> bool {
-    [CONTENT_LENGTH, HOST, AUTHORIZATION, COOKIE, CONTENT_TYPE, TRAILER].contains(name)
+fn is_end_to_end(name: &[u8]) -> bool {
+    let kept = [CONTENT_LENGTH, HOST, AUTHORIZATION, COOKIE, CONTENT_TYPE, TRAILER];
+    kept.iter().any(|kept| kept.as_str().as_bytes() == name)
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn tokens<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+fn has_token(headers: &Fields, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
 }

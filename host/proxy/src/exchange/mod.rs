@@ -20,16 +20,17 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::header::HeaderValue;
-use http::{Method, Request, Response, Version};
+use http::{Method, Version};
 use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, StreamKey};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
 use crate::chain::{Chain, Lender, Local, Mailbox, Party, SlotId, Terminal};
-use crate::clock::InFlight;
+use crate::clock::{Alarm, InFlight};
 use crate::facts::Flags;
 use crate::generation::Generation;
 use crate::http1::Tunnel;
+use crate::message::{Request, Response};
 use crate::reply::{Dialect, Failure};
 use crate::snapshot::{ListenerDirection, ListenerIndex};
 
@@ -54,6 +55,8 @@ pub struct Client {
     pub closing: bool,
     /// Dropped at the end of the exchange.
     pub in_flight: InFlight,
+    /// Of those that are answered one after the other.
+    pub alarm: Rc<RefCell<Alarm>>,
     /// Counts the connection; a tunnel goes on holding it.
     pub guest: Rc<dyn Any>,
 }
@@ -94,6 +97,7 @@ struct Exchange {
     /// When the request that was answered left for the upstream, until the answer is complete.
     upstream_sent: Cell<Option<Instant>>,
     in_flight: Cell<Option<InFlight>>,
+    alarm: Rc<RefCell<Alarm>>,
     guest: Rc<dyn Any>,
     /// The protocol that a 101 of the upstream switches to.
     switching: Cell<Option<HeaderValue>>,
@@ -140,15 +144,15 @@ pub fn begin(
     request: Request<Inlet>,
     switch: Option<Switch>,
 ) -> Result<Begun, Box<Response<Body>>> {
-    let (mut parts, body) = request.into_parts();
-    let accepted = head::accept(&mut parts, body.fault(), client.connection.tls.is_some());
+    let (body, mut request) = request.split();
+    let accepted = head::accept(&mut request, body.fault(), client.connection.tls.is_some());
     let (mut head, hop) = match accepted {
         Ok(accepted) => accepted,
         Err(failure) => {
-            return Err(Box::new(Asked::of(&parts).refuse(&generation, &client, &failure)));
+            return Err(Box::new(Asked::of(&request).refuse(&generation, &client, &failure)));
         }
     };
-    let (version, method) = (parts.version, head.method.clone());
+    let (version, method) = (request.version, head.method.clone());
     let dialect = Dialect::of(&head.headers);
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };
@@ -194,6 +198,7 @@ pub fn begin(
         attempt_deadline: Cell::new(None),
         upstream_sent: Cell::new(None),
         in_flight: Cell::new(Some(client.in_flight)),
+        alarm: client.alarm,
         guest: client.guest,
         switching: Cell::new(None),
         carries_trailers: Cell::new(version == Version::HTTP_2),
@@ -215,7 +220,7 @@ const fn protocol(version: Version) -> &'static str {
 /// HTTP/2 knows no connection fields (RFC 9113, 8.2.2).
 fn without_connection_fields(mut response: Response<Body>, version: Version) -> Response<Body> {
     if version == Version::HTTP_2 {
-        head::strip_hop_by_hop(response.headers_mut());
+        head::strip_hop_by_hop(&mut response.head.headers);
     }
     response
 }

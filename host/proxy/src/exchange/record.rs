@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, USER_AGENT};
-use http::{Method, Response, StatusCode};
-use portcullis_vm::{ConnectionAttributes, RequestHead};
+use http::header::{HeaderName, USER_AGENT};
+use http::{Method, StatusCode};
+use portcullis_vm::{ConnectionAttributes, Fields, RequestHead, ResponseHead};
 
 use super::Exchange;
 use crate::facts::{Flags, Record, Request, Text};
@@ -99,22 +99,21 @@ impl Facts {
     }
 
     /// The head of the response is on its way.
-    pub fn responded<B>(&mut self, response: &Response<B>) {
-        self.status = Some(response.status());
-        self.trailed(response.headers());
+    pub fn responded(&mut self, head: &ResponseHead) {
+        self.status = Some(head.status);
+        self.trailed(&head.headers);
     }
 
     /// Trailers, or the head of a response that has only trailers.
-    pub fn trailed(&mut self, map: &HeaderMap) {
-        let status = map.get(&GRPC_STATUS).and_then(|value| value.to_str().ok());
+    pub fn trailed(&mut self, fields: &Fields) {
+        let status = fields.get(GRPC_STATUS).and_then(|value| str::from_utf8(value).ok());
         self.grpc_status = status.and_then(|status| status.parse().ok()).or(self.grpc_status);
     }
 }
 
 impl Original {
     fn of(head: &RequestHead) -> Original {
-        let header =
-            |name: &HeaderName| head.headers.get(name).map(|value| Text::of(value.as_bytes()));
+        let header = |name: &HeaderName| head.headers.get(name).map(Text::of);
         Original {
             method: head.method.clone(),
             authority: Text::of(&head.authority),
@@ -166,7 +165,7 @@ impl Exchange {
             return;
         };
         let known = self.local.with(self.key, |stream| {
-            let id = stream.request.headers.get(&REQUEST_ID).map(|id| Text::of(id.as_bytes()));
+            let id = stream.request.headers.get(REQUEST_ID).map(Text::of);
             (id, stream.attributes.clone(), log.stored(&stream.filter_state))
         });
         let Some((request_id, attributes, stored)) = known else { return };

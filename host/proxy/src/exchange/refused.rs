@@ -2,37 +2,39 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use http::request::Parts;
-use http::{Method, Response, Uri, Version};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{Method, Version};
 
 use super::{Client, protocol, without_connection_fields};
 use crate::body::Body;
 use crate::facts::{self, Record, Text};
 use crate::generation::{Generation, Outcome};
+use crate::message::{Request, Response};
 use crate::reply::{self, Dialect, Failure};
 
 /// What the request looked like.
 #[derive(Debug)]
 pub struct Asked {
     method: Method,
-    uri: Uri,
+    authority: Option<Text>,
+    path: Bytes,
     version: Version,
     dialect: Dialect,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
+    user_agent: Option<Text>,
 }
 
 impl Asked {
     /// Before it is judged.
-    pub fn of(parts: &Parts) -> Asked {
+    pub fn of(request: &Request<()>) -> Asked {
+        let authority = request.authority.as_deref().or_else(|| request.headers.get(HOST));
         Asked {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            version: parts.version,
-            dialect: Dialect::of(&parts.headers),
-            host: parts.headers.get(HOST).cloned(),
-            user_agent: parts.headers.get(USER_AGENT).cloned(),
+            method: request.method.clone(),
+            authority: authority.map(Text::of),
+            path: request.path.clone(),
+            version: request.version,
+            dialect: Dialect::of(&request.headers),
+            user_agent: request.headers.get(USER_AGENT).map(Text::of),
         }
     }
 
@@ -45,14 +47,14 @@ impl Asked {
     ) -> Response<Body> {
         tracing::debug!(peer = %client.connection.peer, "request refused: {}", failure.reason());
         let mut response = reply::respond(failure, self.dialect);
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.set(CONNECTION, "close");
         if self.method == Method::HEAD {
-            *response.body_mut() = Body::Empty;
+            response.body = Body::Empty;
         }
         let outcome = Outcome {
             rule: None,
             backend: None,
-            status: Some(response.status()),
+            status: Some(response.head.status),
             flags: failure.flags(),
             duration: Duration::ZERO,
         };
@@ -73,8 +75,6 @@ impl Asked {
         failure: &Failure,
         response: &Response<Body>,
     ) -> Record {
-        let text = |value: &HeaderValue| Text::of(value.as_bytes());
-        let authority = self.uri.authority().map(|authority| Text::from(authority.as_str()));
         let tls = client.connection.tls.as_ref();
         Record {
             started: SystemTime::now(),
@@ -97,14 +97,14 @@ impl Asked {
                 protocol: protocol(self.version),
                 scheme: if tls.is_some() { "https" } else { "http" },
                 method: self.method,
-                authority: authority.or(self.host.as_ref().map(text)).unwrap_or_default(),
-                path: Text::from(self.uri.path_and_query().map_or("", |path| path.as_str())),
+                authority: self.authority.unwrap_or_default(),
+                path: Text::of(&self.path),
             }),
-            user_agent: self.user_agent.as_ref().map(text),
+            user_agent: self.user_agent,
             forwarded_for: None,
             request_id: None,
             request_bytes: 0,
-            status: Some(response.status()),
+            status: Some(response.head.status),
             grpc_status: None,
             response_bytes: 0,
             flags: failure.flags(),

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
 use portcullis_vm::{Direction, HttpStream, RequestHead, UpstreamHost};
 
 use super::body::Inlet;
 use super::{Exchange, Interruption};
 use crate::chain::Slot;
+use crate::message::Response;
 use crate::reply::{self, Failure};
 use crate::route::{self, Selected};
 use crate::snapshot::{RouteFilter, Rule};
@@ -109,12 +109,15 @@ impl Exchange {
     /// Whether filters may have changed which rule serves the request. Higress's modules keep the first one in spite of
     /// their edits by a property.
     fn is_steered(&self) -> bool {
-        let by_properties = self.generation.routes(self.listener).reads_properties();
+        let routes = self.generation.routes(self.listener);
+        let (by_headers, by_properties) = (routes.reads_headers(), routes.reads_properties());
         let steered = |stream: &mut HttpStream| {
             let state = &stream.filter_state;
             let kept =
                 state.property(b"clear_route_cache").is_some_and(|kept| kept.value() == b"off");
-            let steered = stream.request_edited || by_properties && !state.is_empty();
+            let steered = stream.target_edited
+                || by_headers && stream.request_edited
+                || by_properties && !state.is_empty();
             std::mem::take(&mut stream.route_cleared) || steered && !kept
         };
         self.local.with(self.key, steered).unwrap_or(false)

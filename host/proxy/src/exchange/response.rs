@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRAILER, UPGRADE};
-use http::{Method, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, UPGRADE};
+use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 use portcullis_vm::{Direction, LocalReply, ResponseHead};
 
@@ -14,6 +14,7 @@ use super::{Ending, Exchange, Interruption, Reset, head};
 use crate::body::Body;
 use crate::chain::Terminal;
 use crate::facts::Flags;
+use crate::message::Response;
 use crate::reply::{self, Dialect, Failure};
 
 impl Exchange {
@@ -32,9 +33,9 @@ impl Exchange {
 
     /// Puts the response where filters see it; until when its head has to have passed them.
     pub(super) fn take_response(&self, response: Response<Inlet>) -> Option<Instant> {
-        let (mut parts, body) = response.into_parts();
-        head::strip_hop_by_hop(&mut parts.headers);
-        let end = body.is_end() || self.has_no_body(parts.status);
+        let Response { mut head, body } = response;
+        head::strip_hop_by_hop(&mut head.headers);
+        let end = body.is_end() || self.has_no_body(head.status);
         let deadline = match body {
             Inlet::Upstream(_) => self.deadline(),
             // The answer does not depend on the request any more.
@@ -47,9 +48,7 @@ impl Exchange {
             self.note_upstream_end();
         }
         *self.response_body.borrow_mut() = if end { Inlet::Ended } else { body };
-        self.local.with(self.key, |stream| {
-            stream.response = Some(ResponseHead { status: parts.status, headers: parts.headers });
-        });
+        self.local.with(self.key, |stream| stream.response = Some(head));
         self.chain.borrow_mut().feed_head(Direction::Response, end);
         deadline
     }
@@ -111,72 +110,69 @@ impl Exchange {
             // Guests may still read it.
             let headers =
                 if filtered { head.headers.clone() } else { std::mem::take(&mut head.headers) };
-            Some((head.status, headers))
+            Some(ResponseHead { status: head.status, headers })
         });
-        let (status, headers) = head.flatten().unwrap_or_default();
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
+        let mut response = match head.flatten() {
+            Some(head) => Response { head, body: Body::Empty },
+            None => Response::new(StatusCode::OK, Body::Empty),
+        };
         if filtered {
             // Guests may have added some.
-            head::strip_hop_by_hop(response.headers_mut());
+            head::strip_hop_by_hop(&mut response.head.headers);
         }
         self.complete_switch(&mut response);
-        self.facts.borrow_mut().responded(&response);
+        self.facts.borrow_mut().responded(&response.head);
         if self.version == Version::HTTP_11 && hop.trailers {
             if self.dialect == Dialect::Grpc {
                 announce_trailers(&mut response);
             }
-            let announced = response.headers().contains_key(TRAILER);
+            let announced = response.head.headers.contains(TRAILER);
             if announced && !end {
                 // Only a chunked body has trailers.
-                response.headers_mut().remove(CONTENT_LENGTH);
+                response.head.headers.remove(CONTENT_LENGTH);
             }
             self.carries_trailers.set(announced);
         }
-        if end || self.has_no_body(response.status()) {
+        if end || self.has_no_body(response.head.status) {
             // By its status, which a filter may have changed.
             *self.response_body.borrow_mut() = Inlet::Ended;
             return self.finished(response, ending);
         }
         let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));
         let deadline = self.deadline().filter(|_| upstreams);
-        *response.body_mut() = Body::stream(ResponseStream::new(self.clone(), ending, deadline));
+        response.body = Body::stream(ResponseStream::new(self.clone(), ending, deadline));
         self.closing_note(response)
     }
 
     /// Names the protocol in a 101 of the upstream. No guest can make one.
     fn complete_switch(&self, response: &mut Response<Body>) {
-        if !response.status().is_informational() {
+        let ResponseHead { status, headers } = &mut response.head;
+        if !status.is_informational() {
             return;
         }
-        match self.switching.take() {
-            Some(protocol) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let headers = response.headers_mut();
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, protocol);
-            }
-            _ => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+        let switched = self.switching.take().is_some_and(|protocol| {
+            *status == StatusCode::SWITCHING_PROTOCOLS
+                && headers.insert(CONNECTION, "upgrade").is_ok()
+                && headers.insert(UPGRADE, protocol).is_ok()
+        });
+        if !switched {
+            *status = StatusCode::INTERNAL_SERVER_ERROR;
         }
     }
 
     /// A response whose body is there already: nothing is left to do for the filters.
     pub(super) fn finished(&self, mut response: Response<Body>, ending: Ending) -> Response<Body> {
-        if self.has_no_body(response.status()) {
-            *response.body_mut() = Body::Empty;
+        if self.has_no_body(response.head.status) {
+            response.body = Body::Empty;
         }
         let mut facts = self.facts.borrow_mut();
-        facts.responded(&response);
+        facts.responded(&response.head);
         facts.completed = true;
-        facts.response_bytes += response.body().size_hint().exact().unwrap_or(0);
+        facts.response_bytes += response.body.size_hint().exact().unwrap_or(0);
         drop(facts);
         self.local.with(self.key, |stream| match &mut stream.response {
-            Some(head) => head.status = response.status(),
-            None => {
-                let head =
-                    ResponseHead { status: response.status(), headers: response.headers().clone() };
-                stream.response = Some(head);
-            }
+            Some(head) => head.status = response.head.status,
+            none => *none = Some(response.head.clone()),
         });
         drop(ending);
         self.closing_note(response)
@@ -185,9 +181,9 @@ impl Exchange {
     fn closing_note(&self, mut response: Response<Body>) -> Response<Body> {
         if self.closing
             && self.version != Version::HTTP_2
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && response.head.status != StatusCode::SWITCHING_PROTOCOLS
         {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.set(CONNECTION, "close");
         }
         response
     }
@@ -201,7 +197,8 @@ impl Exchange {
 
 /// HTTP/1 carries only trailers that the head announces.
 fn announce_trailers(response: &mut Response<Body>) {
-    const NAMES: HeaderValue =
-        HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin");
-    response.headers_mut().entry(TRAILER).or_insert(NAMES);
+    const NAMES: &str = "grpc-status, grpc-message, grpc-status-details-bin";
+    if !response.head.headers.contains(TRAILER) {
+        response.set(TRAILER, NAMES);
+    }
 }

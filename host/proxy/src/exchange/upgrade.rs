@@ -4,12 +4,12 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use http::Response;
 use tokio::io::copy_bidirectional;
 use tokio::task::spawn_local;
 
 use super::Switch;
 use super::body::Inlet;
+use crate::message::Response;
 use crate::upstream::ResponseBody;
 
 /// Passes the upstream's 101 on and joins the two connections as soon as both have switched. `guest` counts the client's.
@@ -18,7 +18,7 @@ pub fn establish(
     client: Option<Switch>,
     guest: Rc<dyn Any>,
 ) -> Response<Inlet> {
-    let upstream = response.body_mut().take_tunnel();
+    let upstream = response.body.take_tunnel();
     spawn_local(async move {
         let _guest = guest;
         let client = match client {

@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::header::CONTENT_LENGTH;
 use portcullis_vm::{Direction, HttpStream};
 
 use super::{Exchange, Interruption, attempt};
 use crate::chain::{Chain, Party, Passed};
+use crate::http1::number;
 
 impl Exchange {
     /// Waits until the head has passed all filters. The body is read meanwhile only as far as filters ask for it.
@@ -79,11 +80,10 @@ impl Exchange {
 
     fn declared_length(&self, direction: Direction) -> bool {
         let has = |stream: &mut HttpStream| match direction {
-            Direction::Request => stream.request.headers.contains_key(CONTENT_LENGTH),
-            Direction::Response => stream
-                .response
-                .as_ref()
-                .is_some_and(|head| head.headers.contains_key(CONTENT_LENGTH)),
+            Direction::Request => stream.request.headers.contains(CONTENT_LENGTH),
+            Direction::Response => {
+                stream.response.as_ref().is_some_and(|head| head.headers.contains(CONTENT_LENGTH))
+            }
         };
         self.local.with(self.key, has).unwrap_or(false)
     }
@@ -100,7 +100,7 @@ impl Exchange {
                 (Direction::Response, None) => return None,
             };
             let declared = headers.get(CONTENT_LENGTH)?;
-            let declared = declared.to_str().ok().and_then(|length| length.parse().ok());
+            let declared = number(declared);
             let length = whole.or(declared.filter(|_| !changed));
             if length.is_none() || length != declared {
                 set_length(stream, direction, length);
@@ -118,8 +118,10 @@ fn set_length(stream: &mut HttpStream, direction: Direction, length: Option<u64>
         (Direction::Response, Some(head)) => &mut head.headers,
         _ => &mut Arc::make_mut(&mut stream.request).headers,
     };
-    headers.remove(CONTENT_LENGTH);
     if let Some(length) = length {
-        drop(headers.try_insert(CONTENT_LENGTH, HeaderValue::from(length)));
+        // In the place of another, for which there was room.
+        let _fits = headers.insert(CONTENT_LENGTH, length.to_string());
+    } else {
+        headers.remove(CONTENT_LENGTH);
     }
 }

@@ -3,15 +3,14 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRAILER, TRANSFER_ENCODING,
-};
-use http::response::Parts;
-use http::{Method, Request, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
+use portcullis_vm::{Fields, ResponseHead};
 
 use super::head::{elements, number};
-use super::{Framing, write_field};
+use super::{Framing, announced, write_field};
 use crate::body::Body;
+use crate::message::Request;
 
 const SWITCHING: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
@@ -42,16 +41,15 @@ impl Default for Asked {
 /// What the fields of a response say of its connection and body.
 #[derive(Default)]
 struct Said<'a> {
-    length: Option<&'a HeaderValue>,
-    connection: Option<&'a HeaderValue>,
+    length: Option<&'a [u8]>,
+    connection: Option<&'a [u8]>,
     close: bool,
     date: bool,
 }
 
 impl Asked {
     pub(super) fn by(request: &Request<()>) -> Asked {
-        let version = request.version();
-        Asked { version, to_head: request.method() == Method::HEAD, keeps: true }
+        Asked { version: request.version, to_head: request.method == Method::HEAD, keeps: true }
     }
 
     pub(super) fn close(&mut self) {
@@ -69,20 +67,21 @@ impl Asked {
     pub(super) fn answer(
         &mut self,
         out: &mut Vec<u8>,
-        parts: &Parts,
+        head: &ResponseHead,
         body: &Body,
     ) -> Result<Framing, String> {
+        let status = head.status;
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(parts.status.as_str().as_bytes());
+        out.extend_from_slice(status.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
-        let said = self.fields(out, &parts.headers);
-        let framing = self.framing(out, parts, said.length, body)?;
+        let said = self.fields(out, &head.headers);
+        let framing = self.framing(out, head, said.length, body)?;
         self.keeps &= !said.close && !matches!(framing, Framing::ToTheEnd);
         let old = self.version == Version::HTTP_10;
-        if let Some(connection) = said.connection.filter(|_| parts.status == SWITCHING) {
-            write_field(out, &CONNECTION, connection);
+        if let Some(connection) = said.connection.filter(|_| status == SWITCHING) {
+            write_field(out, CONNECTION, connection);
         } else if !self.keeps && !old {
             out.extend_from_slice(b"connection: close\r\n");
         } else if self.keeps && old {
@@ -96,18 +95,17 @@ impl Asked {
     }
 
     /// Writes all fields but those that depend on the connection.
-    fn fields<'a>(&self, out: &mut Vec<u8>, headers: &'a HeaderMap) -> Said<'a> {
+    fn fields<'a>(&self, out: &mut Vec<u8>, headers: &'a Fields) -> Said<'a> {
         let mut said = Said::default();
-        for (name, value) in headers {
-            if *name == CONTENT_LENGTH {
+        for (name, value, line) in headers.lines() {
+            if name == CONTENT_LENGTH.as_str().as_bytes() {
                 said.length = Some(value);
-            } else if *name == CONNECTION {
-                said.close |=
-                    elements(value.as_bytes()).any(|one| one.eq_ignore_ascii_case(b"close"));
+            } else if name == CONNECTION.as_str().as_bytes() {
+                said.close |= elements(value).any(|one| one.eq_ignore_ascii_case(b"close"));
                 said.connection = Some(value);
-            } else if *name != TRANSFER_ENCODING {
-                said.date |= *name == DATE;
-                write_field(out, name, value);
+            } else if name != TRANSFER_ENCODING.as_str().as_bytes() {
+                said.date |= name == DATE.as_str().as_bytes();
+                out.extend_from_slice(line);
             }
         }
         said
@@ -117,42 +115,44 @@ impl Asked {
     fn framing(
         &self,
         out: &mut Vec<u8>,
-        parts: &Parts,
-        said: Option<&HeaderValue>,
+        head: &ResponseHead,
+        said: Option<&[u8]>,
         body: &Body,
     ) -> Result<Framing, String> {
-        let Parts { status, headers, .. } = parts;
+        let ResponseHead { status, headers } = head;
         if status.is_informational() || *status == StatusCode::NO_CONTENT {
             return Ok(Framing::Length(0));
         }
         if self.to_head || *status == StatusCode::NOT_MODIFIED {
             // It is that of a body which does not follow.
-            said.into_iter().for_each(|said| write_field(out, &CONTENT_LENGTH, said));
+            said.into_iter().for_each(|said| write_field(out, CONTENT_LENGTH, said));
             return Ok(Framing::Length(0));
         }
         let (length, said) = match (body, said) {
             (Body::Full(bytes), _) => (bytes.len() as u64, None),
             (_, Some(said)) => {
-                let length = number(said.as_bytes())
-                    .ok_or_else(|| format!("content-length {said:?} is no number"))?;
+                let length = number(said).ok_or_else(|| {
+                    let said = String::from_utf8_lossy(said);
+                    format!("content-length {said:?} is no number")
+                })?;
                 (length, Some(said))
             }
             (Body::Empty, None) => (0, None),
             (Body::Stream(_), None) => return Ok(self.endless(out, headers)),
         };
         match said {
-            Some(said) => write_field(out, &CONTENT_LENGTH, said),
-            None => write_field(out, &CONTENT_LENGTH, &HeaderValue::from(length)),
+            Some(said) => write_field(out, CONTENT_LENGTH, said),
+            None => write_field(out, CONTENT_LENGTH, length.to_string()),
         }
         Ok(Framing::Length(length))
     }
 
-    fn endless(&self, out: &mut Vec<u8>, headers: &HeaderMap) -> Framing {
+    fn endless(&self, out: &mut Vec<u8>, headers: &Fields) -> Framing {
         if self.version == Version::HTTP_10 {
             return Framing::ToTheEnd;
         }
-        write_field(out, &TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
-        Framing::Chunked(headers.get_all(TRAILER).iter().cloned().collect())
+        write_field(out, TRANSFER_ENCODING, "chunked");
+        Framing::Chunked(announced(headers))
     }
 }
 

@@ -4,16 +4,19 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Uri, Version};
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
+use portcullis_vm::{Fields, Refused, ResponseHead};
+
+use crate::message::{self, Request, is_plain_path};
 
 /// Fields of a head, and of trailers; as in hyper.
 const MAX_FIELDS: usize = 100;
 /// Fields that may be added before a head has to be moved: those of the proxy, and one or two of filters.
 const ROOM: usize = 6;
+/// Bytes of their names and values.
+const ROOM_BYTES: usize = 256;
 /// Bytes of a request's target; [`Uri`] holds no more.
 const MAX_TARGET: usize = 65_534;
 
@@ -55,8 +58,15 @@ fn malformed(reason: impl Into<String>) -> Fault {
     Fault::Malformed(reason.into())
 }
 
+/// The head of a response, and what it says of its connection.
+pub(super) struct Answer {
+    pub(super) head: ResponseHead,
+    pub(super) version: Version,
+    said: Said,
+}
+
 /// The head of a response at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn response(bytes: &Bytes) -> Result<Option<(Response<Said>, usize)>, Fault> {
+pub(super) fn response(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut head = httparse::Response::new(&mut []);
     let parsed =
@@ -66,18 +76,16 @@ pub(super) fn response(bytes: &Bytes) -> Result<Option<(Response<Said>, usize)>,
             Status::Complete(length) => length,
             Status::Partial => return Ok(None),
         };
-    let (headers, said) = collect(bytes, head.headers)?;
-    let mut response = Response::new(said);
+    let (headers, said) = collect(head.headers, length)?;
     let code = head.code.unwrap_or_default();
-    *response.status_mut() = StatusCode::from_u16(code)
+    let status = StatusCode::from_u16(code)
         .map_err(|_| malformed(format!("the answer has the status {code}, which is none")))?;
-    *response.version_mut() = version(head.version);
-    *response.headers_mut() = headers;
-    Ok(Some((response, length)))
+    let version = version(head.version);
+    Ok(Some((Answer { head: ResponseHead { status, headers }, version, said }, length)))
 }
 
 /// The head of a request at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn request(bytes: &Bytes) -> Result<Option<(Request<Said>, usize)>, Fault> {
+pub(super) fn request(bytes: &[u8]) -> Result<Option<(Request<Said>, usize)>, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut head = httparse::Request::new(&mut []);
     let length = match head.parse_with_uninit_headers(bytes, &mut fields) {
@@ -90,15 +98,21 @@ pub(super) fn request(bytes: &Bytes) -> Result<Option<(Request<Said>, usize)>, F
     if target.len() > MAX_TARGET {
         return Err(Fault::TargetTooLong);
     }
-    let (headers, said) = collect(bytes, head.headers)?;
-    let mut request = Request::new(said);
-    *request.method_mut() = Method::from_bytes(head.method.unwrap_or_default().as_bytes())
+    let (headers, said) = collect(head.headers, length)?;
+    let method = Method::from_bytes(head.method.unwrap_or_default().as_bytes())
         .map_err(|_| malformed("the request's method is none"))?;
-    *request.uri_mut() = Uri::from_maybe_shared(bytes.slice_ref(target))
-        .map_err(|problem| malformed(format!("the request's target is none: {problem}")))?;
-    *request.version_mut() = version(head.version);
-    *request.headers_mut() = headers;
-    Ok(Some((request, length)))
+    let (authority, path) = split(target)?;
+    let version = version(head.version);
+    Ok(Some((Request { method, authority, path, version, headers, body: said }, length)))
+}
+
+/// Authority and path of a target.
+fn split(target: &[u8]) -> Result<(Option<Bytes>, Bytes), Fault> {
+    if is_plain_path(target) {
+        return Ok((None, Bytes::copy_from_slice(target)));
+    }
+    let none = |problem| malformed(format!("the request's target is none: {problem}"));
+    Ok(message::target(&Uri::try_from(target).map_err(none)?))
 }
 
 const fn version(minor: Option<u8>) -> Version {
@@ -109,31 +123,63 @@ const fn version(minor: Option<u8>) -> Version {
 }
 
 /// The trailers at the beginning of `bytes`, up to the empty line, and how long they are; nothing while they are incomplete.
-pub(super) fn trailers(bytes: &Bytes) -> Result<Option<(HeaderMap, usize)>, Fault> {
+pub(super) fn trailers(bytes: &[u8]) -> Result<Option<(Fields, usize)>, Fault> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     match httparse::parse_headers(bytes, &mut fields) {
-        Ok(Status::Complete((length, fields))) => Ok(Some((collect(bytes, fields)?.0, length))),
+        Ok(Status::Complete((length, fields))) => Ok(Some((collect(fields, length)?.0, length))),
         Ok(Status::Partial) => Ok(None),
         Err(problem) => Err(malformed(format!("the trailers are no HTTP: {problem}"))),
     }
 }
 
-/// Values stay where they were read. There is some room for what proxies and filters add. What has been said with its note
-/// is left out.
-fn collect(bytes: &Bytes, fields: &[Header<'_>]) -> Result<(HeaderMap, Said), Fault> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + ROOM);
+/// There is some room for what proxies and filters add. What has been said with its note is left out.
+fn collect(fields: &[Header<'_>], length: usize) -> Result<(Fields, Said), Fault> {
+    let mut headers = Fields::with_capacity(fields.len() + ROOM, length + ROOM_BYTES);
     let mut said = Said::default();
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(malformed(format!("the field {:?} is no HTTP", field.name)));
-        };
-        if said.note(&name, field.value) == Noted::InPart {
-            headers.append(name, value);
+    for Header { name, value } in fields {
+        if said.note(name.as_bytes(), value) == Noted::Wholly {
+            continue;
         }
+        headers.append(name, value).map_err(|refused| match refused {
+            Refused::Full => Fault::TooLarge,
+            Refused::Name | Refused::Value => malformed(format!("the field {name:?} is no HTTP")),
+        })?;
     }
     Ok((headers, said))
+}
+
+impl Answer {
+    /// Whether the connection may carry another exchange.
+    pub(super) fn keeps_open(&self) -> bool {
+        self.said.keeps_open(self.version)
+    }
+
+    /// Where the body of an answer ends (RFC 9112, 6.3), which its fields say in one way afterwards.
+    ///
+    /// # Errors
+    /// They contradict each other, or name a coding that was not asked for.
+    pub(super) fn ends(&mut self, to_head: bool) -> Result<Ends, Fault> {
+        let Answer { head: ResponseHead { status, headers }, version, said } = self;
+        let coding = said.coding(*version)?;
+        let length = match coding {
+            None => said.length(headers)?,
+            Some(_) => {
+                // It would say something else to whoever gets the answer next.
+                headers.remove(CONTENT_LENGTH);
+                None
+            }
+        };
+        let bodyless = matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if to_head || bodyless || status.is_informational() {
+            return Ok(Ends::AtOnce);
+        }
+        Ok(match (coding, length) {
+            (Some(Coding::Chunked), _) => Ends::Chunked,
+            (None, Some(0)) => Ends::AtOnce,
+            (None, Some(length)) => Ends::After(length),
+            (Some(Coding::Identity), _) | (None, None) => Ends::WithConnection,
+        })
+    }
 }
 
 /// What a head says of its body and its connection, noted while its fields are collected: looking them up afterwards costs
@@ -166,31 +212,35 @@ enum Noted {
 }
 
 impl Said {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Noted {
-        if *name == CONTENT_LENGTH {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Noted {
+        if name.eq_ignore_ascii_case(CONTENT_LENGTH.as_ref()) {
             self.list |= value.contains(&b',');
             elements(value).for_each(|length| self.note_length(number(length)));
-        } else if *name == TRANSFER_ENCODING {
+        } else if name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_ref()) {
             self.codings += 1;
             self.coding = match value.trim_ascii() {
                 coding if coding.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
                 coding if coding.eq_ignore_ascii_case(b"identity") => Some(Coding::Identity),
                 _ => None,
             };
-        } else if *name == CONNECTION {
-            let mut noted = Noted::Wholly;
-            for option in elements(value) {
-                if option.eq_ignore_ascii_case(b"close") {
-                    self.close = true;
-                } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                    self.keep_alive = true;
-                } else {
-                    noted = Noted::InPart;
-                }
-            }
-            return noted;
+        } else if name.eq_ignore_ascii_case(CONNECTION.as_ref()) {
+            return self.note_connection(value);
         }
         Noted::InPart
+    }
+
+    fn note_connection(&mut self, value: &[u8]) -> Noted {
+        let mut noted = Noted::Wholly;
+        for option in elements(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else {
+                noted = Noted::InPart;
+            }
+        }
+        noted
     }
 
     fn note_length(&mut self, length: Option<u64>) {
@@ -210,12 +260,12 @@ impl Said {
     }
 
     /// What `content-length` says; said several times, it is left once.
-    fn length(&self, headers: &mut HeaderMap) -> Result<Option<u64>, Fault> {
+    fn length(&self, headers: &mut Fields) -> Result<Option<u64>, Fault> {
         if self.lengths > 0 && self.length.is_none() {
             return Err(malformed("content-length is not one number"));
         }
         if let Some(length) = self.length.filter(|_| self.lengths > 1) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            let _fits = headers.insert(CONTENT_LENGTH, length.to_string());
         }
         Ok(self.length)
     }
@@ -225,51 +275,23 @@ impl Said {
         !self.close && (self.keep_alive || version != Version::HTTP_10)
     }
 
-    /// Where the body of an answer ends (RFC 9112, 6.3), which its fields say in one way afterwards.
-    ///
-    /// # Errors
-    /// They contradict each other, or name a coding that was not asked for.
-    pub(super) fn response_ends(
-        &self,
-        response: &mut Response<()>,
-        to_head: bool,
-    ) -> Result<Ends, Fault> {
-        let status = response.status();
-        let coding = self.coding(response.version())?;
-        let headers = response.headers_mut();
-        let length = match coding {
-            None => self.length(headers)?,
-            Some(_) => {
-                // It would say something else to whoever gets the answer next.
-                headers.remove(CONTENT_LENGTH);
-                None
-            }
-        };
-        let bodyless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if to_head || bodyless || status.is_informational() {
-            return Ok(Ends::AtOnce);
-        }
-        Ok(match (coding, length) {
-            (Some(Coding::Chunked), _) => Ends::Chunked,
-            (None, Some(0)) => Ends::AtOnce,
-            (None, Some(length)) => Ends::After(length),
-            (Some(Coding::Identity), _) | (None, None) => Ends::WithConnection,
-        })
-    }
-
     /// Where the body of a request ends (RFC 9112, 6.3), which its fields say in one way afterwards.
     ///
     /// # Errors
     /// Recipients could take it for different requests.
-    pub(super) fn request_ends(&self, request: &mut Request<()>) -> Result<Ends, Fault> {
-        let coding = self.coding(request.version())?;
+    pub(super) fn request_ends(
+        &self,
+        version: Version,
+        headers: &mut Fields,
+    ) -> Result<Ends, Fault> {
+        let coding = self.coding(version)?;
         if coding.is_some() && self.lengths > 0 {
             return Err(malformed("both content-length and transfer-encoding"));
         }
         if self.list {
             return Err(malformed("content-length is a list"));
         }
-        match (coding, self.length(request.headers_mut())?) {
+        match (coding, self.length(headers)?) {
             (Some(Coding::Chunked), _) => Ok(Ends::Chunked),
             (Some(Coding::Identity), _) => Err(malformed("a transfer-encoding other than chunked")),
             (None, None | Some(0)) => Ok(Ends::AtOnce),

@@ -15,7 +15,7 @@ use std::fmt;
 
 pub use head::{Fault, number};
 pub use incoming::{Incoming, Refused};
-pub use outgoing::{Failed, Framing, Outgoing, write_field};
+pub use outgoing::{Failed, Framing, Outgoing, announced, write_field};
 pub use served::{RequestBody, Served};
 pub use tunnel::Tunnel;
 

@@ -7,12 +7,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING,
+    HOST, HeaderMap, HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
 use http_body::Body as _;
+use portcullis_vm::Fields;
 use tokio::io::AsyncWrite;
 
+use super::head::elements;
 use crate::body::Body;
 
 /// What a connection may keep of the room that its last head needed.
@@ -41,8 +42,8 @@ const NO_TRAILERS: [HeaderName; 12] = [
 pub enum Framing {
     /// By `content-length`; the bytes still to come.
     Length(u64),
-    /// In chunks, and behind them those trailers that these values of `trailer` name.
-    Chunked(Vec<HeaderValue>),
+    /// In chunks, and behind them those trailers that this list names.
+    Chunked(Vec<u8>),
     /// By the end of the connection: HTTP/1.0 knows no chunks.
     ToTheEnd,
 }
@@ -303,17 +304,25 @@ impl Outgoing {
 }
 
 /// Writes a field's line.
-pub fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
+pub fn write_field(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+    let (name, value) = (name.as_ref(), value.as_ref());
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_announced(announced: &[HeaderValue], name: &HeaderName) -> bool {
-    let named = |value: &HeaderValue| {
-        let names = value.as_bytes().split(|byte| *byte == b',');
-        names.map(<[u8]>::trim_ascii).any(|one| one.eq_ignore_ascii_case(name.as_str().as_bytes()))
-    };
-    announced.iter().any(named)
+/// Trailers that a head announces, as one list.
+pub fn announced(headers: &Fields) -> Vec<u8> {
+    let mut list = Vec::new();
+    for names in headers.get_all(&TRAILER) {
+        list.extend_from_slice(names);
+        list.push(b',');
+    }
+    list
+}
+
+fn is_announced(announced: &[u8], name: &HeaderName) -> bool {
+    elements(announced).any(|one| one.eq_ignore_ascii_case(name.as_ref()))
 }

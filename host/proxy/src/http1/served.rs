@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{EXPECT, HeaderValue};
-use http::{Request, Response, Version};
+use http::Version;
+use http::header::EXPECT;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::task::unconstrained;
@@ -18,6 +18,7 @@ use super::answer::Asked;
 use super::incoming::Refused;
 use super::{Failed, Incoming, Outgoing, Problem, Tunnel};
 use crate::body::{Body, BodyError};
+use crate::message::{Request, Response};
 use crate::wire::Wire;
 
 /// Bytes of a body that nobody wanted; of more than that the end is not waited for.
@@ -111,7 +112,7 @@ impl Served {
     /// # Errors
     /// The response is none that can be said.
     pub fn answer(&mut self, response: Response<Body>, closing: bool) -> Result<(), String> {
-        let (parts, body) = response.into_parts();
+        let Response { head, body } = response;
         let mut link = self.link.borrow_mut();
         let interim = std::mem::take(&mut link.interim);
         // One that has been begun has to be completed.
@@ -122,7 +123,7 @@ impl Served {
         let asked = &mut self.asked;
         let begun = self.outgoing.begin(body, |out, body| {
             out.extend_from_slice(interim);
-            asked.answer(out, &parts, body)
+            asked.answer(out, &head, body)
         });
         drop(link);
         begun.map_err(|(reason, _)| reason)
@@ -202,8 +203,8 @@ impl Served {
 
 /// HTTP/1.0 knows no interim answers.
 fn wants_interim(request: &Request<()>) -> bool {
-    let says = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    request.version() == Version::HTTP_11 && request.headers().get(EXPECT).is_some_and(says)
+    let says = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
+    request.version == Version::HTTP_11 && request.headers.get(EXPECT).is_some_and(says)
 }
 
 impl Link {

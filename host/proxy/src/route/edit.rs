@@ -1,11 +1,9 @@
 //! What the standard filters of a rule make of a head: header modifiers, rewrites, and the location of a redirect.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, MaxSizeReached, TE, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderName};
-use portcullis_vm::RequestHead;
+use http::HeaderName;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use portcullis_vm::{Fields, Refused, RequestHead};
 
 use super::host::without_port;
 use super::pattern::split_path;
@@ -17,14 +15,14 @@ const FRAMING: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCOD
 /// Edits headers: set, then add, then remove. Those that frame the message are left alone.
 ///
 /// # Errors
-/// The map is full; what came before stays done.
-pub fn apply(modifier: &HeaderModifier, headers: &mut HeaderMap) -> Result<(), MaxSizeReached> {
+/// The head is full; what came before stays done.
+pub fn apply(modifier: &HeaderModifier, headers: &mut Fields) -> Result<(), Refused> {
     let is_free = |name: &&HeaderName| !FRAMING.contains(name);
     for (name, value) in modifier.set.iter().filter(|(name, _)| is_free(&name)) {
-        headers.try_insert(name, value.clone())?;
+        headers.insert(name, value)?;
     }
     for (name, value) in modifier.add.iter().filter(|(name, _)| is_free(&name)) {
-        headers.try_append(name, value.clone())?;
+        headers.append(name, value)?;
     }
     for name in modifier.remove.iter().filter(is_free) {
         headers.remove(name);
@@ -36,13 +34,11 @@ pub fn apply(modifier: &HeaderModifier, headers: &mut HeaderMap) -> Result<(), M
 ///
 /// # Errors
 /// As [`apply`].
-pub fn apply_to_request(
-    modifier: &HeaderModifier,
-    head: &mut RequestHead,
-) -> Result<(), MaxSizeReached> {
+pub fn apply_to_request(modifier: &HeaderModifier, head: &mut RequestHead) -> Result<(), Refused> {
     apply(modifier, &mut head.headers)?;
-    if let Some(host) = head.headers.remove(HOST) {
-        head.authority = Bytes::copy_from_slice(host.as_bytes());
+    if let Some(host) = head.headers.get(HOST) {
+        head.authority = Bytes::copy_from_slice(host);
+        head.headers.remove(HOST);
     }
     Ok(())
 }

@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_vm::{FilterState, RequestHead};
 
-use super::Selected;
 use super::pattern::{
     Pattern, Query, header_matches, method_matches, property_matches, property_name, split_path,
 };
+use super::{Selected, Table};
 use crate::reply::Dialect;
 use crate::snapshot::{GrpcMatch, Match, PathMatch, Route, RouteKind, Rule, ValueMatch};
 
@@ -33,10 +32,10 @@ struct Candidate {
 #[derive(Debug, Default)]
 pub(super) struct HostTable {
     grpc: Vec<GrpcCandidate>,
-    exact: HashMap<Box<[u8]>, Vec<Candidate>>,
+    exact: Table<[u8], Vec<Candidate>>,
     regex: Vec<(Pattern, Candidate)>,
     /// Keys have no trailing slash.
-    prefix: HashMap<Box<[u8]>, Vec<Candidate>>,
+    prefix: Table<[u8], Vec<Candidate>>,
     /// The lengths that occur among the keys of `prefix`, longest first.
     prefix_lengths: Vec<usize>,
 }
@@ -150,7 +149,7 @@ struct Request<'a> {
 }
 
 /// Most paths have one candidate, so that room for more is made only for a second one.
-fn insert(seats: &mut HashMap<Box<[u8]>, Vec<Candidate>>, path: &[u8], candidate: Candidate) {
+fn insert(seats: &mut Table<[u8], Vec<Candidate>>, path: &[u8], candidate: Candidate) {
     seats.entry(path.into()).or_insert_with(|| Vec::with_capacity(1)).push(candidate);
 }
 

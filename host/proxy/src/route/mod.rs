@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use portcullis_vm::{FilterState, RequestHead};
 
 pub use edit::{apply, apply_to_request, location, rewrite};
@@ -21,7 +22,12 @@ pub use tcp::TcpTable;
 use host::{HostTable, host_of};
 use pattern::property_name;
 
-use crate::snapshot::{BackendIndex, ListenerIndex, Route, Rule, Snapshot, WeightedBackend};
+use crate::snapshot::{
+    BackendIndex, ListenerIndex, Route, RouteKind, Rule, Snapshot, WeightedBackend,
+};
+
+/// By keys of the configuration: those who ask cannot make them collide, so that hashing may be quick.
+type Table<K, V> = HashMap<Box<K>, V, RandomState>;
 
 /// The routes of one listener, ready for selection.
 ///
@@ -29,12 +35,14 @@ use crate::snapshot::{BackendIndex, ListenerIndex, Route, Rule, Snapshot, Weight
 /// hostnames. Where no rule of a more specific hostname matches, the less specific ones get their turn.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<Box<str>, HostTable>,
+    exact: Table<str, HostTable>,
     /// By suffix, without the `*` but with its dot.
-    wildcard: HashMap<Box<str>, HostTable>,
+    wildcard: Table<str, HostTable>,
     /// Length of the longest of them, so that a very long host costs no more than a long one.
     longest_wildcard: usize,
     any: HostTable,
+    /// Whether any match looks at headers that are no pseudo headers.
+    reads_headers: bool,
     /// Whether any match looks at what filters have stored.
     reads_properties: bool,
 }
@@ -89,6 +97,11 @@ impl RouteTable {
             .or_else(|| self.any.select(head, stored))
     }
 
+    /// Whether the selection depends on other headers than the pseudo headers.
+    pub fn reads_headers(&self) -> bool {
+        self.reads_headers
+    }
+
     /// Whether the selection depends on what filters have stored, and not only on the head.
     pub fn reads_properties(&self) -> bool {
         self.reads_properties
@@ -109,9 +122,15 @@ impl RouteTable {
     }
 
     fn insert(&mut self, route: &Arc<Route>) {
-        let mut headers =
-            route.rules.iter().flat_map(|rule| &rule.matches).flat_map(|wanted| &wanted.headers);
-        self.reads_properties |= headers.any(|header| property_name(&header.name).is_some());
+        // Calls of gRPC are told by their content type.
+        self.reads_headers |= route.kind == RouteKind::Grpc;
+        let matches = route.rules.iter().flat_map(|rule| &rule.matches);
+        for header in matches.flat_map(|wanted| &wanted.headers) {
+            match property_name(&header.name) {
+                Some(_) => self.reads_properties = true,
+                None => self.reads_headers = true,
+            }
+        }
         if route.hostnames.is_empty() {
             return self.any.insert(route, "*");
         }

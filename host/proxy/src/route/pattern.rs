@@ -83,13 +83,13 @@ pub(super) fn header_matches(head: &RequestHead, name: &HeaderName, wanted: &Pat
     if name == HOST {
         return wanted.matches(&head.authority);
     }
-    let mut values = head.headers.get_all(name).iter();
+    let mut values = head.headers.get_all(name);
     let Some(first) = values.next() else { return false };
-    let Some(second) = values.next() else { return wanted.matches(first.as_bytes()) };
-    let mut joined = first.as_bytes().to_vec();
+    let Some(second) = values.next() else { return wanted.matches(first) };
+    let mut joined = first.to_vec();
     for value in std::iter::once(second).chain(values) {
         joined.push(b',');
-        joined.extend_from_slice(value.as_bytes());
+        joined.extend_from_slice(value);
     }
     wanted.matches(&joined)
 }

@@ -1,8 +1,8 @@
 //! Which TCPRoute or TLSRoute serves a connection, by the server name that its client asks for.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Table;
 use crate::snapshot::{ListenerIndex, Snapshot, TcpRoute};
 
 /// The routes of one listener that does not speak HTTP.
@@ -11,9 +11,9 @@ use crate::snapshot::{ListenerIndex, Snapshot, TcpRoute};
 /// names. Of equals the older one, then the first by namespace and name.
 #[derive(Debug, Default)]
 pub struct TcpTable {
-    exact: HashMap<Box<str>, Arc<TcpRoute>>,
+    exact: Table<str, Arc<TcpRoute>>,
     /// By suffix, without the `*` but with its dot.
-    wildcard: HashMap<Box<str>, Arc<TcpRoute>>,
+    wildcard: Table<str, Arc<TcpRoute>>,
     any: Option<Arc<TcpRoute>>,
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/1 on one client connection: requests one after the other, and its end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::UPGRADE;
-use http::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::attend::{Left, attend};
 use super::{Accepted, Exchanges, Reception, Stage};
 use crate::body::Body;
-use crate::clock::{Expiry, Watch};
+use crate::clock::{Alarm, Expiry, Watch};
 use crate::exchange::{Inlet, Reset, Switch};
 use crate::http1::{Failed, Fault, Refused, RequestBody, Served};
+use crate::message::{Request, Response};
 use crate::reply::{self, Dialect, Failure};
 
 /// What a client is told that has not sent its request's head in time. Nothing else writes to the connection then.
@@ -90,6 +91,7 @@ struct Session<'a> {
     reception: &'a Reception,
     exchanges: Exchanges,
     watch: &'a Arc<Watch>,
+    alarm: Rc<RefCell<Alarm>>,
     /// Bytes of a head.
     limit: usize,
     /// It has been told to go as soon as nothing is under way.
@@ -107,6 +109,7 @@ impl Reception {
             reception: self,
             exchanges: self.exchanges(attributes, &watch, guest),
             watch: &watch,
+            alarm: Rc::default(),
             limit: limits.request_header_bytes,
             leaving: &leaving,
         };
@@ -143,13 +146,13 @@ impl Session<'_> {
                     return Box::pin(self.refuse(served, refused)).await;
                 }
             };
-            let (tunnel, switch) = match request.headers().contains_key(UPGRADE) {
+            let (tunnel, switch) = match request.headers.contains(UPGRADE) {
                 true => Some(oneshot::channel()).unzip(),
                 false => (None, None),
             };
             let answer = self.begin(request, switch)?;
             let response = answered(served, answer).await?;
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let switches = response.head.status == StatusCode::SWITCHING_PROTOCOLS;
             served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
             written(served).await?;
             if switches {
@@ -189,7 +192,7 @@ impl Session<'_> {
         request: Request<RequestBody>,
         switch: Option<Switch>,
     ) -> Result<Answer, Reset> {
-        Ok(match self.exchanges.begin(request.map(Inlet::Http1), switch)? {
+        Ok(match self.exchanges.begin(request.map(Inlet::Http1), switch, &self.alarm)? {
             Ok(begun) => Box::pin(begun.answer()),
             Err(refused) => Box::pin(ready(Ok(*refused))),
         })

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use super::attend::{Left, attend};
 use super::io::Prefixed;
 use super::{Accepted, LocalExecutor, Reception, Stage};
+use crate::body::Body;
 use crate::clock::Watch;
 use crate::exchange::{Inlet, Reset};
 
@@ -39,12 +40,13 @@ impl Reception {
             .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX));
         let exchanges = self.exchanges(attributes, &watch, guest);
         let service = service_fn(move |request: Request<Incoming>| {
-            let begun = exchanges.begin(request.map(Inlet::Http2), None);
+            let begun = exchanges.begin(request.map(Inlet::Http2).into(), None, &Rc::default());
             async move {
-                match begun? {
-                    Ok(begun) => begun.answer().await,
-                    Err(refused) => Ok::<_, Reset>(*refused),
-                }
+                let response = match begun? {
+                    Ok(begun) => begun.answer().await?,
+                    Err(refused) => *refused,
+                };
+                Ok::<http::Response<Body>, Reset>(response.into())
             }
         });
         let stream = TokioIo::new(Prefixed::new(wire, read));

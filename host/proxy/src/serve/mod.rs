@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::HeaderValue;
 use portcullis_vm::{ConnectionAttributes, TlsAttributes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -27,10 +27,11 @@ use tokio::time::sleep;
 use self::http1::REQUEST_TIMEOUT;
 use self::io::{Detected, detect};
 use crate::body::Body;
-use crate::clock::{InFlight, Watch};
+use crate::clock::{Alarm, InFlight, Watch};
 use crate::exchange::{self, Begun, Client, Inlet, Reset, Switch};
 use crate::facts::next_connection_id;
 use crate::generation::Generation;
+use crate::message::{Request, Response};
 use crate::observe::families::{
     CONNECTIONS, CONNECTIONS_ACTIVE, CONNECTIONS_REFUSED, HANDSHAKES_FAILED, PROTOCOL_ERRORS,
 };
@@ -111,6 +112,7 @@ impl Exchanges {
         &self,
         request: Request<Inlet>,
         switch: Option<Switch>,
+        alarm: &Rc<RefCell<Alarm>>,
     ) -> Result<Result<Begun, Box<Response<Body>>>, Reset> {
         let generation = self.reception.generation.borrow().clone();
         let client = Client {
@@ -119,6 +121,7 @@ impl Exchanges {
             listener: generation.listener(&self.reception.name).ok_or(Reset)?,
             closing: *self.reception.stage.borrow() >= Stage::Leaving,
             in_flight: InFlight::begin(&self.watch),
+            alarm: alarm.clone(),
             guest: self.guest.clone(),
         };
         Ok(exchange::begin(generation, client, request, switch))

@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::pool::Lease;
 use crate::body::BodyError;
 use crate::http1::Tunnel;
+use crate::message::Response;
 
 /// The body of an upstream's answer. Read to its end it gives the connection back to the pool; dropped before, it closes
 /// the connection (HTTP/1) or resets the stream (HTTP/2).
@@ -28,7 +29,7 @@ impl ResponseBody {
         lease: Lease,
     ) -> Response<ResponseBody> {
         // The connection of a tunnel never comes back.
-        let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let tunnel = response.head.status == StatusCode::SWITCHING_PROTOCOLS;
         response.map(|incoming| {
             let mut body = ResponseBody { incoming, lease: Some(lease) };
             if !tunnel {

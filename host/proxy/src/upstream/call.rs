@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http_body_util::{BodyExt, Full};
-use portcullis_vm::{CallOutcome, RequestHead, ResponseHead};
+use portcullis_vm::{CallOutcome, Fields, RequestHead};
 use tokio::time::timeout;
 
 use super::{Cluster, ResponseBody, SendOptions};
 use crate::body::{Body, BodyError};
+use crate::message::Response;
 
 /// For a guest that sets none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -34,7 +34,7 @@ pub async fn call(
     cluster: &Rc<Cluster>,
     head: &RequestHead,
     body: Bytes,
-    trailers: HeaderMap,
+    trailers: Fields,
     limit_time: Option<Duration>,
     limit: usize,
 ) -> Result<CallOutcome, String> {
@@ -46,7 +46,7 @@ pub async fn call(
         announce(&mut head.headers, &trailers)?;
     }
     let whole = async {
-        let body = outgoing(body, trailers);
+        let body = outgoing(body, &trailers);
         let answer = cluster.send(&head, body, SendOptions::default()).await;
         collect(answer.map_err(|problem| problem.to_string())?.response, limit).await
     };
@@ -61,13 +61,10 @@ pub(super) fn limit(limit: Option<Duration>) -> Duration {
     limit.unwrap_or(DEFAULT_TIMEOUT).min(MAX_TIMEOUT)
 }
 
-async fn collect(
-    response: http::Response<ResponseBody>,
-    limit: usize,
-) -> Result<CallOutcome, String> {
-    let (mut parts, mut incoming) = response.into_parts();
+async fn collect(response: Response<ResponseBody>, limit: usize) -> Result<CallOutcome, String> {
+    let Response { mut head, body: mut incoming } = response;
     let mut body = BytesMut::new();
-    let mut trailers = HeaderMap::new();
+    let mut trailers = Fields::default();
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|problem| format!("the answer broke off: {problem}"))?;
         match frame.into_data() {
@@ -75,32 +72,29 @@ async fn collect(
                 return Err(format!("the answer's body is longer than {limit} bytes"));
             }
             Ok(data) => body.extend_from_slice(&data),
-            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            Err(frame) => trailers = (&frame.into_trailers().unwrap_or_default()).into(),
         }
     }
-    strip(&mut parts.headers);
-    let head = ResponseHead { status: parts.status, headers: parts.headers };
+    strip(&mut head.headers);
     Ok(CallOutcome::Answered { head, body: body.freeze(), trailers })
 }
 
-pub(super) fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut Fields) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }
 
-fn announce(headers: &mut HeaderMap, trailers: &HeaderMap) -> Result<(), String> {
-    let names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
-    let names = HeaderValue::try_from(names.join(", ")).map_err(|problem| problem.to_string())?;
-    headers.try_insert(TRAILER, names).map_err(|_| "too many headers".to_owned())?;
-    Ok(())
+fn announce(headers: &mut Fields, trailers: &Fields) -> Result<(), String> {
+    let names: Vec<&[u8]> = trailers.names().collect();
+    headers.insert(TRAILER, names.join(&b", "[..])).map_err(|refused| refused.to_string())
 }
 
-fn outgoing(body: Bytes, trailers: HeaderMap) -> Body {
+fn outgoing(body: Bytes, trailers: &Fields) -> Body {
     if trailers.is_empty() {
         return Body::from(body);
     }
     let never = |never: Infallible| -> BodyError { match never {} };
-    let trailers = std::future::ready(Some(Ok(trailers)));
+    let trailers = std::future::ready(Some(Ok(trailers.into())));
     Body::stream(Full::new(body).with_trailers(trailers).map_err(never))
 }

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Method;
 use http_body::{Frame, SizeHint};
-use portcullis_vm::ConnectionAttributes;
+use portcullis_vm::{ConnectionAttributes, ResponseHead};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::{AbortHandle, unconstrained};
 
@@ -117,17 +117,17 @@ impl Http1 {
         target: &Target<'_>,
         endpoint: SocketAddr,
         body: Body,
-    ) -> Result<Response<()>, SendError> {
+    ) -> Result<ResponseHead, SendError> {
         let reused = self.served;
         self.link.borrow_mut().begin(target, endpoint, body)?;
         self.served = true;
         let answered = poll_fn(|context| self.link.borrow_mut().poll_head(context)).await;
         match answered {
-            Ok(response) => {
+            Ok(head) => {
                 if !self.link.borrow().is_written() {
                     self.write_on();
                 }
-                Ok(response)
+                Ok(head)
             }
             Err(problem) => {
                 let body = self.link.borrow_mut().outgoing.take_untouched();
@@ -236,7 +236,7 @@ impl Link {
         }
     }
 
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Problem>> {
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Problem>> {
         // An upstream that answers early is heard before more is written to it: writing may take all the time there is.
         if self.outgoing.is_touched()
             && let Poll::Ready(head) = self.poll_answer(context)
@@ -252,7 +252,7 @@ impl Link {
         }
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Problem>> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Problem>> {
         let head = ready!(self.incoming.poll_response(&mut self.wire, context));
         Poll::Ready(match head {
             // A connection that takes nothing and says nothing: the first of the two tells more.

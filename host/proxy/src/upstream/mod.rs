@@ -18,10 +18,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Version};
 use portcullis_vm::{ConnectionAttributes, RequestHead, UpstreamHost};
 
 use crate::body::Body;
+use crate::message::Response;
 use crate::observe::families::{
     UPSTREAM_CONNECT_FAILURES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_ACTIVE,
 };

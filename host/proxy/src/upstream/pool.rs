@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::{Response, Version};
+use http::Version;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use portcullis_vm::ConnectionAttributes;
@@ -25,6 +25,7 @@ use super::http1::Http1;
 use super::request::Target;
 use crate::body::Body;
 use crate::http1::{Problem, Tunnel};
+use crate::message::Response;
 use crate::tls::Alpn;
 
 /// How long the rest of a request may take to be written after its response has ended.
@@ -339,7 +340,10 @@ impl Lease {
     ) -> Result<Response<Option<Incoming>>, SendError> {
         let address = self.connection().peer;
         match &mut self.held {
-            Held::Alone(alone) => Ok(alone.send(target, address, body).await?.map(|()| None)),
+            Held::Alone(alone) => {
+                let head = alone.send(target, address, body).await?;
+                Ok(Response { head, body: None })
+            }
             Held::Shared(seat) => {
                 let request = match target.http2(address) {
                     Ok(request) => request.map(|()| body),
@@ -349,7 +353,7 @@ impl Lease {
                 // Large, and of no use to HTTP/1: kept out of the state that each request carries.
                 let answered = Box::pin(sender.try_send_request(request)).await;
                 let answered = answered.map_err(|error| classify(error, address, self.reused));
-                Ok(answered?.map(Some))
+                Ok(Response::from(answered?).map(Some))
             }
         }
     }

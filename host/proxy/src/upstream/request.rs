@@ -1,5 +1,6 @@
 //! From the exchange's head to what is sent: lines in origin form with `host` for HTTP/1, a request in absolute form for HTTP/2.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -13,7 +14,8 @@ use portcullis_vm::RequestHead;
 
 use super::SendOptions;
 use crate::body::Body;
-use crate::http1::{Framing, number, write_field};
+use crate::http1::{Framing, announced, number, write_field};
+use crate::message::is_plain_path;
 use crate::reply::Dialect;
 
 /// Fields that are written by themselves.
@@ -23,7 +25,8 @@ const OURS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODI
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     head: &'a RequestHead,
-    path: PathAndQuery,
+    /// If it is not plainly that of the head.
+    path: Option<PathAndQuery>,
     upgrade: Option<&'a HeaderValue>,
 }
 
@@ -37,11 +40,10 @@ impl<'a> Target<'a> {
         if head.method == Method::CONNECT {
             return Err("CONNECT cannot be forwarded".to_owned());
         }
-        let path = PathAndQuery::from_maybe_shared(head.path.clone())
-            .map_err(|problem| format!("path {:?}: {problem}", lossy(&head.path)))?;
-        if !path.as_str().starts_with(['/', '*']) {
-            return Err(format!("path {:?} does not start with a slash", path.as_str()));
-        }
+        let path = match is_plain_path(&head.path) {
+            true => None,
+            false => Some(path(&head.path)?),
+        };
         Ok(Target { head, path, upgrade: options.upgrade.as_ref() })
     }
 
@@ -59,55 +61,66 @@ impl<'a> Target<'a> {
         endpoint: SocketAddr,
         body: &Body,
     ) -> Result<Framing, String> {
-        let host = HeaderValue::from_maybe_shared(self.authority(endpoint))
-            .map_err(|problem| self.bad_authority(problem))?;
         let headers = &self.head.headers;
         out.extend_from_slice(self.head.method.as_str().as_bytes());
         out.push(b' ');
-        out.extend_from_slice(self.path.as_str().as_bytes());
+        match &self.path {
+            Some(path) => out.extend_from_slice(path.as_str().as_bytes()),
+            None => out.extend_from_slice(&self.head.path),
+        }
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        write_field(out, &HOST, &host);
-        for (name, value) in headers.iter().filter(|(name, _)| !OURS.contains(name)) {
-            write_field(out, name, value);
+        self.write_host(out, endpoint)?;
+        for (_, _, line) in headers.lines().filter(|(name, ..)| !is_ours(name)) {
+            out.extend_from_slice(line);
         }
         if let Some(protocol) = self.upgrade {
-            write_field(out, &CONNECTION, &HeaderValue::from_static("upgrade"));
-            write_field(out, &UPGRADE, protocol);
+            write_field(out, CONNECTION, "upgrade");
+            write_field(out, UPGRADE, protocol);
         }
         let framing = self.framing(out, body)?;
         out.extend_from_slice(b"\r\n");
         Ok(framing)
     }
 
+    fn write_host(&self, out: &mut Vec<u8>, endpoint: SocketAddr) -> Result<(), String> {
+        let authority = &self.head.authority;
+        if authority.is_empty() {
+            write_field(out, HOST, endpoint.to_string());
+        } else if authority.iter().any(u8::is_ascii_control) {
+            return Err(self.bad_authority("it holds a control character"));
+        } else {
+            write_field(out, HOST, authority);
+        }
+        Ok(())
+    }
+
     fn framing(&self, out: &mut Vec<u8>, body: &Body) -> Result<Framing, String> {
         let headers = &self.head.headers;
-        let trailers = headers.contains_key(TRAILER);
+        let trailers = headers.contains(TRAILER);
         let said = headers.get(CONTENT_LENGTH);
         let (length, said) = match (body, said) {
             (Body::Full(bytes), _) => {
                 let length = bytes.len() as u64;
-                (length, Some(HeaderValue::from(length)))
+                (length, Some(Cow::from(length.to_string().into_bytes())))
             }
             // Only a chunked body has trailers.
             (Body::Stream(_), _) if trailers => return Ok(self.chunked(out)),
             (Body::Stream(_), None) => return Ok(self.chunked(out)),
             (Body::Stream(_) | Body::Empty, Some(said)) => {
-                let length = number(said.as_bytes());
-                let length =
-                    length.ok_or_else(|| format!("content-length {said:?} is no number"))?;
-                (length, Some(said.clone()))
+                let no_number = || format!("content-length {:?} is no number", lossy(said));
+                (number(said).ok_or_else(no_number)?, Some(Cow::from(said)))
             }
             (Body::Empty, None) => (0, None),
         };
         if let Some(said) = said {
-            write_field(out, &CONTENT_LENGTH, &said);
+            write_field(out, CONTENT_LENGTH, said);
         }
         Ok(Framing::Length(length))
     }
 
     fn chunked(&self, out: &mut Vec<u8>) -> Framing {
-        write_field(out, &TRANSFER_ENCODING, &HeaderValue::from_static("chunked"));
-        Framing::Chunked(self.head.headers.get_all(TRAILER).iter().cloned().collect())
+        write_field(out, TRANSFER_ENCODING, "chunked");
+        Framing::Chunked(announced(&self.head.headers))
     }
 
     /// # Errors
@@ -119,14 +132,17 @@ impl<'a> Target<'a> {
         let authority = Authority::from_maybe_shared(self.authority(endpoint))
             .map_err(|problem| self.bad_authority(problem))?;
         parts.authority = Some(authority);
-        parts.path_and_query = Some(self.path.clone());
+        parts.path_and_query = Some(match &self.path {
+            Some(path) => path.clone(),
+            None => path(&self.head.path)?,
+        });
         let mut request = Request::new(());
         *request.version_mut() = Version::HTTP_2;
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = Uri::from_parts(parts).map_err(|problem| problem.to_string())?;
         let headers = request.headers_mut();
-        headers.clone_from(&self.head.headers);
-        if Dialect::of(headers) == Dialect::Grpc {
+        *headers = (&self.head.headers).into();
+        if Dialect::of(&self.head.headers) == Dialect::Grpc {
             let trailers = HeaderValue::from_static("trailers");
             headers.try_insert(TE, trailers).map_err(|_| "too many headers".to_owned())?;
         }
@@ -146,6 +162,19 @@ impl<'a> Target<'a> {
     }
 }
 
-fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+fn path(bytes: &Bytes) -> Result<PathAndQuery, String> {
+    let path = PathAndQuery::from_maybe_shared(bytes.clone())
+        .map_err(|problem| format!("path {:?}: {problem}", lossy(bytes)))?;
+    match path.as_str().starts_with(['/', '*']) {
+        true => Ok(path),
+        false => Err(format!("path {:?} does not start with a slash", path.as_str())),
+    }
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    OURS.iter().any(|ours| ours.as_str().as_bytes() == name)
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }

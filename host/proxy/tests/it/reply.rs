@@ -1,18 +1,19 @@
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt;
 use portcullis_proxy::Body;
+use portcullis_proxy::message::Response;
 use portcullis_proxy::reply::{Dialect, Failure, Source, grpc_status_of, local, redirect, respond};
-use portcullis_vm::LocalReply;
+use portcullis_vm::{Fields, LocalReply};
 
 fn text(response: Response<Body>) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let bytes = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
+    let bytes = runtime.block_on(response.body.collect()).unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
-    response.headers().get(name).map_or("-", |value| value.to_str().unwrap())
+    response.head.headers.get(name).map_or("-", |value| str::from_utf8(value).unwrap())
 }
 
 /// Asserts everything that clients, logs and the retry see of a failure, in both dialects.
@@ -26,7 +27,7 @@ fn check(failure: Failure, row: (&str, u16, Source, bool, &str, &str)) {
     assert!(!failure.details().contains(char::is_whitespace), "{code}");
 
     let response = respond(&failure, Dialect::Http);
-    assert_eq!(response.status(), status, "{code}");
+    assert_eq!(response.head.status, status, "{code}");
     assert_eq!(header(&response, "x-portcullis-code"), code);
     assert_eq!(header(&response, "content-type"), "text/plain");
     let length: usize = header(&response, "content-length").parse().unwrap();
@@ -35,7 +36,7 @@ fn check(failure: Failure, row: (&str, u16, Source, bool, &str, &str)) {
     assert!(body.starts_with(&format!("{code} ")) && body.ends_with('\n'), "{body:?}");
 
     let response = respond(&failure, Dialect::Grpc);
-    assert_eq!(response.status(), 200, "{code}");
+    assert_eq!(response.head.status, 200, "{code}");
     assert_eq!(header(&response, "content-type"), "application/grpc");
     assert_eq!(header(&response, "grpc-status"), grpc_status, "{code}");
     assert_eq!(header(&response, "x-portcullis-code"), code);
@@ -88,7 +89,7 @@ fn the_content_type_says_whether_a_client_speaks_grpc() {
         let headers = headers(&[("content-type", value)]);
         assert_eq!(Dialect::of(&headers), expected, "{value}");
     }
-    assert_eq!(Dialect::of(&HeaderMap::new()), Dialect::Http);
+    assert_eq!(Dialect::of(&Fields::default()), Dialect::Http);
 }
 
 #[test]
@@ -111,11 +112,10 @@ fn statuses_map_to_grpc_as_in_envoy() {
     }
 }
 
-fn headers(list: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(list: &[(&str, &str)]) -> Fields {
+    let mut headers = Fields::default();
     for (name, value) in list {
-        let name = HeaderName::try_from(*name).unwrap();
-        headers.append(name, HeaderValue::try_from(*value).unwrap());
+        headers.append(name, value).unwrap();
     }
     headers
 }
@@ -133,12 +133,10 @@ fn guest(status: u16, list: &[(&str, &str)], body: &'static str) -> LocalReply {
 /// Asserts a guest's reply in HTTP: status, all headers in order of their names, body.
 fn check_local(reply: LocalReply, status: u16, expected: &[(&str, &str)], body: &str) {
     let response = local(reply, Dialect::Http);
-    assert_eq!(response.status(), status);
-    let mut found: Vec<_> = response
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-        .collect();
+    assert_eq!(response.head.status, status);
+    let text_of = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let fields = response.head.headers.iter();
+    let mut found: Vec<_> = fields.map(|(name, value)| (text_of(name), text_of(value))).collect();
     found.sort();
     let expected: Vec<_> =
         expected.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -189,11 +187,11 @@ fn a_guest_cannot_break_the_framing() {
 fn a_guests_reply_to_a_grpc_call_becomes_trailers() {
     let response =
         local(guest(403, &[("x-a", "1"), ("content-type", "text/html")], "no ü%\n"), Dialect::Grpc);
-    assert_eq!(response.status(), 200);
+    assert_eq!(response.head.status, 200);
     assert_eq!(header(&response, "grpc-status"), "7");
     assert_eq!(header(&response, "grpc-message"), "no %C3%BC%25%0A");
     assert_eq!(header(&response, "content-type"), "application/grpc");
-    assert_eq!(response.headers().get_all("content-type").iter().count(), 1);
+    assert_eq!(response.head.headers.get_all("content-type").count(), 1);
     assert_eq!(header(&response, "x-a"), "1");
     assert_eq!(text(response), "");
 
@@ -205,8 +203,8 @@ fn a_guests_reply_to_a_grpc_call_becomes_trailers() {
 #[test]
 fn a_redirect_has_a_location_and_no_body() {
     let response = redirect(StatusCode::MOVED_PERMANENTLY, b"https://h/x?q");
-    assert_eq!(response.status(), 301);
+    assert_eq!(response.head.status, 301);
     assert_eq!(header(&response, "location"), "https://h/x?q");
     assert_eq!(header(&response, "content-length"), "0");
-    assert_eq!(redirect(StatusCode::FOUND, b"http://h/\r\nset-cookie: x").status(), 400);
+    assert_eq!(redirect(StatusCode::FOUND, b"http://h/\r\nset-cookie: x").head.status, 400);
 }

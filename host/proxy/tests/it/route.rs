@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use portcullis_proxy::Snapshot;
 use portcullis_proxy::route::{Pick, RouteTable, Selected, pick};
 use portcullis_proxy::snapshot::*;
-use portcullis_vm::{Declaration, FilterState, RequestHead};
+use portcullis_vm::{Declaration, Fields, FilterState, RequestHead};
 use regex::Regex;
 
 /// Asserts which route serves each request. A route is written `NAME HOSTS: MATCH or MATCH; MATCH`, where `;` begins the
@@ -96,14 +96,13 @@ pub fn head(text: &str) -> RequestHead {
     let method: Method = parts.next().unwrap().parse().unwrap();
     let target = parts.next().unwrap();
     let (authority, path) = target.split_at(target.find('/').unwrap_or(target.len()));
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     for part in parts {
         let (name, value) = match part {
             "grpc" => ("content-type", "application/grpc"),
             part => part.split_once(':').unwrap(),
         };
-        let name = HeaderName::try_from(name).unwrap();
-        headers.append(name, HeaderValue::try_from(value).unwrap());
+        headers.append(name, value).unwrap();
     }
     RequestHead {
         method,

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Frame, Incoming};
@@ -19,7 +19,7 @@ use portcullis_proxy::Body;
 use portcullis_proxy::snapshot::{Backend, BackendProtocol, Endpoint, EndpointAddress};
 use portcullis_proxy::tls::{ClientTls, ServerTls, accept};
 use portcullis_proxy::upstream::{Cluster, SendError, SendOptions, Upstreamed};
-use portcullis_vm::RequestHead;
+use portcullis_vm::{Fields, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -164,7 +164,7 @@ pub fn get(path: &str) -> RequestHead {
         scheme: Bytes::from_static(b"http"),
         authority: Bytes::from_static(b"app.test"),
         path: Bytes::copy_from_slice(path.as_bytes()),
-        headers: HeaderMap::new(),
+        headers: Fields::default(),
     }
 }
 
@@ -178,7 +178,7 @@ pub async fn fetch(cluster: &Rc<Cluster>, path: &str) -> String {
 }
 
 pub async fn text(answer: Upstreamed) -> String {
-    let bytes = answer.response.into_body().collect().await.unwrap().to_bytes();
+    let bytes = answer.response.body.collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -3,19 +3,19 @@
 #![no_main]
 
 use bytes::Bytes;
-use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
-use portcullis_vm::{Phase, Plugin, Streams};
+use portcullis_vm::{Fields, Phase, Plugin, Streams};
 use portcullis_vm_fuzz::host::{self, Record, Recorder};
 use portcullis_vm_fuzz::{Guest, spec};
 
 static GUEST: Guest = Guest::new();
 
 /// Of a head that was taken whole: each of these is one that a request can have.
-fn check_names(headers: &HeaderMap) {
-    for (name, value) in headers {
-        assert!(!name.as_str().is_empty() && !name.as_str().contains([':', ' ', '\r', '\n', '\0']));
-        assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+fn check_names(headers: &Fields) {
+    for (name, value) in headers.iter() {
+        let is_foreign = |byte: &u8| matches!(byte, b':' | b' ' | b'\r' | b'\n' | 0);
+        assert!(!name.is_empty() && !name.iter().any(is_foreign));
+        assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
     }
     assert!(headers.len() <= 1024);
 }

@@ -34,7 +34,7 @@ pub(crate) enum MapType {
 
 impl MapType {
     /// So many belong to an exchange, the first ones.
-    pub(crate) const OF_EXCHANGE: usize = 4;
+    const OF_EXCHANGE: usize = 4;
 
     pub(crate) fn of(number: u32) -> Option<MapType> {
         Some(match number {

@@ -11,16 +11,22 @@ pub(crate) const MAX_PAIRS: usize = 1024;
 /// Something that calls back with each of its pairs, the same ones each time.
 pub(crate) trait Pairs {
     fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8]));
+
+    /// Count of the pairs, and bytes of their keys and values.
+    fn total(&self) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        self.each(&mut |key, value| {
+            count += 1;
+            bytes += key.len() + value.len();
+        });
+        (count, bytes)
+    }
 }
 
 /// Count of pairs and bytes of their serialized form. A map without pairs is given to guests as no bytes at all.
 pub(crate) fn measure(pairs: &dyn Pairs) -> (usize, usize) {
-    let (mut count, mut bytes) = (0, 4);
-    pairs.each(&mut |key, value| {
-        count += 1;
-        bytes += 8 + key.len() + 1 + value.len() + 1;
-    });
-    (count, if count == 0 { 0 } else { bytes })
+    let (count, bytes) = pairs.total();
+    (count, if count == 0 { 0 } else { 4 + count * (8 + 2) + bytes })
 }
 
 /// Writes `pairs` to `out`, which has exactly the length that [`measure`] gave.

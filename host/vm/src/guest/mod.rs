@@ -8,16 +8,15 @@ mod contexts;
 mod expressions;
 mod notes;
 mod quota;
-mod written;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use crate::effects::Effect;
+use crate::fields::Fields;
 use crate::filter_state::Declaration;
 use crate::inspect::Abi;
 use crate::phase::Phase;
@@ -31,7 +30,6 @@ pub(crate) use contexts::Contexts;
 pub(crate) use expressions::Expressions;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
-pub(crate) use written::{Malformed, Written};
 
 /// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -61,11 +59,11 @@ pub(crate) enum Completion {
     Http {
         head: Option<ResponseHead>,
         body: Bytes,
-        trailers: HeaderMap,
+        trailers: Fields,
     },
     InitialMetadata(ResponseHead),
     GrpcMessage(Bytes),
-    TrailingMetadata(HeaderMap),
+    TrailingMetadata(Fields),
     RedisReply(Bytes),
 }
 
@@ -142,7 +140,6 @@ pub(crate) struct Guest {
     pub(crate) budget: Budget,
     pub(crate) quota: Quota,
     pub(crate) notes: Notes,
-    pub(crate) written: Written,
 }
 
 impl Guest {
@@ -172,7 +169,6 @@ impl Guest {
             tick_period: None,
             awaiting_done: false,
             notes: Notes::default(),
-            written: Written::default(),
         }
     }
 

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-use super::fields::{Fields, Ignored};
 use crate::abi::numbers::MapType;
-use crate::guest::{Guest, Malformed, Moment, Written};
+use crate::fields::{Fields, Refused};
+use crate::guest::{Guest, Moment};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
+
+/// Why a change was left out.
+pub(super) type Ignored = &'static str;
 
 /// Longest header taken from a guest, name and value together, in bytes.
 const MAX_HEADER: usize = 64 << 10;
@@ -32,27 +34,11 @@ const FRAMING: [&str; 8] = [
 ];
 
 /// A map that a guest may change.
-pub(super) struct Target<'a> {
-    map: Map<'a>,
-    /// What is known of its length.
-    length: &'a mut Option<usize>,
-    written: &'a mut Written,
-}
-
-enum Map<'a> {
-    Request(&'a mut RequestHead),
+pub(super) enum Target<'a> {
+    /// Says whether a pseudo header has been changed.
+    Request(&'a mut RequestHead, &'a mut bool),
     Response(&'a mut ResponseHead),
-    Fields(&'a mut HeaderMap),
-}
-
-impl Map<'_> {
-    fn fields(&mut self) -> &mut HeaderMap {
-        match self {
-            Map::Request(head) => &mut head.headers,
-            Map::Response(head) => &mut head.headers,
-            Map::Fields(fields) => fields,
-        }
-    }
+    Fields(&'a mut Fields),
 }
 
 impl<'a> Target<'a> {
@@ -66,29 +52,27 @@ impl<'a> Target<'a> {
             return Err("the map is read-only");
         }
         let key = guest.stream_key();
-        let stream = key.and_then(|key| guest.streams.measured_mut(key));
+        let stream = key.and_then(|key| guest.streams.get_mut(key));
         let stream = stream.ok_or("there is no exchange of HTTP")?;
-        let map = match kind {
+        Ok(match kind {
             MapType::RequestHeaders if stream.request_sent => {
                 return Err("the request has been sent");
             }
             MapType::RequestHeaders => {
                 stream.request_edited = true;
-                Map::Request(Arc::make_mut(&mut stream.request))
+                Target::Request(Arc::make_mut(&mut stream.request), &mut stream.target_edited)
             }
             MapType::ResponseHeaders if stream.response_sent => {
                 return Err("the response has been sent");
             }
             MapType::ResponseHeaders => {
-                Map::Response(stream.response.as_mut().ok_or("there is no response yet")?)
+                Target::Response(stream.response.as_mut().ok_or("there is no response yet")?)
             }
             MapType::RequestTrailers => {
                 trailers(&mut stream.request_trailers, moment, Phase::RequestBody)?
             }
             _ => trailers(&mut stream.response_trailers, moment, Phase::ResponseBody)?,
-        };
-        let length = &mut stream.lengths[kind as usize];
-        Ok(Target { map, length, written: &mut guest.written })
+        })
     }
 
     /// Adds an entry; pseudo headers have one value and are replaced.
@@ -105,25 +89,23 @@ impl<'a> Target<'a> {
         &mut self,
         key: &[u8],
         value: &[u8],
-        put: impl FnOnce(&mut Fields<'_>, &HeaderName, HeaderValue) -> Result<(), Ignored>,
+        put: impl FnOnce(&mut Fields, &[u8], &[u8]) -> Result<(), Refused>,
     ) -> Result<(), Ignored> {
         let may_be_pseudo = key.first() == Some(&b':') || key.eq_ignore_ascii_case(HOST);
         if may_be_pseudo && self.set_pseudo(key, value)? {
             return Ok(());
         }
-        let fields = &mut Fields::new(self.map.fields(), self.length);
-        entry(self.written, key, value, |name, value| put(fields, name, value))
+        check_length(key, value)?;
+        put(self.fields(), key, value).map_err(Refused::reason)
     }
 
     /// Removes all entries of a name.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Ignored> {
-        let host = matches!(self.map, Map::Request(_)) && key.eq_ignore_ascii_case(HOST);
+        let host = matches!(self, Target::Request(..)) && key.eq_ignore_ascii_case(HOST);
         if key.starts_with(b":") || host {
             return Err("a mandatory header cannot be removed");
         }
-        if let Ok(name) = std::str::from_utf8(key) {
-            self.fields().remove(name);
-        }
+        self.fields().remove(key);
         Ok(())
     }
 
@@ -137,19 +119,27 @@ impl<'a> Target<'a> {
         result
     }
 
-    fn fields(&mut self) -> Fields<'_> {
-        Fields::new(self.map.fields(), self.length)
+    fn fields(&mut self) -> &mut Fields {
+        match self {
+            Target::Request(head, _) => &mut head.headers,
+            Target::Response(head) => &mut head.headers,
+            Target::Fields(fields) => fields,
+        }
     }
 
     /// Whether `key` names a field of the head, which is then set.
     fn set_pseudo(&mut self, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
-        match &mut self.map {
-            Map::Request(head) => set_request_pseudo(head, key, value),
-            Map::Response(head) if key == b":status" => {
+        match self {
+            Target::Request(head, edited) => {
+                let set = set_request_pseudo(head, key, value)?;
+                **edited |= set;
+                Ok(set)
+            }
+            Target::Response(head) if key == b":status" => {
                 head.status = status(value).ok_or(":status is no number from 100 to 599")?;
                 Ok(true)
             }
-            Map::Response(_) | Map::Fields(_) => Ok(false),
+            Target::Response(_) | Target::Fields(_) => Ok(false),
         }
     }
 }
@@ -161,22 +151,20 @@ pub(super) fn status(value: &[u8]) -> Option<StatusCode> {
 
 /// The fields of a message that the host builds from what a guest wrote: without pseudo headers, framing and what is
 /// invalid. Also says what was left out last.
-pub(super) fn message_fields(
-    written: &mut Written,
-    pairs: &[(&[u8], &[u8])],
-) -> (HeaderMap, Result<(), Ignored>) {
-    let (mut map, mut length) = (HeaderMap::new(), Some(0));
-    let mut fields = Fields::new(&mut map, &mut length);
+pub(super) fn message_fields(pairs: &[(&[u8], &[u8])]) -> (Fields, Result<(), Ignored>) {
+    let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let mut fields = Fields::with_capacity(pairs.len(), bytes);
     let mut result = Ok(());
     for (key, value) in pairs {
         let framing = FRAMING.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()));
         if key.starts_with(b":") || framing {
             continue;
         }
-        let added = entry(written, key, value, |name, value| fields.append(name, value));
+        let fits = check_length(key, value);
+        let added = fits.and_then(|()| fields.append(key, value).map_err(Refused::reason));
         result = added.and(result);
     }
-    (map, result)
+    (fields, result)
 }
 
 /// Whether `value` can stand in a request line or an authority.
@@ -207,26 +195,17 @@ fn set_request_pseudo(head: &mut RequestHead, key: &[u8], value: &[u8]) -> Resul
     Ok(true)
 }
 
-fn entry(
-    written: &mut Written,
-    key: &[u8],
-    value: &[u8],
-    put: impl FnOnce(&HeaderName, HeaderValue) -> Result<(), Ignored>,
-) -> Result<(), Ignored> {
-    if key.len().saturating_add(value.len()) > MAX_HEADER {
-        return Err("the header is too long");
-    }
-    match written.header(key, value, put) {
-        Ok(result) => result,
-        Err(Malformed::Name) => Err("the header name is invalid"),
-        Err(Malformed::Value) => Err("the header value is invalid"),
+fn check_length(key: &[u8], value: &[u8]) -> Result<(), Ignored> {
+    match key.len().saturating_add(value.len()) <= MAX_HEADER {
+        true => Ok(()),
+        false => Err("the header is too long"),
     }
 }
 
 /// Trailers come into being when a guest adds one in the last body callback.
-fn trailers(slot: &mut Option<HeaderMap>, moment: Moment, body: Phase) -> Result<Map<'_>, Ignored> {
+fn trailers(slot: &mut Option<Fields>, moment: Moment, body: Phase) -> Result<Target<'_>, Ignored> {
     if slot.is_none() && moment != (Moment::Stream { phase: body, end_of_stream: true }) {
         return Err("there are no trailers");
     }
-    Ok(Map::Fields(slot.get_or_insert_default()))
+    Ok(Target::Fields(slot.get_or_insert_default()))
 }

@@ -108,7 +108,7 @@ fn read(call: &mut Call<'_>, request: &Request) -> Result<GrpcCall, Stop> {
     let method = text(slice(memory, request.method)?)?;
     let pairs = pairs::decode(slice(memory, request.metadata)?).ok_or(Status::ParseFailure)?;
     let metadata = [target.metadata, pairs].concat();
-    let (metadata, left_out) = message_fields(&mut guest.written, &metadata);
+    let (metadata, left_out) = message_fields(&metadata);
     if let Err(why) = left_out {
         guest.violation(name, why);
     }

@@ -2,12 +2,10 @@
 //!
 //! `host` never stands in the list; whoever asks for it gets `:authority`.
 
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
-
+use super::{Call, Done};
 use crate::abi::numbers::MapType;
 use crate::abi::pairs::Pairs;
+use crate::fields::Fields;
 use crate::guest::{Completion, Guest};
 use crate::state::{RequestHead, ResponseHead};
 
@@ -15,25 +13,40 @@ use crate::state::{RequestHead, ResponseHead};
 pub(crate) enum View<'a> {
     Request(&'a RequestHead),
     Response(&'a ResponseHead),
-    Fields(&'a HeaderMap),
+    Fields(&'a Fields),
 }
 
-/// A value on its way to the guest; cheap to take out of its head.
-pub(super) enum Value {
-    Header(HeaderValue),
-    Bytes(Bytes),
-    Method(Method),
-    Status(StatusCode),
+/// Where a value stands in its head. Stays right as long as nobody changes the head.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Method,
+    Scheme,
+    Authority,
+    Path,
+    Status,
+    /// By its number among the fields.
+    Field(usize),
 }
 
-impl Value {
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Value::Header(value) => value.as_bytes(),
-            Value::Bytes(bytes) => bytes,
-            Value::Method(method) => method.as_str().as_bytes(),
-            Value::Status(status) => status.as_str().as_bytes(),
-        }
+/// A value that stands in a map. It is handed to guests without a copy in between.
+#[derive(Clone, Copy)]
+pub(super) struct Part(pub(super) MapType, pub(super) Place);
+
+impl Part {
+    pub(super) fn bytes(self, guest: &Guest) -> Option<&[u8]> {
+        View::of(guest, self.0)?.at(self.1)
+    }
+}
+
+impl Call<'_> {
+    /// Hands the value to the guest, whose allocator runs in between: that changes no head.
+    pub(super) fn give_part(&mut self, part: Part, data: u32, size: u32) -> Done {
+        let length = part.bytes(self.guest()).map_or(0, <[u8]>::len);
+        self.give_with(data, size, length, |out, guest| {
+            if let Some(value) = part.bytes(guest).filter(|value| value.len() == out.len()) {
+                out.copy_from_slice(value);
+            }
+        })
     }
 }
 
@@ -67,24 +80,34 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The first value of a header.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Value> {
+    /// Where the first value of a header stands.
+    pub(super) fn find(&self, key: &[u8]) -> Option<Place> {
         match self {
-            View::Request(head) => match key {
-                b":method" => return Some(Value::Method(head.method.clone())),
-                b":scheme" => return Some(Value::Bytes(head.scheme.clone())),
-                b":authority" => return Some(Value::Bytes(head.authority.clone())),
-                b":path" => return Some(Value::Bytes(head.path.clone())),
-                _ if key.eq_ignore_ascii_case(b"host") => {
-                    return Some(Value::Bytes(head.authority.clone()));
-                }
+            View::Request(_) => match key {
+                b":method" => return Some(Place::Method),
+                b":scheme" => return Some(Place::Scheme),
+                b":authority" => return Some(Place::Authority),
+                b":path" => return Some(Place::Path),
+                _ if key.eq_ignore_ascii_case(b"host") => return Some(Place::Authority),
                 _ => {}
             },
-            View::Response(head) if key == b":status" => return Some(Value::Status(head.status)),
+            View::Response(_) if key == b":status" => return Some(Place::Status),
             View::Response(_) | View::Fields(_) => {}
         }
-        let value = self.fields().get(std::str::from_utf8(key).ok()?)?;
-        Some(Value::Header(value.clone()))
+        self.fields().position(key).map(Place::Field)
+    }
+
+    /// The value at a place that was found in this map.
+    fn at(&self, place: Place) -> Option<&'a [u8]> {
+        match (self, place) {
+            (View::Request(head), Place::Method) => Some(head.method.as_str().as_bytes()),
+            (View::Request(head), Place::Scheme) => Some(&head.scheme),
+            (View::Request(head), Place::Authority) => Some(&head.authority),
+            (View::Request(head), Place::Path) => Some(&head.path),
+            (View::Response(head), Place::Status) => Some(head.status.as_str().as_bytes()),
+            (_, Place::Field(number)) => self.fields().value_at(number),
+            _ => None,
+        }
     }
 
     /// Number of entries, pseudo headers and repeated names included.
@@ -97,7 +120,7 @@ impl<'a> View<'a> {
         pseudo + self.fields().len()
     }
 
-    pub(super) fn fields(&self) -> &'a HeaderMap {
+    pub(super) fn fields(&self) -> &'a Fields {
         match self {
             View::Request(head) => &head.headers,
             View::Response(head) => &head.headers,
@@ -107,14 +130,13 @@ impl<'a> View<'a> {
 
     /// Bytes of all names and values.
     pub(super) fn bytes(&self) -> usize {
-        let mut bytes = 0;
-        self.each(&mut |key, value| bytes += key.len() + value.len());
+        let mut bytes = self.fields().bytes();
+        self.each_pseudo(&mut |key, value| bytes += key.len() + value.len());
         bytes
     }
-}
 
-impl Pairs for View<'_> {
-    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+    /// Visits what stands before the fields.
+    pub(super) fn each_pseudo(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
         match self {
             View::Request(head) => {
                 visit(b":authority", &head.authority);
@@ -125,8 +147,18 @@ impl Pairs for View<'_> {
             View::Response(head) => visit(b":status", head.status.as_str().as_bytes()),
             View::Fields(_) => {}
         }
-        for (name, value) in self.fields() {
-            visit(name.as_str().as_bytes(), value.as_bytes());
+    }
+}
+
+impl Pairs for View<'_> {
+    fn each(&self, visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.each_pseudo(visit);
+        for (name, value) in self.fields().iter() {
+            visit(name, value);
         }
+    }
+
+    fn total(&self) -> (usize, usize) {
+        (self.len(), self.bytes())
     }
 }

@@ -5,8 +5,8 @@
 
 use wasmtime::Linker;
 
-use super::edit::Target;
-use super::fields::Ignored;
+use super::edit::{Ignored, Target};
+use super::head::Part;
 use super::{Call, Done, Span, View, hostcall, slice};
 use crate::abi::numbers::{MapType, Status};
 use crate::abi::pairs;
@@ -60,8 +60,8 @@ fn kind(map: u32) -> Result<MapType, Status> {
 fn get(call: &mut Call<'_>, map: MapType, key: Span, data: u32, size: u32) -> Done {
     let (memory, guest) = call.split();
     let key = slice(memory, key)?;
-    match View::of(guest, map).and_then(|view| view.get(key)) {
-        Some(value) => call.give(data, size, value.as_bytes()),
+    match View::of(guest, map).and_then(|view| view.find(key)) {
+        Some(place) => call.give_part(Part(map, place), data, size),
         None if guest.abi == Abi::V0_1_0 => call.give(data, size, &[]),
         None => Err(Status::NotFound.into()),
     }

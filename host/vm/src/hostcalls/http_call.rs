@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::Method;
 use wasmtime::Linker;
 
 use super::edit::{is_target, message_fields};
@@ -12,6 +12,7 @@ use super::{Call, Done, Span, Stop, hostcall, slice};
 use crate::abi::numbers::Status;
 use crate::abi::pairs;
 use crate::effects::{CallId, Effect, HttpCall};
+use crate::fields::Fields;
 use crate::guest::{CallKind, Guest, Moment};
 use crate::state::RequestHead;
 
@@ -81,8 +82,8 @@ fn read(call: &mut Call<'_>, request: &Request) -> Result<HttpCall, Stop> {
         .ok_or(Status::BadArgument)?;
     let headers = pairs::decode(slice(memory, request.headers)?).ok_or(Status::BadArgument)?;
     let trailers = pairs::decode(slice(memory, request.trailers)?).ok_or(Status::BadArgument)?;
-    let (fields, left_out) = message_fields(&mut guest.written, &headers);
-    let (trailers, trailers_left_out) = message_fields(&mut guest.written, &trailers);
+    let (fields, left_out) = message_fields(&headers);
+    let (trailers, trailers_left_out) = message_fields(&trailers);
     if let Err(why) = left_out.and(trailers_left_out) {
         guest.violation(name, why);
     }
@@ -96,7 +97,7 @@ fn read(call: &mut Call<'_>, request: &Request) -> Result<HttpCall, Stop> {
     })
 }
 
-fn head(pairs: &[(&[u8], &[u8])], headers: HeaderMap) -> Result<RequestHead, Status> {
+fn head(pairs: &[(&[u8], &[u8])], headers: Fields) -> Result<RequestHead, Status> {
     let find = |name: &[u8]| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1);
     let part = |name: &[u8]| {
         find(name)

@@ -8,6 +8,7 @@ use super::edit::{message_fields, status};
 use super::{Call, Done, Span, hostcall, slice};
 use crate::abi::pairs;
 use crate::effects::{Effect, LocalReply};
+use crate::fields::Fields;
 use crate::guest::{Guest, Moment};
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -45,8 +46,8 @@ fn read(
     let name = call.name;
     let (memory, guest) = call.split();
     let (headers, left_out) = match pairs::decode(slice(memory, parts.headers)?) {
-        Some(pairs) => message_fields(&mut guest.written, &pairs),
-        None => (Default::default(), Err("the serialized headers are malformed or too large")),
+        Some(pairs) => message_fields(&pairs),
+        None => (Fields::default(), Err("the serialized headers are malformed or too large")),
     };
     if let Err(why) = left_out {
         guest.violation(name, why);

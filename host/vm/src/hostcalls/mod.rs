@@ -9,7 +9,6 @@ mod log;
 mod header_map;
 mod head;
 mod edit;
-mod fields;
 mod buffer;
 mod property;
 mod local_reply;

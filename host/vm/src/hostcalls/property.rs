@@ -26,7 +26,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_get_property", |call, path, path_size, data, size| {
         let (memory, guest) = call.split();
         let value = find(guest, slice(memory, Span(path, path_size))?)?;
-        call.give(data, size, value.as_bytes())
+        value.give(call, data, size)
     });
     hostcall!(linker, "proxy_set_property", |call, path, path_size, value, value_size| {
         set(call, Span(path, path_size), Span(value, value_size))
@@ -39,7 +39,7 @@ pub(super) fn operand(guest: &Guest, path: &[&str]) -> Option<Operand> {
     if let Some(found) = lookup::attribute(guest, path) {
         return Some(match found {
             Found::Value(value) => Operand::Attribute(value),
-            text => Operand::Text(text.into_bytes()),
+            text => Operand::Text(text.into_bytes(guest)),
         });
     }
     match stored(guest, path.join("\0").as_bytes(), path) {

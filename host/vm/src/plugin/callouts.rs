@@ -1,7 +1,6 @@
 //! How callouts end: what comes back of them is delivered to the root context, and each has exactly one completion.
 
 use bytes::Bytes;
-use http::HeaderMap;
 use wasmtime::Store;
 
 use super::Plugin;
@@ -9,6 +8,7 @@ use crate::abi::numbers::ROOT_CONTEXT;
 use crate::callbacks::{Callbacks, GrpcNews};
 use crate::effects::CallId;
 use crate::error::Trap;
+use crate::fields::Fields;
 use crate::guest::{CallKind, Completion, Guest};
 use crate::hostcalls::View;
 use crate::instance::Entry;
@@ -33,7 +33,7 @@ pub enum CallOutcome {
         /// Its whole body.
         body: Bytes,
         /// May be empty.
-        trailers: HeaderMap,
+        trailers: Fields,
     },
     /// Time-out, reset, refused, abandoned: the guest sees a completion with zero headers.
     Failed,
@@ -49,7 +49,7 @@ pub enum GrpcEvent {
     /// One message, without its prefix; of a unary call, the answer.
     Message(Bytes),
     /// Of a stream, before the close; may be empty. Nothing for a unary call.
-    TrailingMetadata(HeaderMap),
+    TrailingMetadata(Fields),
     /// The other side sends no more.
     Closed {
         /// gRPC's status.
@@ -80,7 +80,7 @@ impl Plugin {
             CallOutcome::Answered { head, body, trailers } => (Some(head), body, trailers),
             CallOutcome::Failed => {
                 self.instance.guest_mut().status = (RESET.0, RESET.1.to_owned());
-                (None, Bytes::new(), HeaderMap::new())
+                (None, Bytes::new(), Fields::default())
             }
         };
         let headers = entries(head.as_ref());

@@ -60,11 +60,9 @@ const STAGES: [&str; 6] = ["request", "tls", "chosen", "upstream", "response", "
 fn at(stage: usize, attribute: &str) -> Host {
     let mut host = Host::new(&keep(&path(attribute)));
     let stream = host.stream();
-    Arc::make_mut(&mut stream.request).headers.extend(headers(&[
-        ("x-request-id", "1"),
-        ("referer", "r"),
-        ("user-agent", "u"),
-    ]));
+    for (name, value) in [("x-request-id", "1"), ("referer", "r"), ("user-agent", "u")] {
+        Arc::make_mut(&mut stream.request).headers.append(name, value).unwrap();
+    }
     stream.filter_state.set_property(b"tier", b"gold", Declaration::default()).unwrap();
     let known = &mut stream.attributes;
     if stage >= 1 {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use portcullis_vm::{CallId, Effect, GrpcEvent, Phase};
+use portcullis_vm::{CallId, Effect, Fields, GrpcEvent, Phase};
 
 use crate::host::{Host, callback, headers, pairs, response};
 
@@ -318,6 +317,6 @@ fn metadata_that_are_not_there_are_empty() {
     host.said();
     let said = host.event(STREAM, GrpcEvent::InitialMetadata(None));
     assert_eq!(said, ["on initial", "1", "6", "0", "0", ""]);
-    let said = host.event(STREAM, GrpcEvent::TrailingMetadata(HeaderMap::new()));
+    let said = host.event(STREAM, GrpcEvent::TrailingMetadata(Fields::default()));
     assert_eq!(said, ["on trailing", "1", "6", "0", "0", ""]);
 }

@@ -13,6 +13,7 @@ mod bodies;
 mod budgets;
 mod caching;
 mod calls;
+mod fields;
 mod foreign;
 mod grpc;
 mod headers;

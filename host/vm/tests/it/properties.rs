@@ -135,6 +135,19 @@ fn all_request_headers_are_a_map_with_joined_values() {
 }
 
 #[test]
+fn values_of_a_name_are_joined_wherever_they_stand() {
+    let again = |host: &mut Host| {
+        let head = Arc::make_mut(&mut host.stream().request);
+        head.headers.append("x-one", "2").unwrap();
+    };
+    let map = read("request\\00headers", again).unwrap();
+    assert_eq!(map[..4], 7u32.to_le_bytes());
+    let text = String::from_utf8_lossy(&map).into_owned();
+    assert!(text.contains("x-one\x001,2\0x-two\0first,second\0"), "{text:?}");
+    assert_eq!(read("request\\00headers\\00x-one", again).as_deref(), Some(&b"1,2"[..]));
+}
+
+#[test]
 fn a_stored_property_is_read_back_under_its_path_and_as_filter_state() {
     let store = |path: &str| format!(r#"(call $say32 (call $proxy_set_property "{path}"S "v1"S))"#);
     let get = |path: &str| {

@@ -152,7 +152,7 @@ impl Incoming {
         self.consume(length);
         self.state = State::Ended;
         let none = trailers.is_empty();
-        Ok(if none { Step::End } else { Step::Frame(Frame::trailers(trailers)) })
+        Ok(if none { Step::End } else { Step::Frame(Frame::trailers((&trailers).into())) })
     }
 
     fn read_on(&self, limit: usize) -> Result<Step, Fault> {

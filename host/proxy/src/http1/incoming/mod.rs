@@ -10,12 +10,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 use http_body::SizeHint;
+use portcullis_vm::ResponseHead;
 use tokio::io::AsyncReadExt as _;
 
 use super::Problem;
 use super::head::{self, Ends, Fault};
+use crate::message::Request;
 use crate::wire::Wire;
 
 /// Read at one time.
@@ -128,7 +130,9 @@ impl Incoming {
     /// Whether a line has ended since the last time; what trickles in is not parsed again for each byte.
     fn has_new_line(&mut self) -> bool {
         let searched = std::mem::replace(&mut self.searched, self.ahead.len());
-        self.ahead.get(searched..).is_some_and(|fresh| fresh.contains(&b'\n'))
+        let fresh = self.ahead.get(searched..).unwrap_or_default();
+        // Whatever comes first may be everything.
+        !fresh.is_empty() && (searched == 0 || fresh.contains(&b'\n'))
     }
 
     /// The rest will not come, or says nothing.
@@ -152,10 +156,10 @@ impl Incoming {
         &mut self,
         wire: &mut Wire,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Response<()>, Problem>> {
+    ) -> Poll<Result<ResponseHead, Problem>> {
         loop {
             match self.take_response() {
-                Ok(Some(response)) => return Poll::Ready(Ok(response)),
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(fault) => return Poll::Ready(Err(Problem::Protocol(fault.to_string()))),
             }
@@ -167,21 +171,19 @@ impl Incoming {
         }
     }
 
-    fn take_response(&mut self) -> Result<Option<Response<()>>, Fault> {
-        while let Some((response, length)) = self.parse(MAX_HEAD, head::response)? {
-            let (parts, said) = response.into_parts();
-            let mut response = Response::from_parts(parts, ());
-            let ends = said.response_ends(&mut response, self.to_head)?;
+    fn take_response(&mut self) -> Result<Option<ResponseHead>, Fault> {
+        while let Some((mut answer, length)) = self.parse(MAX_HEAD, head::response)? {
+            let ends = answer.ends(self.to_head)?;
             self.consume(length);
-            let status = response.status();
+            let status = answer.head.status;
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
             }
-            self.closes = !said.keeps_open(response.version())
+            self.closes = !answer.keeps_open()
                 || ends == Ends::WithConnection
                 || status == StatusCode::SWITCHING_PROTOCOLS;
             self.state = ends.into();
-            return Ok(Some(response));
+            return Ok(Some(answer.head));
         }
         Ok(None)
     }
@@ -220,12 +222,11 @@ impl Incoming {
     fn take_request(&mut self, limit: usize) -> Result<Option<Request<()>>, Fault> {
         self.skip_empty_lines();
         let Some((request, length)) = self.parse(limit, head::request)? else { return Ok(None) };
-        let (parts, said) = request.into_parts();
-        let mut request = Request::from_parts(parts, ());
+        let (said, mut request) = request.split();
         self.consume(length);
         self.extensions = 0;
-        self.closes = !said.keeps_open(request.version());
-        self.state = match said.request_ends(&mut request) {
+        self.closes = !said.keeps_open(request.version);
+        self.state = match said.request_ends(request.version, &mut request.headers) {
             Ok(ends) => ends.into(),
             Err(fault) => State::Failed(Problem::Protocol(fault.to_string())),
         };
@@ -248,17 +249,13 @@ impl Incoming {
     fn parse<M>(
         &mut self,
         limit: usize,
-        parse: impl Fn(&Bytes) -> Result<Option<(M, usize)>, Fault>,
+        parse: impl Fn(&[u8]) -> Result<Option<(M, usize)>, Fault>,
     ) -> Result<Option<(M, usize)>, Fault> {
         if self.has_new_line()
             && let Some((message, length)) = parse(&self.ahead)?
         {
             if length > limit {
                 return Err(Fault::TooLarge);
-            }
-            if self.paged {
-                // Fields may be kept for as long as the exchange takes.
-                return parse(&Bytes::copy_from_slice(&self.ahead[..length]));
             }
             return Ok(Some((message, length)));
         }

@@ -1,7 +1,7 @@
 //! gRPC's length-prefixed messages: one byte of flags, four of length (big-endian), the message.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::HeaderMap;
+use portcullis_vm::Fields;
 
 use super::{GRPC_ENCODING, GrpcStatus, MAX_MESSAGE};
 
@@ -25,8 +25,8 @@ pub(super) struct Unframing {
 
 impl Unframing {
     /// Of an answer with this head.
-    pub(super) fn new(head: &HeaderMap) -> Unframing {
-        let encoding = head.get(GRPC_ENCODING).map(|name| String::from_utf8_lossy(name.as_bytes()));
+    pub(super) fn new(head: &Fields) -> Unframing {
+        let encoding = head.get(GRPC_ENCODING).map(|name| String::from_utf8_lossy(name));
         let encoding = encoding.map(|name| name.into_owned()).filter(|name| name != "identity");
         Unframing { arrived: BytesMut::new(), encoding }
     }

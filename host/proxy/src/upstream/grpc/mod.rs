@@ -8,17 +8,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode;
-use portcullis_vm::{GrpcCall, GrpcEvent, RequestHead, ResponseHead};
+use portcullis_vm::{Fields, GrpcCall, GrpcEvent, RequestHead};
 use tokio::time::timeout;
 
 use super::call::{limit, strip};
 use super::{Cluster, ResponseBody, SendError, SendOptions};
 use crate::body::Body;
+use crate::message::Response;
 use crate::reply::{Dialect, grpc_status_of};
 use frames::{Unframing, framed};
 
@@ -60,9 +61,9 @@ impl GrpcStatus {
     }
 
     /// As trailing metadata say it.
-    fn of(trailers: &HeaderMap) -> Option<GrpcStatus> {
-        let code = trailers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()?;
-        let message = trailers.get(GRPC_MESSAGE).map_or(&[][..], HeaderValue::as_bytes);
+    fn of(trailers: &Fields) -> Option<GrpcStatus> {
+        let code = std::str::from_utf8(trailers.get(GRPC_STATUS)?).ok()?.parse().ok()?;
+        let message = trailers.get(GRPC_MESSAGE).unwrap_or_default();
         Some(GrpcStatus::new(code, percent_decode(message).decode_utf8_lossy()))
     }
 }
@@ -101,7 +102,7 @@ pub async fn unary(
     };
     let (_, status) = ended.unwrap_or_else(|_| {
         let text = format!("no answer within {limit:?}");
-        (HeaderMap::new(), GrpcStatus::new(GrpcStatus::DEADLINE_EXCEEDED, text))
+        (Fields::default(), GrpcStatus::new(GrpcStatus::DEADLINE_EXCEEDED, text))
     });
     match answer {
         _ if status.code != 0 => Err(status),
@@ -137,13 +138,13 @@ async fn exchange(
     limit: Option<Duration>,
     body: Body,
     tell: &mut dyn FnMut(GrpcEvent),
-) -> (HeaderMap, GrpcStatus) {
+) -> (Fields, GrpcStatus) {
     let sent = match head(cluster, call, limit) {
         Ok(head) => {
             let options = SendOptions { http2: true, ..SendOptions::default() };
             cluster.send(&head, body, options).await
         }
-        Err(status) => return (HeaderMap::new(), status),
+        Err(status) => return (Fields::default(), status),
     };
     let received = match sent {
         Ok(answer) => receive(answer.response, tell).await,
@@ -155,7 +156,7 @@ async fn exchange(
             let status = GrpcStatus::of(&trailers).unwrap_or_else(silent);
             (trailers, status)
         }
-        Err(status) => (HeaderMap::new(), status),
+        Err(status) => (Fields::default(), status),
     }
 }
 
@@ -168,17 +169,12 @@ fn head(
     strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(GRPC_ENCODING);
-    let mut own = vec![
-        (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
-        (GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity")),
-    ];
-    if let Some(limit) = limit {
-        let text = HeaderValue::try_from(format!("{}m", limit.as_millis()));
-        own.extend(text.ok().map(|text| (GRPC_TIMEOUT, text)));
-    }
-    for (name, value) in own {
+    let timeout = limit.map(|limit| (GRPC_TIMEOUT, format!("{}m", limit.as_millis())));
+    let fixed = [(CONTENT_TYPE, "application/grpc"), (GRPC_ACCEPT_ENCODING, "identity")];
+    let fixed = fixed.map(|(name, value)| (name, value.to_owned()));
+    for (name, value) in fixed.into_iter().chain(timeout) {
         let full = |_| GrpcStatus::new(GrpcStatus::INTERNAL, "too much metadata");
-        headers.try_insert(name, value).map_err(full)?;
+        headers.insert(name, value).map_err(full)?;
     }
     let authority = match call.authority.as_str() {
         "" => cluster.authority(),
@@ -201,23 +197,22 @@ fn head(
 async fn receive(
     response: Response<ResponseBody>,
     tell: &mut dyn FnMut(GrpcEvent),
-) -> Result<HeaderMap, GrpcStatus> {
-    let (parts, mut incoming) = response.into_parts();
-    if incoming.is_end_stream() && parts.headers.contains_key(GRPC_STATUS) {
+) -> Result<Fields, GrpcStatus> {
+    let Response { head, body: mut incoming } = response;
+    if incoming.is_end_stream() && head.headers.contains(GRPC_STATUS) {
         tell(GrpcEvent::InitialMetadata(None));
-        return Ok(parts.headers);
+        return Ok(head.headers);
     }
-    if parts.status != StatusCode::OK {
-        let code = u32::from(grpc_status_of(parts.status));
-        return Err(GrpcStatus::new(code, format!("HTTP status {}", parts.status)));
+    if head.status != StatusCode::OK {
+        let code = u32::from(grpc_status_of(head.status));
+        return Err(GrpcStatus::new(code, format!("HTTP status {}", head.status)));
     }
-    if Dialect::of(&parts.headers) != Dialect::Grpc {
+    if Dialect::of(&head.headers) != Dialect::Grpc {
         return Err(GrpcStatus::new(GrpcStatus::UNKNOWN, "the answer is no gRPC"));
     }
-    let mut messages = Unframing::new(&parts.headers);
-    let head = ResponseHead { status: parts.status, headers: parts.headers };
+    let mut messages = Unframing::new(&head.headers);
     tell(GrpcEvent::InitialMetadata(Some(head)));
-    let mut trailers = HeaderMap::new();
+    let mut trailers = Fields::default();
     while let Some(frame) = incoming.frame().await {
         let broken = |problem| GrpcStatus::unavailable(format!("the answer broke off: {problem}"));
         match frame.map_err(broken)?.into_data() {
@@ -227,7 +222,7 @@ async fn receive(
                     tell(GrpcEvent::Message(message));
                 }
             }
-            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+            Err(frame) => trailers = (&frame.into_trailers().unwrap_or_default()).into(),
         }
     }
     messages.end()?;

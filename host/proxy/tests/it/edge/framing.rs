@@ -265,3 +265,37 @@ fn a_body_that_passes_at_once_gets_its_true_length() {
         );
     });
 }
+
+#[test]
+fn fields_keep_their_order_repeated_ones_too() {
+    let (seen, heads) = channel();
+    let seen = Mutex::new(seen);
+    let upstream = Scripted::new(move |stream| {
+        let head = read_head(stream);
+        if !head.is_empty() {
+            seen.lock().unwrap().send(head).unwrap();
+            let answer =
+                b"HTTP/1.1 200 OK\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let ours = |head: &str| {
+        let lines =
+            head.lines().filter(|line| line.starts_with("x-") && !line.starts_with("x-for"));
+        let lines = lines.filter(|line| !line.starts_with("x-request-id"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = || snapshot(BackendProtocol::Http, upstream.address, |_| {});
+    for (snapshot, added) in
+        [(plain(), &[][..]), (filtered(plain(), vec![marker("one", "1")]), &["x-mark: 1"])]
+    {
+        let proxy = start(snapshot);
+        let mut client = connect(address(&proxy));
+        let fields = "X-Z: 1\r\nx-y: 2\r\nx-z: 3\r\nx-a: 4";
+        write!(client, "GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n").unwrap();
+        let answer = ours(&read_head(&mut client));
+        assert_eq!(answer, [&["x-b: 1", "x-a: 2", "x-b: 3"], added].concat());
+        let request = ours(&heads.recv().unwrap());
+        assert_eq!(request, [&["x-z: 1", "x-y: 2", "x-z: 3", "x-a: 4"], added].concat());
+    }
+}

@@ -4,7 +4,7 @@ mod answers;
 mod requests;
 mod reuse;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use portcullis_proxy::upstream::Upstreamed;
@@ -14,7 +14,7 @@ use crate::upstream_origin::get;
 
 /// The body as it came, and its trailers or what broke it off.
 async fn whole(answer: Upstreamed) -> (Vec<u8>, Result<HeaderMap, String>) {
-    let mut body = answer.response.into_body();
+    let mut body = answer.response.body;
     let (mut bytes, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
         match frame.map(Frame::into_data) {
@@ -30,7 +30,7 @@ fn post(headers: &[(&'static str, &'static str)]) -> RequestHead {
     let mut head = get("/");
     head.method = Method::POST;
     for (name, value) in headers {
-        head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        head.headers.append(name, value).unwrap();
     }
     head
 }

@@ -196,7 +196,7 @@ fn an_answer_counts_although_the_request_is_read_no_further() {
         let cluster = cluster(Http, address);
         let (head, body) = (post(&[]), endless());
         let answer = cluster.send(&head, body, SendOptions::default()).await.unwrap();
-        assert_eq!(answer.response.status(), 413);
+        assert_eq!(answer.response.head.status, 413);
         assert_eq!(text(answer).await, "no");
         assert_eq!(cluster.stats().active, 0);
         assert_eq!(cluster.stats().idle, 0);

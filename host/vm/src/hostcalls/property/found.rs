@@ -4,14 +4,16 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
 
 use crate::attributes::Attribute;
+use crate::guest::Guest;
+use crate::hostcalls::head::Part;
+use crate::hostcalls::{Call, Done};
 
 /// An attribute that was found: a text, or another value.
 pub(super) enum Found {
+    Part(Part),
     Bytes(Bytes),
-    Header(HeaderValue),
     Name(Arc<str>),
     Static(&'static str),
     Short(Short),
@@ -52,22 +54,30 @@ impl Write for Short {
 }
 
 impl Found {
-    /// Of a text, or of what is [`encoded`](Self::encoded).
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// Hands it to the guest: a text, or what is [`encoded`](Self::encoded).
+    pub(super) fn give(&self, call: &mut Call<'_>, data: u32, size: u32) -> Done {
+        match self {
+            Found::Part(part) => call.give_part(*part, data, size),
+            held => call.give(data, size, held.as_bytes()),
+        }
+    }
+
+    /// What it holds itself.
+    fn as_bytes(&self) -> &[u8] {
         match self {
             Found::Bytes(bytes) => bytes,
-            Found::Header(value) => value.as_bytes(),
             Found::Name(name) => name.as_bytes(),
             Found::Static(text) => text.as_bytes(),
             Found::Short(short) => &short.bytes[..short.length],
             Found::Value(Attribute::Bytes(bytes)) => bytes,
-            Found::Value(_) => &[],
+            Found::Value(_) | Found::Part(_) => &[],
         }
     }
 
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(super) fn into_bytes(self, guest: &Guest) -> Bytes {
         match self {
             Found::Bytes(bytes) => bytes,
+            Found::Part(part) => part.bytes(guest).map_or(Bytes::new(), Bytes::copy_from_slice),
             other => Bytes::copy_from_slice(other.as_bytes()),
         }
     }

@@ -1,24 +1,29 @@
 //! `request.*` and `response.*`: from the heads and trailers of an exchange, and what is counted of it.
 
+use std::collections::HashMap;
+use std::str::FromStr;
+
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::found::{Found, int, no_entries, text, value};
-use crate::abi::pairs::Pairs;
+use crate::abi::numbers::MapType;
 use crate::attributes::{Attribute, Attributes};
-use crate::hostcalls::head::View;
+use crate::fields::Fields;
+use crate::hostcalls::head::{Part, Place, View};
 use crate::state::{HttpStream, RequestHead, ResponseHead};
 
 pub(super) fn request(stream: &HttpStream, path: &[&str]) -> Option<Found> {
     let (head, known) = (&stream.request, &stream.attributes);
-    let header = |name: &str| head.headers.get(name).map(|value| Found::Header(value.clone()));
+    let part = |place| Some(Found::Part(Part(MapType::RequestHeaders, place)));
+    let header = |name: &str| part(Place::Field(head.headers.position(name.as_bytes())?));
     match path {
-        ["path"] => Some(Found::Bytes(head.path.clone())),
+        ["path"] => part(Place::Path),
         ["url_path"] => Some(Found::Bytes(split_path(head).0)),
         ["query"] => Some(Found::Bytes(split_path(head).1)),
-        ["host"] => Some(Found::Bytes(head.authority.clone())),
-        ["scheme"] => Some(Found::Bytes(head.scheme.clone())),
-        ["method"] => text(head.method.as_str()),
+        ["host"] => part(Place::Authority),
+        ["scheme"] => part(Place::Scheme),
+        ["method"] => part(Place::Method),
         ["referer"] => header("referer"),
         ["useragent"] => header("user-agent"),
         ["id"] => header("x-request-id"),
@@ -29,9 +34,11 @@ pub(super) fn request(stream: &HttpStream, path: &[&str]) -> Option<Found> {
             int((View::Request(head).bytes() as u64).saturating_add(known.request_bytes) as i64)
         }
         ["headers"] => map(&View::Request(head)),
-        ["headers", name] => joined(&View::Request(head), name),
+        ["headers", name] => joined(MapType::RequestHeaders, &View::Request(head), name),
         ["trailers"] => map(&View::Fields(stream.request_trailers.as_ref()?)),
-        ["trailers", name] => joined(&View::Fields(stream.request_trailers.as_ref()?), name),
+        ["trailers", name] => {
+            joined(MapType::RequestTrailers, &View::Fields(stream.request_trailers.as_ref()?), name)
+        }
         ["time" | "duration"] => received(known, path),
         _ => None,
     }
@@ -48,9 +55,9 @@ pub(super) fn response(stream: &HttpStream, path: &[&str]) -> Option<Found> {
         ["code"] => int(head?.status.as_u16().into()),
         ["grpc_status"] => int(grpc_status(head?, trailers)),
         ["headers"] => view.as_ref().map_or_else(no_entries, map),
-        ["headers", name] => joined(view.as_ref()?, name),
+        ["headers", name] => joined(MapType::ResponseHeaders, view.as_ref()?, name),
         ["trailers"] => trailers.map(View::Fields).as_ref().map_or_else(no_entries, map),
-        ["trailers", name] => joined(&View::Fields(trailers?), name),
+        ["trailers", name] => joined(MapType::ResponseTrailers, &View::Fields(trailers?), name),
         ["headers_bytes"] => int(view?.bytes() as i64),
         ["total_size"] => int(sizes().saturating_add(stream.attributes.response_bytes) as i64),
         _ => sent(&stream.attributes, path),
@@ -79,9 +86,8 @@ pub(super) fn sent(known: &Attributes, path: &[&str]) -> Option<Found> {
 }
 
 /// What the response says, otherwise what its HTTP status means in gRPC, as in Envoy: also for what is no gRPC.
-fn grpc_status(head: &ResponseHead, trailers: Option<&HeaderMap>) -> i64 {
-    let status =
-        |fields: &HeaderMap| fields.get("grpc-status")?.to_str().ok()?.trim().parse::<i64>().ok();
+fn grpc_status(head: &ResponseHead, trailers: Option<&Fields>) -> i64 {
+    let status = |fields: &Fields| number::<i64>(fields.get("grpc-status")?.trim_ascii());
     let said = trailers.and_then(status).or_else(|| status(&head.headers));
     said.unwrap_or(match head.status {
         StatusCode::BAD_REQUEST => 13,
@@ -106,33 +112,42 @@ fn split_path(head: &RequestHead) -> (Bytes, Bytes) {
     (head.path.slice(..at), query.slice(..end))
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn content_length(headers: &Fields) -> Option<u64> {
+    number(headers.get("content-length")?)
 }
 
-/// Names in lower case; the values of a repeated name joined by commas.
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Names in lower case; the values of a repeated name joined by commas, where the first one stands.
 fn map(view: &View<'_>) -> Option<Found> {
     let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(view.len());
-    view.each(&mut |key, value| match entries.last_mut() {
-        Some((last, values)) if last == key => {
-            values.push(b',');
-            values.extend_from_slice(value);
+    view.each_pseudo(&mut |key, value| entries.push((key.to_vec(), value.to_vec())));
+    let mut places = HashMap::new();
+    for (name, value) in view.fields().iter() {
+        let place = *places.entry(name).or_insert(entries.len());
+        match entries.get_mut(place) {
+            Some((_, values)) => {
+                values.push(b',');
+                values.extend_from_slice(value);
+            }
+            None => entries.push((name.to_vec(), value.to_vec())),
         }
-        _ => entries.push((key.to_vec(), value.to_vec())),
-    });
+    }
     value(Attribute::Map(entries))
 }
 
-fn joined(view: &View<'_>, name: &str) -> Option<Found> {
-    let mut values = view.fields().get_all(name).iter();
-    let Some(first) = values.next() else {
-        return view.get(name.as_bytes()).map(|value| Found::copy(value.as_bytes()));
+fn joined(kind: MapType, view: &View<'_>, name: &str) -> Option<Found> {
+    let place = view.find(name.as_bytes())?;
+    let mut values = view.fields().get_all(name);
+    let (Some(first), Some(second)) = (values.next(), values.next()) else {
+        return Some(Found::Part(Part(kind, place)));
     };
-    let Some(second) = values.next() else { return Some(Found::Header(first.clone())) };
-    let mut bytes = first.as_bytes().to_vec();
+    let mut bytes = first.to_vec();
     for value in std::iter::once(second).chain(values) {
         bytes.push(b',');
-        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(value);
     }
     Some(Found::Bytes(bytes.into()))
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use portcullis_vm::{
-    Action, Attributes, ConnectionAttributes, ContextId, Effect, Engine, HttpStream, Limits,
-    Module, Phase, Plugin, PluginSpec, RequestHead, ResponseHead, StreamKey, Streams, Trap,
+    Action, Attributes, ConnectionAttributes, ContextId, Effect, Engine, Fields, HttpStream,
+    Limits, Module, Phase, Plugin, PluginSpec, RequestHead, ResponseHead, StreamKey, Streams, Trap,
 };
 
 pub use guest::{bare, wat};
@@ -54,13 +54,13 @@ pub fn spec() -> PluginSpec {
     }
 }
 
-pub fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
+/// With as much room for more as whoever reads a head leaves.
+pub fn headers(pairs: &[(&str, &str)]) -> Fields {
+    let mut fields = Fields::with_capacity(16, 512);
     for (name, value) in pairs {
-        let name: HeaderName = name.parse().unwrap();
-        map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        fields.append(name, value).unwrap();
     }
-    map
+    fields
 }
 
 pub fn attributes() -> Attributes {
@@ -155,8 +155,8 @@ impl Host {
     }
 
     pub fn header(&mut self, name: &str) -> Vec<String> {
-        let values = self.stream().request.headers.get_all(name).iter();
-        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+        let values = self.stream().request.headers.get_all(name);
+        values.map(|value| String::from_utf8_lossy(value).into_owned()).collect()
     }
 }
 

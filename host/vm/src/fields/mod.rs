@@ -1,0 +1,386 @@
+//! Header fields and trailers: a short list in the order in which they came, all of whose text lies in one piece of memory.
+//!
+//! A head has a dozen fields, for which looking through a list is cheaper than hashing, and one piece of memory is cheaper
+//! than one for each value. Names are in lower case (RFC 9113, 8.2.1), names and values are those of RFC 9110, 5.1 and 5.5:
+//! whatever is in the list can be written to any connection.
+
+mod map;
+mod text;
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
+
+use text::{is_value, lower};
+
+/// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
+const MAX_NAME: usize = u16::MAX as usize;
+/// What stands in a line beside name and value (RFC 9112, 5).
+const BETWEEN: &[u8] = b": ";
+const END: &[u8] = b"\r\n";
+const BESIDE: usize = BETWEEN.len() + END.len();
+/// Text of fields that are gone stays until there is this much more of it than of others.
+const WASTE: usize = 1 << 10;
+/// Fields in their order. Names are looked up without regard to case.
+#[derive(Clone, Default)]
+pub struct Fields {
+    /// Their lines as in a head of HTTP/1, so that they can be written as they are.
+    text: Vec<u8>,
+    list: Vec<Field>,
+    /// Bytes of the names and values in the list.
+    bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Field {
+    at: u32,
+    name: u32,
+    value: u32,
+}
+
+/// Why a field is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its name is none.
+    Name,
+    /// Its value is none.
+    Value,
+    /// There would be more than 1024 fields, or more than 1 MiB of them.
+    Full,
+}
+
+impl Refused {
+    /// In words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refused::Name => "the header name is invalid",
+            Refused::Value => "the header value is invalid",
+            Refused::Full => "there are too many headers",
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Fields {
+    /// Without fields, and with room for so many, and for so many bytes of their names and values.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
+        let text = Vec::with_capacity(bytes + fields * BESIDE);
+        Fields { text, list: Vec::with_capacity(fields), bytes: 0 }
+    }
+
+    /// Number of fields, repeated names included.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|field| self.split(*field))
+    }
+
+    /// Names, values, and the two as a line of a head of HTTP/1, with its end.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
+        self.list.iter().map(|field| {
+            let (name, value) = self.split(*field);
+            (name, value, &self.text[field.range()])
+        })
+    }
+
+    /// Names, as often as they stand there.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.iter().map(|(name, _)| name)
+    }
+
+    /// The first value of a name.
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
+        self.value_at(self.position(name.as_ref())?)
+    }
+
+    /// Where the first field of a name stands.
+    pub(crate) fn position(&self, name: &[u8]) -> Option<usize> {
+        self.find(name, 0)
+    }
+
+    /// The value of the field that stands there.
+    pub(crate) fn value_at(&self, position: usize) -> Option<&[u8]> {
+        Some(self.split(*self.list.get(position)?).1)
+    }
+
+    /// All values of a name.
+    pub fn get_all<'a>(
+        &'a self,
+        name: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> impl Iterator<Item = &'a [u8]> {
+        let name = name.as_ref();
+        let named = move |field: &&Field| self.is_named(**field, name);
+        self.list.iter().filter(named).map(|field| self.split(*field).1)
+    }
+
+    /// Whether there is a field of this name.
+    pub fn contains(&self, name: impl AsRef<[u8]>) -> bool {
+        self.find(name.as_ref(), 0).is_some()
+    }
+
+    /// Adds a field at the end.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn append(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), Refused> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        if self.list.len() >= MAX_PAIRS || self.bytes + name.len() + value.len() > MAX_BYTES {
+            return Err(Refused::Full);
+        }
+        let field = self.write(name, value)?;
+        self.add(field);
+        Ok(())
+    }
+
+    /// Puts a field in the place of the first one of its name, and removes the others; without any, adds it at the end.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn insert(
+        &mut self,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), Refused> {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        match self.find(name, 0) {
+            None => self.append(name, value),
+            Some(first) => self.replace(first, name, value),
+        }
+    }
+
+    /// The name is that of the first field, in upper or lower case.
+    fn replace(&mut self, first: usize, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        if !is_value(value) {
+            return Err(Refused::Value);
+        }
+        let old = self.list[first];
+        if value.len() <= old.value as usize {
+            let at = old.value_at();
+            self.text[at..at + value.len()].copy_from_slice(value);
+            self.text[at + value.len()..][..END.len()].copy_from_slice(END);
+            self.list[first].value = value.len() as u32;
+        } else {
+            self.lengthen(first, name, value)?;
+        }
+        self.bytes = self.bytes + value.len() - old.value as usize;
+        if let Some(second) = self.find(name, first + 1) {
+            self.remove_from(second, name);
+        }
+        Ok(())
+    }
+
+    /// Writes a longer value of a field behind the others, unless it is too long even when the later fields of the name
+    /// are gone.
+    fn lengthen(&mut self, first: usize, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        let bytes = self.bytes + value.len() - self.list[first].value as usize;
+        if bytes > MAX_BYTES && bytes - self.bytes_from(first + 1, name) > MAX_BYTES {
+            return Err(Refused::Full);
+        }
+        self.tidy_if_wasteful();
+        let old = self.list[first];
+        let field = Field::at(self.text.len(), name, value)?;
+        self.text.reserve(field.length());
+        self.text.extend_from_within(old.at as usize..old.value_at());
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(END);
+        self.list[first] = field;
+        Ok(())
+    }
+
+    /// Removes all fields of a name; says whether there were any.
+    pub fn remove(&mut self, name: impl AsRef<[u8]>) -> bool {
+        let name = name.as_ref();
+        match self.find(name, 0) {
+            Some(first) => {
+                self.remove_from(first, name);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes the fields that `keep` says no to.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let Fields { text, list, bytes } = self;
+        list.retain(|field| {
+            let (name, value) = field.split(text);
+            let kept = keep(name, value);
+            if !kept {
+                *bytes -= field.bytes();
+            }
+            kept
+        });
+    }
+
+    /// Removes everything.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.list.clear();
+        self.bytes = 0;
+    }
+
+    /// Writes the text of a field that is about to be added behind the others.
+    fn write(&mut self, name: &[u8], value: &[u8]) -> Result<Field, Refused> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Refused::Name);
+        }
+        self.tidy_if_wasteful();
+        let at = self.text.len();
+        let field = Field::at(at, name, value)?;
+        self.text.reserve(field.length());
+        self.text.extend_from_slice(name);
+        let is_name = lower(&mut self.text[at..]);
+        if !is_name || !is_value(value) {
+            self.text.truncate(at);
+            return Err(if is_name { Refused::Value } else { Refused::Name });
+        }
+        self.text.extend_from_slice(BETWEEN);
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(END);
+        Ok(field)
+    }
+
+    fn add(&mut self, field: Field) {
+        self.bytes += field.bytes();
+        self.list.push(field);
+    }
+
+    fn tidy_if_wasteful(&mut self) {
+        let used = self.bytes + self.list.len() * BESIDE;
+        if self.text.len() - used > used + WASTE {
+            self.tidy();
+        }
+    }
+
+    /// Leaves out the text of fields that are gone.
+    #[cold]
+    fn tidy(&mut self) {
+        let before = self.text.len();
+        self.text.reserve(self.bytes + self.list.len() * BESIDE);
+        for field in &mut self.list {
+            let at = self.text.len() - before;
+            self.text.extend_from_within(field.range());
+            field.at = at as u32;
+        }
+        self.text.drain(..before);
+    }
+
+    fn remove_from(&mut self, first: usize, name: &[u8]) {
+        let mut kept = first;
+        for at in first..self.list.len() {
+            let field = self.list[at];
+            if self.is_named(field, name) {
+                self.bytes -= field.bytes();
+            } else {
+                self.list[kept] = field;
+                kept += 1;
+            }
+        }
+        self.list.truncate(kept);
+    }
+
+    #[cold]
+    fn bytes_from(&self, from: usize, name: &[u8]) -> usize {
+        let named = self.list[from..].iter().filter(|field| self.is_named(**field, name));
+        named.map(|field| field.bytes()).sum()
+    }
+
+    /// The first field of a name, from one on.
+    fn find(&self, name: &[u8], from: usize) -> Option<usize> {
+        let found = self.list[from..].iter().position(|field| self.is_named(*field, name));
+        found.map(|at| from + at)
+    }
+
+    #[inline(always)]
+    fn is_named(&self, field: Field, name: &[u8]) -> bool {
+        field.name as usize == name.len() && self.is_same(field, name)
+    }
+
+    fn is_same(&self, field: Field, name: &[u8]) -> bool {
+        let (own, _) = self.split(field);
+        // Names of one length mostly end differently; the bit tells upper from lower case.
+        let (Some(own_end), Some(end)) = (own.last(), name.last()) else { return false };
+        own_end | 0x20 == end | 0x20 && (own == name || own.eq_ignore_ascii_case(name))
+    }
+
+    fn split(&self, field: Field) -> (&[u8], &[u8]) {
+        field.split(&self.text)
+    }
+}
+
+impl Field {
+    /// A field whose text begins there. There is none in more than 4 GiB of text.
+    fn at(at: usize, name: &[u8], value: &[u8]) -> Result<Field, Refused> {
+        match u32::try_from(at + name.len() + value.len() + BESIDE) {
+            Ok(_) => {
+                Ok(Field { at: at as u32, name: name.len() as u32, value: value.len() as u32 })
+            }
+            Err(_) => Err(Refused::Full),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        (self.name + self.value) as usize
+    }
+
+    /// Of its line.
+    fn length(self) -> usize {
+        self.bytes() + BESIDE
+    }
+
+    fn value_at(self) -> usize {
+        self.at as usize + self.name as usize + BETWEEN.len()
+    }
+
+    /// Name and value.
+    fn split(self, text: &[u8]) -> (&[u8], &[u8]) {
+        let (name, value) = text[self.range()].split_at(self.name as usize);
+        (name, &value[BETWEEN.len()..][..self.value as usize])
+    }
+
+    fn range(self) -> Range<usize> {
+        let at = self.at as usize;
+        at..at + self.length()
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy;
+        f.debug_map().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}
+
+/// The same fields in the same order.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Fields) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
