@@ -4,10 +4,10 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, Uri, Version};
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
-use portcullis_vm::{Fields, Refused, ResponseHead};
+use portcullis_vm::{Fields, ResponseHead};
 
 use crate::message::{self, Request, is_plain_path};
 
@@ -140,10 +140,8 @@ fn collect(fields: &[Header<'_>], length: usize) -> Result<(Fields, Said), Fault
         if said.note(name.as_bytes(), value) == Noted::Wholly {
             continue;
         }
-        headers.append(name, value).map_err(|refused| match refused {
-            Refused::Full => Fault::TooLarge,
-            Refused::Name | Refused::Value => malformed(format!("the field {name:?} is no HTTP")),
-        })?;
+        // httparse takes what RFC 9110 calls a name and a value, and nothing else.
+        headers.append_parsed(name.as_bytes(), value).map_err(|_| Fault::TooLarge)?;
     }
     Ok((headers, said))
 }
@@ -213,18 +211,22 @@ enum Noted {
 
 impl Said {
     fn note(&mut self, name: &[u8], value: &[u8]) -> Noted {
-        if name.eq_ignore_ascii_case(CONTENT_LENGTH.as_ref()) {
-            self.list |= value.contains(&b',');
-            elements(value).for_each(|length| self.note_length(number(length)));
-        } else if name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_ref()) {
-            self.codings += 1;
-            self.coding = match value.trim_ascii() {
-                coding if coding.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
-                coding if coding.eq_ignore_ascii_case(b"identity") => Some(Coding::Identity),
-                _ => None,
-            };
-        } else if name.eq_ignore_ascii_case(CONNECTION.as_ref()) {
-            return self.note_connection(value);
+        // By their lengths first, which few others have.
+        match name.len() {
+            10 if name.eq_ignore_ascii_case(b"connection") => return self.note_connection(value),
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.list |= value.contains(&b',');
+                elements(value).for_each(|length| self.note_length(number(length)));
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.codings += 1;
+                self.coding = match value.trim_ascii() {
+                    coding if coding.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
+                    coding if coding.eq_ignore_ascii_case(b"identity") => Some(Coding::Identity),
+                    _ => None,
+                };
+            }
+            _ => {}
         }
         Noted::InPart
     }

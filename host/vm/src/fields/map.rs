@@ -2,7 +2,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{BETWEEN, END, Field, Fields};
+use super::Fields;
+use super::line::{BETWEEN, END, Field};
 
 /// What filters add to the head of somebody else: so many fields, of so many bytes, need no more memory.
 const SPARE: (usize, usize) = (8, 256);

@@ -4,22 +4,19 @@
 //! than one for each value. Names are in lower case (RFC 9113, 8.2.1), names and values are those of RFC 9110, 5.1 and 5.5:
 //! whatever is in the list can be written to any connection.
 
+mod line;
 mod map;
 mod text;
 
 use std::fmt;
-use std::ops::Range;
 
 use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
 
-use text::{is_value, lower};
+use line::{BESIDE, BETWEEN, END, Field};
+use text::{is_value, lower, lower_token};
 
 /// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
 const MAX_NAME: usize = u16::MAX as usize;
-/// What stands in a line beside name and value (RFC 9112, 5).
-const BETWEEN: &[u8] = b": ";
-const END: &[u8] = b"\r\n";
-const BESIDE: usize = BETWEEN.len() + END.len();
 /// Text of fields that are gone stays until there is this much more of it than of others.
 const WASTE: usize = 1 << 10;
 /// Fields in their order. Names are looked up without regard to case.
@@ -30,13 +27,6 @@ pub struct Fields {
     list: Vec<Field>,
     /// Bytes of the names and values in the list.
     bytes: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Field {
-    at: u32,
-    name: u32,
-    value: u32,
 }
 
 /// Why a field is not taken.
@@ -149,12 +139,45 @@ impl Fields {
         value: impl AsRef<[u8]>,
     ) -> Result<(), Refused> {
         let (name, value) = (name.as_ref(), value.as_ref());
-        if self.list.len() >= MAX_PAIRS || self.bytes + name.len() + value.len() > MAX_BYTES {
-            return Err(Refused::Full);
-        }
+        self.check_room(name, value)?;
         let field = self.write(name, value)?;
         self.add(field);
         Ok(())
+    }
+
+    /// As [`append`](Self::append), for a parser that has made sure of it that the name is a token, in upper or lower case,
+    /// and the value holds no control character but tabs. What has been checked is not checked again.
+    ///
+    /// # Errors
+    /// There are too many fields, or the name is too long.
+    pub fn append_parsed(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        debug_assert!(is_value(value), "{value:?}");
+        if name.len() > MAX_NAME {
+            return Err(Refused::Name);
+        }
+        self.check_room(name, value)?;
+        let at = self.text.len();
+        let field = Field::at(at, name, value)?;
+        self.text.reserve(field.length());
+        self.text.extend_from_slice(name);
+        lower_token(&mut self.text[at..]);
+        self.end_line(value);
+        self.add(field);
+        Ok(())
+    }
+
+    fn check_room(&self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        let bytes = self.bytes + name.len() + value.len();
+        match self.list.len() < MAX_PAIRS && bytes <= MAX_BYTES {
+            true => Ok(()),
+            false => Err(Refused::Full),
+        }
+    }
+
+    fn end_line(&mut self, value: &[u8]) {
+        self.text.extend_from_slice(BETWEEN);
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(END);
     }
 
     /// Puts a field in the place of the first one of its name, and removes the others; without any, adds it at the end.
@@ -259,9 +282,7 @@ impl Fields {
             self.text.truncate(at);
             return Err(if is_name { Refused::Value } else { Refused::Name });
         }
-        self.text.extend_from_slice(BETWEEN);
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(END);
+        self.end_line(value);
         Ok(field)
     }
 
@@ -330,42 +351,6 @@ impl Fields {
 
     fn split(&self, field: Field) -> (&[u8], &[u8]) {
         field.split(&self.text)
-    }
-}
-
-impl Field {
-    /// A field whose text begins there. There is none in more than 4 GiB of text.
-    fn at(at: usize, name: &[u8], value: &[u8]) -> Result<Field, Refused> {
-        match u32::try_from(at + name.len() + value.len() + BESIDE) {
-            Ok(_) => {
-                Ok(Field { at: at as u32, name: name.len() as u32, value: value.len() as u32 })
-            }
-            Err(_) => Err(Refused::Full),
-        }
-    }
-
-    fn bytes(self) -> usize {
-        (self.name + self.value) as usize
-    }
-
-    /// Of its line.
-    fn length(self) -> usize {
-        self.bytes() + BESIDE
-    }
-
-    fn value_at(self) -> usize {
-        self.at as usize + self.name as usize + BETWEEN.len()
-    }
-
-    /// Name and value.
-    fn split(self, text: &[u8]) -> (&[u8], &[u8]) {
-        let (name, value) = text[self.range()].split_at(self.name as usize);
-        (name, &value[BETWEEN.len()..][..self.value as usize])
-    }
-
-    fn range(self) -> Range<usize> {
-        let at = self.at as usize;
-        at..at + self.length()
     }
 }
 

@@ -16,6 +16,15 @@ pub(super) fn lower(name: &mut [u8]) -> bool {
     rare == 0 || name.iter_mut().all(lower)
 }
 
+/// Makes what is a token lower case.
+pub(super) fn lower_token(token: &mut [u8]) {
+    token.as_chunks_mut().0.iter_mut().for_each(|word| _ = lower_word(word));
+    match token.last_chunk_mut() {
+        Some(end) => _ = lower_word(end),
+        None => token.make_ascii_lowercase(),
+    }
+}
+
 /// Makes eight bytes lower case; not 0 if one of them is neither a letter nor a digit nor a dash. Each sum reaches the
 /// highest bit of its byte, and no other byte, from a certain character on.
 fn lower_word(bytes: &mut [u8; 8]) -> u64 {
