@@ -9,6 +9,7 @@ use http::header::{
 use http::{Method, Version};
 use portcullis_vm::{Fields, RequestHead};
 
+use crate::http1::elements;
 use crate::message::{Request, is_authority};
 use crate::reply::Failure;
 
@@ -114,8 +115,11 @@ pub fn strip_hop_by_hop(headers: &mut Fields) {
     if !has_hop_by_hop(headers) {
         return;
     }
-    let named: Vec<Vec<u8>> = tokens(headers, &CONNECTION).map(<[u8]>::to_vec).collect();
-    let is_named = |name: &[u8]| named.iter().any(|token| token.eq_ignore_ascii_case(name));
+    let connection = headers.get_all(&CONNECTION).collect::<Vec<_>>().join(&b","[..]);
+    let connection = connection.to_ascii_lowercase();
+    let mut named: Vec<&[u8]> = elements(&connection).collect();
+    named.sort_unstable();
+    let is_named = |name: &[u8]| named.binary_search(&name).is_ok();
     headers.retain(|name, _| !is_hop_by_hop(name) && (is_end_to_end(name) || !is_named(name)));
 }
 
@@ -146,10 +150,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
 }
 
 fn tokens<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .get_all(name)
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
+    headers.get_all(name).flat_map(elements)
 }
 
 fn has_token(headers: &Fields, name: &HeaderName, token: &str) -> bool {

@@ -13,7 +13,7 @@ mod tunnel;
 
 use std::fmt;
 
-pub use head::{Fault, number};
+pub use head::{Fault, elements, number};
 pub use incoming::{Incoming, Refused};
 pub use outgoing::{Failed, Framing, Outgoing, announced, write_field};
 pub use served::{RequestBody, Served};

@@ -218,7 +218,10 @@ impl Services for PluginServices {
         let filter = &*self.world.running.filter.name;
         let request = stream.and_then(Stream::http).map(|stream| &stream.request);
         let id = request.and_then(|request| request.headers.get("x-request-id"));
-        let request_id = id.and_then(|id| str::from_utf8(id).ok()).unwrap_or_default();
+        let request_id = id
+            .filter(|id| id.is_ascii())
+            .and_then(|id| str::from_utf8(id).ok())
+            .unwrap_or_default();
         let rehearsal = self.world.is_rehearsal().then_some(true);
         macro_rules! event {
             ($level:ident) => {

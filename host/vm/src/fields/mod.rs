@@ -10,8 +10,6 @@ mod text;
 
 use std::fmt;
 
-use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
-
 use line::{BESIDE, BETWEEN, END, Field};
 use text::{is_value, lower, lower_token};
 
@@ -36,7 +34,7 @@ pub enum Refused {
     Name,
     /// Its value is none.
     Value,
-    /// There would be more than 1024 fields, or more than 1 MiB of them.
+    /// There would be more than 4 GiB of text. Tighter limits are up to those who let others add fields.
     Full,
 }
 
@@ -139,7 +137,6 @@ impl Fields {
         value: impl AsRef<[u8]>,
     ) -> Result<(), Refused> {
         let (name, value) = (name.as_ref(), value.as_ref());
-        self.check_room(name, value)?;
         let field = self.write(name, value)?;
         self.add(field);
         Ok(())
@@ -149,13 +146,13 @@ impl Fields {
     /// and the value holds no control character but tabs. What has been checked is not checked again.
     ///
     /// # Errors
-    /// There are too many fields, or the name is too long.
+    /// The name is too long.
     pub fn append_parsed(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
         debug_assert!(is_value(value), "{value:?}");
         if name.len() > MAX_NAME {
             return Err(Refused::Name);
         }
-        self.check_room(name, value)?;
+        self.tidy_if_wasteful();
         let at = self.text.len();
         let field = Field::at(at, name, value)?;
         self.text.reserve(field.length());
@@ -164,14 +161,6 @@ impl Fields {
         self.end_line(value);
         self.add(field);
         Ok(())
-    }
-
-    fn check_room(&self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
-        let bytes = self.bytes + name.len() + value.len();
-        match self.list.len() < MAX_PAIRS && bytes <= MAX_BYTES {
-            true => Ok(()),
-            false => Err(Refused::Full),
-        }
     }
 
     fn end_line(&mut self, value: &[u8]) {
@@ -217,13 +206,8 @@ impl Fields {
         Ok(())
     }
 
-    /// Writes a longer value of a field behind the others, unless it is too long even when the later fields of the name
-    /// are gone.
+    /// Writes a longer value of a field behind the others.
     fn lengthen(&mut self, first: usize, name: &[u8], value: &[u8]) -> Result<(), Refused> {
-        let bytes = self.bytes + value.len() - self.list[first].value as usize;
-        if bytes > MAX_BYTES && bytes - self.bytes_from(first + 1, name) > MAX_BYTES {
-            return Err(Refused::Full);
-        }
         self.tidy_if_wasteful();
         let old = self.list[first];
         let field = Field::at(self.text.len(), name, value)?;
@@ -323,12 +307,6 @@ impl Fields {
             }
         }
         self.list.truncate(kept);
-    }
-
-    #[cold]
-    fn bytes_from(&self, from: usize, name: &[u8]) -> usize {
-        let named = self.list[from..].iter().filter(|field| self.is_named(**field, name));
-        named.map(|field| field.bytes()).sum()
     }
 
     /// The first field of a name, from one on.

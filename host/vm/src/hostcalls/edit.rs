@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
+use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
 use crate::fields::{Fields, Refused};
 use crate::guest::{Guest, Moment};
 use crate::phase::Phase;
@@ -77,26 +78,32 @@ impl<'a> Target<'a> {
 
     /// Adds an entry; pseudo headers have one value and are replaced.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        self.write(key, value, |fields, name, value| fields.append(name, value))
+        self.write(key, value, |fields| {
+            check_room(fields, key, value)?;
+            fields.append(key, value).map_err(Refused::reason)
+        })
     }
 
     /// Removes all entries of a name and sets one.
     pub(super) fn replace(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        self.write(key, value, |fields, name, value| fields.insert(name, value))
+        self.write(key, value, |fields| {
+            check_room(fields, key, value).or_else(|_| check_room_instead(fields, key, value))?;
+            fields.insert(key, value).map_err(Refused::reason)
+        })
     }
 
     fn write(
         &mut self,
         key: &[u8],
         value: &[u8],
-        put: impl FnOnce(&mut Fields, &[u8], &[u8]) -> Result<(), Refused>,
+        put: impl FnOnce(&mut Fields) -> Result<(), Ignored>,
     ) -> Result<(), Ignored> {
         let may_be_pseudo = key.first() == Some(&b':') || key.eq_ignore_ascii_case(HOST);
         if may_be_pseudo && self.set_pseudo(key, value)? {
             return Ok(());
         }
         check_length(key, value)?;
-        put(self.fields(), key, value).map_err(Refused::reason)
+        put(self.fields())
     }
 
     /// Removes all entries of a name.
@@ -199,6 +206,29 @@ fn check_length(key: &[u8], value: &[u8]) -> Result<(), Ignored> {
     match key.len().saturating_add(value.len()) <= MAX_HEADER {
         true => Ok(()),
         false => Err("the header is too long"),
+    }
+}
+
+/// No map grows longer than one that a guest could hand over in one piece.
+fn check_room(fields: &Fields, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
+    check_total(fields.len() + 1, fields.bytes() + key.len() + value.len())
+}
+
+/// The same once all entries of this name are gone.
+#[cold]
+fn check_room_instead(fields: &Fields, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
+    let (mut count, mut bytes) = (fields.len() + 1, fields.bytes() + key.len() + value.len());
+    for old in fields.get_all(key) {
+        count -= 1;
+        bytes -= key.len() + old.len();
+    }
+    check_total(count, bytes)
+}
+
+fn check_total(count: usize, bytes: usize) -> Result<(), Ignored> {
+    match count <= MAX_PAIRS && bytes <= MAX_BYTES {
+        true => Ok(()),
+        false => Err(Refused::Full.reason()),
     }
 }
 

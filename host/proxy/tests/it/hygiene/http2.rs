@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use portcullis_proxy::snapshot::Limits;
 
-use super::{World, start};
+use super::{World, start, start_with};
+use crate::harness::rule_to;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -116,6 +118,7 @@ fn status(block: &[u8]) -> u16 {
         [0x8d, ..] => 404,
         [0x8e, ..] => 500,
         [0x08 | 0x48, 0x83, 0x69, 0x90, 0xff, ..] => 431,
+        [0x08 | 0x48, 0x83, 0x6c, 0x0d, 0x7f, ..] => 504,
         other => panic!("unknown status {other:02x?}"),
     }
 }
@@ -218,6 +221,43 @@ fn http2_heads_that_are_too_large_are_refused() {
     assert!(refused, "{end:?}");
     assert_eq!(world.served(), 0);
     still_serves(&world);
+}
+
+#[test]
+fn however_many_fields_a_client_sends_those_of_the_proxy_are_there() {
+    let world = start(Limits::default());
+    let mut connection = open(&world);
+    let fields = [GET, &[("y", "1"); 1500]].concat();
+    connection.write_all(&request(1, &fields)).unwrap();
+    assert_eq!(end_of(&mut connection, 1), End::Status(200));
+    let mut seen = Vec::new();
+    while let Some((kind, flags, _, payload)) = read_frame(&mut connection) {
+        if kind == DATA {
+            seen.extend(payload);
+        }
+        if kind == DATA && flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    let seen = String::from_utf8(seen).unwrap();
+    assert_eq!(seen.lines().filter(|line| *line == "y: 1").count(), 1500);
+    for name in ["x-forwarded-for", "x-forwarded-proto", "x-request-id"] {
+        assert_eq!(seen.matches(&format!("\r\n{name}: ")).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_body_in_many_pieces_does_not_keep_the_timeout_from_coming() {
+    let mut rule = rule_to(0);
+    rule.timeouts.request = Some(Duration::from_millis(200));
+    let world = start_with(Limits::default(), rule);
+    // Its connection to the upstream is used again, so that nothing is waited for before the body.
+    still_serves(&world);
+    let post: Fields<'_> =
+        &[&[(":method", "POST")], &GET[1..], &[("content-length", "1000")]].concat();
+    let mut frames = frame(HEADERS, END_HEADERS, 1, &block(post));
+    (0..300).for_each(|_| frames.extend(frame(DATA, 0, 1, b"a")));
+    assert_eq!(send(&world, &frames), End::Status(504));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use portcullis_proxy::snapshot::{BackendProtocol, Limits, RouteKind};
+use portcullis_proxy::snapshot::{BackendProtocol, Limits, RouteKind, Rule};
 use portcullis_proxy::{Proxy, Snapshot};
 
 use crate::harness::{self, PATIENCE};
@@ -26,12 +26,16 @@ struct World {
 }
 
 fn start(limits: Limits) -> World {
+    start_with(limits, harness::rule_to(0))
+}
+
+fn start_with(limits: Limits, rule: Rule) -> World {
     let served = Arc::new(AtomicUsize::new(0));
     let echo = echo(Arc::clone(&served));
     let proxy = harness::start(Snapshot {
         generation: 1,
         listeners: vec![Arc::new(harness::listener("web"))],
-        routes: vec![harness::route(RouteKind::Http, vec![harness::rule_to(0)])],
+        routes: vec![harness::route(RouteKind::Http, vec![rule])],
         backends: vec![harness::backend("default/echo", BackendProtocol::Http, echo)],
         limits,
         ..Snapshot::default()
