@@ -13,10 +13,6 @@ use crate::message::{self, Request, is_plain_path};
 
 /// Fields of a head, and of trailers; as in hyper.
 const MAX_FIELDS: usize = 100;
-/// Fields that may be added before a head has to be moved: those of the proxy, and one or two of filters.
-const ROOM: usize = 6;
-/// Bytes of their names and values.
-const ROOM_BYTES: usize = 256;
 /// Bytes of a request's target; [`Uri`] holds no more.
 const MAX_TARGET: usize = 65_534;
 
@@ -76,7 +72,7 @@ pub(super) fn response(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
             Status::Complete(length) => length,
             Status::Partial => return Ok(None),
         };
-    let (headers, said) = collect(head.headers, length)?;
+    let (headers, said) = collect(&bytes[..length], head.headers)?;
     let code = head.code.unwrap_or_default();
     let status = StatusCode::from_u16(code)
         .map_err(|_| malformed(format!("the answer has the status {code}, which is none")))?;
@@ -98,7 +94,7 @@ pub(super) fn request(bytes: &[u8]) -> Result<Option<(Request<Said>, usize)>, Fa
     if target.len() > MAX_TARGET {
         return Err(Fault::TargetTooLong);
     }
-    let (headers, said) = collect(head.headers, length)?;
+    let (headers, said) = collect(&bytes[..length], head.headers)?;
     let method = Method::from_bytes(head.method.unwrap_or_default().as_bytes())
         .map_err(|_| malformed("the request's method is none"))?;
     let (authority, path) = split(target)?;
@@ -126,23 +122,20 @@ const fn version(minor: Option<u8>) -> Version {
 pub(super) fn trailers(bytes: &[u8]) -> Result<Option<(Fields, usize)>, Fault> {
     let mut fields = [EMPTY_HEADER; MAX_FIELDS];
     match httparse::parse_headers(bytes, &mut fields) {
-        Ok(Status::Complete((length, fields))) => Ok(Some((collect(fields, length)?.0, length))),
+        Ok(Status::Complete((length, fields))) => {
+            Ok(Some((collect(&bytes[..length], fields)?.0, length)))
+        }
         Ok(Status::Partial) => Ok(None),
         Err(problem) => Err(malformed(format!("the trailers are no HTTP: {problem}"))),
     }
 }
 
-/// There is some room for what proxies and filters add. What has been said with its note is left out.
-fn collect(fields: &[Header<'_>], length: usize) -> Result<(Fields, Said), Fault> {
-    let mut headers = Fields::with_capacity(fields.len() + ROOM, length + ROOM_BYTES);
+/// What has been said with its note is left out. httparse takes what RFC 9110 calls a name and a value, and nothing else.
+fn collect(head: &[u8], fields: &[Header<'_>]) -> Result<(Fields, Said), Fault> {
     let mut said = Said::default();
-    for Header { name, value } in fields {
-        if said.note(name.as_bytes(), value) == Noted::Wholly {
-            continue;
-        }
-        // httparse takes what RFC 9110 calls a name and a value, and nothing else.
-        headers.append_parsed(name.as_bytes(), value).map_err(|_| Fault::TooLarge)?;
-    }
+    let fields = fields.iter().map(|field| (field.name.as_bytes(), field.value));
+    let kept = fields.filter(|(name, value)| said.note(name, value) == Noted::InPart);
+    let headers = Fields::of_head(head, kept).map_err(|_| Fault::TooLarge)?;
     Ok((headers, said))
 }
 

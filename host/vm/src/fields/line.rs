@@ -52,3 +52,15 @@ impl Field {
         at..at + self.length()
     }
 }
+
+/// Where a part of a text stands in it.
+pub(super) fn offset(text: &[u8], part: &[u8]) -> Option<usize> {
+    let at = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    (at <= text.len()).then_some(at)
+}
+
+/// Whether a text begins with the line of a field as we would write it, but for upper case.
+pub(super) fn is_line(text: &[u8], name: &[u8], value: &[u8]) -> bool {
+    let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(BETWEEN));
+    rest.and_then(|rest| rest.strip_prefix(value)).is_some_and(|rest| rest.starts_with(END))
+}

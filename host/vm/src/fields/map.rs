@@ -2,11 +2,8 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Fields;
 use super::line::{BETWEEN, END, Field};
-
-/// What filters add to the head of somebody else: so many fields, of so many bytes, need no more memory.
-const SPARE: (usize, usize) = (8, 256);
+use super::{Fields, SPARE};
 
 /// Those of hyper's world, which keeps to its own limits; repeated names come one after the other.
 impl From<&HeaderMap> for Fields {

@@ -10,13 +10,16 @@ mod text;
 
 use std::fmt;
 
-use line::{BESIDE, BETWEEN, END, Field};
+use line::{BESIDE, BETWEEN, END, Field, is_line, offset};
 use text::{is_value, lower, lower_token};
 
 /// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
 const MAX_NAME: usize = u16::MAX as usize;
 /// Text of fields that are gone stays until there is this much more of it than of others.
 const WASTE: usize = 1 << 10;
+/// What others add to a head: so many fields, of so many bytes, need no more memory.
+const SPARE: (usize, usize) = (8, 256);
+
 /// Fields in their order. Names are looked up without regard to case.
 #[derive(Clone, Default)]
 pub struct Fields {
@@ -62,6 +65,45 @@ impl Fields {
     pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
         let text = Vec::with_capacity(bytes + fields * BESIDE);
         Fields { text, list: Vec::with_capacity(fields), bytes: 0 }
+    }
+
+    /// Some fields of a head of HTTP/1, as a parser has found them in it: names are tokens, in upper or lower case, and values
+    /// hold no control character but tabs. That is not checked again. Most lines are as we would write them, so that the
+    /// head is copied as a whole. There is some room for what others add.
+    ///
+    /// # Errors
+    /// A name is too long.
+    pub fn of_head<'a>(
+        head: &'a [u8],
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Fields, Refused> {
+        let mut fields = fields.peekable();
+        let first = fields.peek().and_then(|(name, _)| offset(head, name));
+        let head = &head[first.unwrap_or(head.len())..];
+        let most = fields.size_hint().1.unwrap_or_default();
+        let (text, list) = (head.len() + SPARE.1, most + SPARE.0);
+        let (text, list) = (Vec::with_capacity(text), Vec::with_capacity(list));
+        let mut taken = Fields { text, list, bytes: 0 };
+        taken.text.extend_from_slice(head);
+        for (name, value) in fields {
+            if name.len() > MAX_NAME {
+                return Err(Refused::Name);
+            }
+            let at = offset(head, name).filter(|at| is_line(&head[*at..], name, value));
+            let at = at.unwrap_or_else(|| taken.copy(name, value));
+            let field = Field::at(at, name, value)?;
+            lower_token(&mut taken.text[at..at + name.len()]);
+            taken.add(field);
+        }
+        Ok(taken)
+    }
+
+    /// Writes a line behind the others; says where.
+    fn copy(&mut self, name: &[u8], value: &[u8]) -> usize {
+        let at = self.text.len();
+        self.text.extend_from_slice(name);
+        self.end_line(value);
+        at
     }
 
     /// Number of fields, repeated names included.
@@ -142,27 +184,7 @@ impl Fields {
         Ok(())
     }
 
-    /// As [`append`](Self::append), for a parser that has made sure of it that the name is a token, in upper or lower case,
-    /// and the value holds no control character but tabs. What has been checked is not checked again.
-    ///
-    /// # Errors
-    /// The name is too long.
-    pub fn append_parsed(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refused> {
-        debug_assert!(is_value(value), "{value:?}");
-        if name.len() > MAX_NAME {
-            return Err(Refused::Name);
-        }
-        self.tidy_if_wasteful();
-        let at = self.text.len();
-        let field = Field::at(at, name, value)?;
-        self.text.reserve(field.length());
-        self.text.extend_from_slice(name);
-        lower_token(&mut self.text[at..]);
-        self.end_line(value);
-        self.add(field);
-        Ok(())
-    }
-
+    /// What follows a name.
     fn end_line(&mut self, value: &[u8]) {
         self.text.extend_from_slice(BETWEEN);
         self.text.extend_from_slice(value);

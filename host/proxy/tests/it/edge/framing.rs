@@ -299,3 +299,27 @@ fn fields_keep_their_order_repeated_ones_too() {
         assert_eq!(request, [&["x-z: 1", "x-y: 2", "x-z: 3", "x-a: 4"], added].concat());
     }
 }
+
+#[test]
+fn fields_go_on_in_one_way_however_they_were_written() {
+    let (seen, heads) = channel();
+    let seen = Mutex::new(seen);
+    let upstream = Scripted::new(move |stream| {
+        let head = read_head(stream);
+        if !head.is_empty() {
+            seen.lock().unwrap().send(head).unwrap();
+            let answer = b"HTTP/1.1 200 OK\nx-a:1\r\nX-B: 2 \t\nx-c:\r\ncontent-length: 0\r\n\n";
+            stream.write_all(answer).unwrap();
+        }
+    });
+    let proxy = start(snapshot(BackendProtocol::Http, upstream.address, |_| {}));
+    let mut client = connect(address(&proxy));
+    client
+        .write_all(b"GET / HTTP/1.1\nhost:a\r\nX-A:1\r\nx-B:  2\t \nx-c:\r\nX_D: 3\r\n\r\n")
+        .unwrap();
+    let answer = read_head(&mut client);
+    assert!(answer.contains("\r\nx-a: 1\r\nx-b: 2\r\nx-c: \r\n"), "{answer}");
+    let request = heads.recv().unwrap();
+    let lines = "GET / HTTP/1.1\r\nhost: a\r\nx-a: 1\r\nx-b: 2\r\nx-c: \r\nx_d: 3\r\n";
+    assert!(request.starts_with(lines), "{request}");
+}
