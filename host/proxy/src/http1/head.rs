@@ -132,10 +132,12 @@ pub(super) fn trailers(bytes: &[u8]) -> Result<Option<(Fields, usize)>, Fault> {
 
 /// What has been said with its note is left out. httparse takes what RFC 9110 calls a name and a value, and nothing else.
 fn collect(head: &[u8], fields: &[Header<'_>]) -> Result<(Fields, Said), Fault> {
-    let mut said = Said::default();
-    let fields = fields.iter().map(|field| (field.name.as_bytes(), field.value));
-    let kept = fields.filter(|(name, value)| said.note(name, value) == Noted::InPart);
-    let headers = Fields::of_head(head, kept).map_err(|_| Fault::TooLarge)?;
+    let (mut headers, mut said) = (Fields::of_head(head, fields.len()), Said::default());
+    for Header { name, value } in fields {
+        if said.note(name.as_bytes(), value) == Noted::InPart {
+            headers.take(head, name.as_bytes(), value).map_err(|_| Fault::TooLarge)?;
+        }
+    }
     Ok((headers, said))
 }
 

@@ -53,14 +53,15 @@ impl Field {
     }
 }
 
-/// Where a part of a text stands in it.
-pub(super) fn offset(text: &[u8], part: &[u8]) -> Option<usize> {
-    let at = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    (at <= text.len()).then_some(at)
-}
-
-/// Whether a text begins with the line of a field as we would write it, but for upper case.
-pub(super) fn is_line(text: &[u8], name: &[u8], value: &[u8]) -> bool {
-    let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(BETWEEN));
-    rest.and_then(|rest| rest.strip_prefix(value)).is_some_and(|rest| rest.starts_with(END))
+/// Where a line of a head begins, if it is as we would write it, but for upper case. Name and value are parts of the head.
+pub(super) fn line_at(head: &[u8], name: &[u8], value: &[u8]) -> Option<usize> {
+    let offset = |part: &[u8]| (part.as_ptr() as usize).checked_sub(head.as_ptr() as usize);
+    let at = offset(name)?;
+    let between = at + name.len();
+    let behind = between + BETWEEN.len();
+    let end = behind + value.len();
+    let is_ours = offset(value)? == behind
+        && head.get(between..behind)? == BETWEEN
+        && head.get(end..end + END.len())? == END;
+    is_ours.then_some(at)
 }

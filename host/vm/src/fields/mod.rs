@@ -10,7 +10,7 @@ mod text;
 
 use std::fmt;
 
-use line::{BESIDE, BETWEEN, END, Field, is_line, offset};
+use line::{BESIDE, BETWEEN, END, Field, line_at};
 use text::{is_value, lower, lower_token};
 
 /// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
@@ -67,35 +67,32 @@ impl Fields {
         Fields { text, list: Vec::with_capacity(fields), bytes: 0 }
     }
 
-    /// Some fields of a head of HTTP/1, as a parser has found them in it: names are tokens, in upper or lower case, and values
-    /// hold no control character but tabs. That is not checked again. Most lines are as we would write them, so that the
-    /// head is copied as a whole. There is some room for what others add.
+    /// Without fields, and with a copy of the text of a head of HTTP/1, from which as many may be
+    /// [taken](Self::take). There is some room for what others add.
+    pub fn of_head(head: &[u8], fields: usize) -> Fields {
+        let mut text = Vec::with_capacity(head.len() + SPARE.1);
+        text.extend_from_slice(head);
+        Fields { text, list: Vec::with_capacity(fields + SPARE.0), bytes: 0 }
+    }
+
+    /// Adds the next field of the head that was copied first, as a parser has found it there: the name is a token, in upper
+    /// or lower case, and the value holds no control character but tabs. That is not checked again. Most lines are as we
+    /// would write them, and stay where they are.
     ///
     /// # Errors
-    /// A name is too long.
-    pub fn of_head<'a>(
-        head: &'a [u8],
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    ) -> Result<Fields, Refused> {
-        let mut fields = fields.peekable();
-        let first = fields.peek().and_then(|(name, _)| offset(head, name));
-        let head = &head[first.unwrap_or(head.len())..];
-        let most = fields.size_hint().1.unwrap_or_default();
-        let (text, list) = (head.len() + SPARE.1, most + SPARE.0);
-        let (text, list) = (Vec::with_capacity(text), Vec::with_capacity(list));
-        let mut taken = Fields { text, list, bytes: 0 };
-        taken.text.extend_from_slice(head);
-        for (name, value) in fields {
-            if name.len() > MAX_NAME {
-                return Err(Refused::Name);
-            }
-            let at = offset(head, name).filter(|at| is_line(&head[*at..], name, value));
-            let at = at.unwrap_or_else(|| taken.copy(name, value));
-            let field = Field::at(at, name, value)?;
-            lower_token(&mut taken.text[at..at + name.len()]);
-            taken.add(field);
+    /// The name is too long.
+    pub fn take(&mut self, head: &[u8], name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        if name.len() > MAX_NAME {
+            return Err(Refused::Name);
         }
-        Ok(taken)
+        let at = match line_at(head, name, value) {
+            Some(at) => at,
+            None => self.copy(name, value),
+        };
+        let field = Field::at(at, name, value)?;
+        lower_token(&mut self.text[at..at + name.len()]);
+        self.add(field);
+        Ok(())
     }
 
     /// Writes a line behind the others; says where.
