@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
@@ -266,19 +266,24 @@ fn a_body_that_passes_at_once_gets_its_true_length() {
     });
 }
 
-#[test]
-fn fields_keep_their_order_repeated_ones_too() {
+/// An upstream that answers one request, and tells its head.
+fn telling(answer: &'static str) -> (Scripted, Receiver<String>) {
     let (seen, heads) = channel();
     let seen = Mutex::new(seen);
     let upstream = Scripted::new(move |stream| {
         let head = read_head(stream);
         if !head.is_empty() {
             seen.lock().unwrap().send(head).unwrap();
-            let answer =
-                b"HTTP/1.1 200 OK\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\ncontent-length: 0\r\n\r\n";
-            stream.write_all(answer).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
         }
     });
+    (upstream, heads)
+}
+
+#[test]
+fn fields_keep_their_order_repeated_ones_too() {
+    let answer = "HTTP/1.1 200 OK\r\nx-b: 1\r\nX-A: 2\r\nx-b: 3\r\ncontent-length: 0\r\n\r\n";
+    let (upstream, heads) = telling(answer);
     let ours = |head: &str| {
         let lines =
             head.lines().filter(|line| line.starts_with("x-") && !line.starts_with("x-for"));
@@ -302,16 +307,8 @@ fn fields_keep_their_order_repeated_ones_too() {
 
 #[test]
 fn fields_go_on_in_one_way_however_they_were_written() {
-    let (seen, heads) = channel();
-    let seen = Mutex::new(seen);
-    let upstream = Scripted::new(move |stream| {
-        let head = read_head(stream);
-        if !head.is_empty() {
-            seen.lock().unwrap().send(head).unwrap();
-            let answer = b"HTTP/1.1 200 OK\nx-a:1\r\nX-B: 2 \t\nx-c:\r\ncontent-length: 0\r\n\n";
-            stream.write_all(answer).unwrap();
-        }
-    });
+    let answer = "HTTP/1.1 200 OK\nx-a:1\r\nX-B: 2 \t\nx-c:\r\ncontent-length: 0\r\n\n";
+    let (upstream, heads) = telling(answer);
     let proxy = start(snapshot(BackendProtocol::Http, upstream.address, |_| {}));
     let mut client = connect(address(&proxy));
     client
