@@ -82,6 +82,7 @@ impl Fields {
     /// # Errors
     /// The name is too long.
     pub fn take(&mut self, head: &[u8], name: &[u8], value: &[u8]) -> Result<(), Refused> {
+        debug_assert!(is_value(value), "{value:?}");
         if name.len() > MAX_NAME {
             return Err(Refused::Name);
         }
