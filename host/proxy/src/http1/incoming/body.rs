@@ -8,7 +8,7 @@ use httparse::Status;
 
 use super::super::Problem;
 use super::super::head::{self, Fault};
-use super::{Incoming, LARGE, MAX_HEAD, State};
+use super::{Incoming, LARGE, MAX_HEAD, State, keep};
 use crate::wire::Wire;
 
 /// A piece that is smaller is copied out of the page that it lies in, which it would keep.
@@ -47,7 +47,7 @@ impl Incoming {
                 Ok(Step::Read) => {}
                 Err(problem) => return Poll::Ready(Some(Err(problem))),
             }
-            if ready!(self.fill(wire, context))? > 0 {
+            if ready!(self.fill(wire, context, keep))? > 0 {
                 continue;
             }
             if !matches!(self.state, State::ToTheEnd) {
@@ -64,21 +64,31 @@ impl Incoming {
             State::Failed(problem) => return Err(problem.clone()),
             _ if self.ahead.is_empty() => return Ok(Step::Read),
             State::ToTheEnd => {
-                return Ok(Step::Frame(Frame::data(std::mem::take(&mut self.ahead))));
+                return Ok(Step::Frame(Frame::data(std::mem::take(&mut self.ahead).freeze())));
             }
             State::Length(left) | State::Chunk(left) => {
                 let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.ahead.len());
                 *left -= length as u64;
-                let mut piece = self.consume(length);
-                if self.paged && length < SMALL {
-                    piece = Bytes::copy_from_slice(&piece);
-                }
+                let piece = self.piece(length);
                 self.settle();
                 return Ok(Step::Frame(Frame::data(piece)));
             }
             State::Head | State::ChunkLine | State::ChunkEnd | State::Trailers => {}
         }
         self.step_over_line().map_err(|fault| Problem::Protocol(fault.to_string()))
+    }
+
+    /// Part of a body. What is small keeps no page.
+    fn piece(&mut self, length: usize) -> Bytes {
+        if self.paged && length < SMALL {
+            let piece = Bytes::copy_from_slice(&self.ahead[..length]);
+            self.consume(length);
+            return piece;
+        }
+        if length == self.ahead.len() {
+            return std::mem::take(&mut self.ahead).freeze();
+        }
+        self.ahead.split_to(length).freeze()
     }
 
     /// Learns from what is there already whether the piece just taken was the last: who knows need not ask again.
@@ -140,16 +150,14 @@ impl Incoming {
     }
 
     fn step_over_trailers(&mut self) -> Result<Step, Fault> {
-        if !self.has_new_line() {
-            return self.read_on(MAX_HEAD);
-        }
-        let Some((trailers, length)) = head::trailers(&self.ahead)? else {
-            return self.read_on(MAX_HEAD);
+        let mut taken = Ok(None);
+        self.show(|incoming, read| taken = incoming.parse(read, MAX_HEAD, head::trailers));
+        let trailers = match taken {
+            Ok(Some(trailers)) => trailers,
+            Ok(None) => return Ok(Step::Read),
+            Err(Fault::TooLarge) => return Err(malformed(ENDLESS)),
+            Err(fault) => return Err(fault),
         };
-        if length > MAX_HEAD {
-            return Err(malformed(ENDLESS));
-        }
-        self.consume(length);
         self.state = State::Ended;
         let none = trailers.is_empty();
         Ok(if none { Step::End } else { Step::Frame(Frame::trailers((&trailers).into())) })

@@ -1,7 +1,7 @@
 //! A message on its way in.
 //!
-//! All connections of a worker read into one page. What is small is copied out of it, so that waiting for a message takes no
-//! memory; what is large is cut off and handed on as it is.
+//! All connections of a worker read into one page. Heads are parsed where they lie in it. What is left and small is copied
+//! out, so that waiting for a message takes no memory; what is large is cut off and handed on as it is.
 
 mod body;
 
@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::StatusCode;
 use http_body::SizeHint;
 use portcullis_vm::ResponseHead;
@@ -35,7 +35,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub struct Incoming {
     /// Read, and not handed out.
-    ahead: Bytes,
+    ahead: BytesMut,
     /// How far into it no head and no trailers can end.
     searched: usize,
     /// Whether it keeps a page.
@@ -93,7 +93,7 @@ impl From<Fault> for Refused {
 impl Incoming {
     /// What was read already comes first.
     pub(super) fn after(ahead: Vec<u8>) -> Incoming {
-        Incoming { ahead: ahead.into(), ..Incoming::default() }
+        Incoming { ahead: Bytes::from(ahead).into(), ..Incoming::default() }
     }
 
     /// The answer to a request comes next; one to HEAD has no body.
@@ -113,7 +113,7 @@ impl Incoming {
 
     /// What was read and belongs to no message.
     pub fn into_ahead(self) -> Bytes {
-        self.ahead
+        self.ahead.freeze()
     }
 
     /// The connection carries no other exchange.
@@ -122,15 +122,17 @@ impl Incoming {
     }
 
     /// Once all of it is gone, nothing keeps what it lay in.
-    fn consume(&mut self, length: usize) -> Bytes {
-        self.searched = 0;
-        self.ahead.split_to(length)
+    fn consume(&mut self, length: usize) {
+        match length < self.ahead.len() {
+            true => self.ahead.advance(length),
+            false => self.ahead = BytesMut::new(),
+        }
     }
 
     /// Whether a line has ended since the last time; what trickles in is not parsed again for each byte.
-    fn has_new_line(&mut self) -> bool {
-        let searched = std::mem::replace(&mut self.searched, self.ahead.len());
-        let fresh = self.ahead.get(searched..).unwrap_or_default();
+    fn has_new_line(&mut self, read: &[u8]) -> bool {
+        let searched = std::mem::replace(&mut self.searched, read.len());
+        let fresh = read.get(searched..).unwrap_or_default();
         // Whatever comes first may be everything.
         !fresh.is_empty() && (searched == 0 || fresh.contains(&b'\n'))
     }
@@ -157,13 +159,19 @@ impl Incoming {
         wire: &mut Wire,
         context: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Problem>> {
+        let mut taken = Ok(None);
+        self.show(|incoming, read| taken = incoming.take_response(read));
         loop {
-            match self.take_response() {
+            match taken {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {}
                 Err(fault) => return Poll::Ready(Err(Problem::Protocol(fault.to_string()))),
             }
-            if ready!(self.fill(wire, context))? == 0 {
+            taken = Ok(None);
+            let filled = self.fill(wire, context, |incoming, read| {
+                taken = incoming.take_response(read);
+            });
+            if ready!(filled)? == 0 {
                 let begun = if self.ahead.is_empty() { "before" } else { "within" };
                 let reason = format!("the connection was closed {begun} the head of the answer");
                 return Poll::Ready(Err(Problem::Broken(reason)));
@@ -171,10 +179,9 @@ impl Incoming {
         }
     }
 
-    fn take_response(&mut self) -> Result<Option<ResponseHead>, Fault> {
-        while let Some((mut answer, length)) = self.parse(MAX_HEAD, head::response)? {
+    fn take_response(&mut self, read: &mut &mut [u8]) -> Result<Option<ResponseHead>, Fault> {
+        while let Some(mut answer) = self.parse(read, MAX_HEAD, head::response)? {
             let ends = answer.ends(self.to_head)?;
-            self.consume(length);
             let status = answer.head.status;
             if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                 continue;
@@ -199,8 +206,10 @@ impl Incoming {
         context: &mut Context<'_>,
         limit: usize,
     ) -> Poll<Result<Option<Request<()>>, Refused>> {
+        let mut taken = Ok(None);
+        self.show(|incoming, read| taken = incoming.take_request(read, limit));
         loop {
-            match self.take_request(limit) {
+            match taken {
                 Ok(Some(request)) => return Poll::Ready(Ok(Some(request))),
                 Ok(None) => {}
                 Err(fault) => {
@@ -208,7 +217,11 @@ impl Incoming {
                     return Poll::Ready(Err(fault.into()));
                 }
             }
-            let reason = match ready!(self.fill(wire, context)) {
+            taken = Ok(None);
+            let filled = self.fill(wire, context, |incoming, read| {
+                taken = incoming.take_request(read, limit);
+            });
+            let reason = match ready!(filled) {
                 Ok(1..) => continue,
                 // However a client leaves that has no request under way, it has left.
                 _ if self.ahead.is_empty() => return Poll::Ready(Ok(None)),
@@ -219,11 +232,14 @@ impl Incoming {
         }
     }
 
-    fn take_request(&mut self, limit: usize) -> Result<Option<Request<()>>, Fault> {
-        self.skip_empty_lines();
-        let Some((request, length)) = self.parse(limit, head::request)? else { return Ok(None) };
+    fn take_request(
+        &mut self,
+        read: &mut &mut [u8],
+        limit: usize,
+    ) -> Result<Option<Request<()>>, Fault> {
+        self.skip_empty_lines(read);
+        let Some(request) = self.parse(read, limit, head::request)? else { return Ok(None) };
         let (said, mut request) = request.split();
-        self.consume(length);
         self.extensions = 0;
         self.closes = !said.keeps_open(request.version);
         self.state = match said.request_ends(request.version, &mut request.headers) {
@@ -234,32 +250,36 @@ impl Incoming {
     }
 
     /// Some clients send one after a body; it begins no request (RFC 9112, 2.2).
-    fn skip_empty_lines(&mut self) {
-        let mut rest = &self.ahead[..];
-        while let [b'\r', b'\n', after @ ..] | [b'\n', after @ ..] = rest {
-            rest = after;
-        }
-        let length = self.ahead.len() - rest.len();
-        if length > 0 {
-            self.consume(length);
+    fn skip_empty_lines(&mut self, read: &mut &mut [u8]) {
+        loop {
+            let length = match read {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] => 1,
+                _ => return,
+            };
+            _ = read.split_off_mut(..length);
+            self.searched = 0;
         }
     }
 
-    /// The head at the beginning of what was read, and how long it is; nothing while it is incomplete.
+    /// Takes the head, or the trailers, at the beginning of what was read; nothing while they are incomplete.
     fn parse<M>(
         &mut self,
+        read: &mut &mut [u8],
         limit: usize,
         parse: impl Fn(&[u8]) -> Result<Option<(M, usize)>, Fault>,
-    ) -> Result<Option<(M, usize)>, Fault> {
-        if self.has_new_line()
-            && let Some((message, length)) = parse(&self.ahead)?
+    ) -> Result<Option<M>, Fault> {
+        if self.has_new_line(read)
+            && let Some((message, length)) = parse(read)?
         {
             if length > limit {
                 return Err(Fault::TooLarge);
             }
-            return Ok(Some((message, length)));
+            _ = read.split_off_mut(..length);
+            self.searched = 0;
+            return Ok(Some(message));
         }
-        match self.ahead.len() > limit {
+        match read.len() > limit {
             true => Err(Fault::TooLarge),
             false => Ok(None),
         }
@@ -285,8 +305,9 @@ impl Incoming {
 
     /// Reads over what comes; false once the sender has closed the connection or it broke.
     pub(super) fn poll_over(&mut self, wire: &mut Wire, context: &mut Context<'_>) -> Poll<bool> {
-        self.ahead.clear();
-        self.fill(wire, context).map(|read| matches!(read, Ok(1..)))
+        self.ahead = BytesMut::new();
+        let over = |_: &mut Incoming, read: &mut &mut [u8]| *read = &mut [];
+        self.fill(wire, context, over).map(|read| matches!(read, Ok(1..)))
     }
 
     /// Waits until the sender has closed the connection, or it broke. Whoever sends something is still there: no more is
@@ -295,33 +316,66 @@ impl Incoming {
         if self.has_ahead() {
             return Poll::Pending;
         }
-        match ready!(self.fill(wire, context)) {
+        match ready!(self.fill(wire, context, keep)) {
             Ok(1..) => Poll::Pending,
             Ok(0) | Err(_) => Poll::Ready(()),
         }
     }
 
-    /// Reads what is there; nothing at the end of the connection.
-    fn fill(&mut self, wire: &mut Wire, context: &mut Context<'_>) -> Poll<Result<usize, Problem>> {
+    /// Shows what is ahead to `take`, which cuts off what it wants.
+    fn show(&mut self, take: impl FnOnce(&mut Incoming, &mut &mut [u8])) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let mut left = &mut ahead[..];
+        take(self, &mut left);
+        let left = left.len();
+        // Once all of it is gone, nothing keeps what it lay in.
+        if left > 0 {
+            ahead.advance(ahead.len() - left);
+            self.ahead = ahead;
+        }
+    }
+
+    /// Reads what is there, and shows it to `take` where it lies; nothing at the end of the connection.
+    fn fill(
+        &mut self,
+        wire: &mut Wire,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&mut Incoming, &mut &mut [u8]),
+    ) -> Poll<Result<usize, Problem>> {
         READ.with_borrow_mut(|page| {
             page.reserve(PAGE);
             let read = ready!(pin!(wire.read_buf(page)).poll(context));
             let read = read.map_err(|error| {
                 Problem::Broken(format!("the connection could not be read: {error}"))
             })?;
-            let fresh = if read < LARGE {
-                let copied = Bytes::copy_from_slice(page);
+            if self.ahead.is_empty() && read < LARGE {
+                let mut left = &mut page[..];
+                take(self, &mut left);
+                if !left.is_empty() {
+                    self.ahead = BytesMut::from(&*left);
+                    self.paged = false;
+                }
                 page.clear();
-                copied
+                return Poll::Ready(Ok(read));
+            }
+            if self.ahead.is_empty() {
+                self.ahead = page.split();
             } else {
-                page.split().freeze()
-            };
-            self.ahead = match self.ahead.is_empty() {
-                true => fresh,
-                false => Bytes::from([&self.ahead[..], &fresh].concat()),
-            };
+                let mut joined = BytesMut::with_capacity(self.ahead.len() + read);
+                joined.extend_from_slice(&self.ahead);
+                joined.extend_from_slice(page);
+                self.ahead = joined;
+                page.clear();
+            }
             self.paged = self.ahead.len() >= LARGE;
+            self.show(take);
             Poll::Ready(Ok(read))
         })
     }
 }
+
+/// Leaves everything to those who ask next.
+fn keep(_: &mut Incoming, _: &mut &mut [u8]) {}
