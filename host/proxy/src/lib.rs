@@ -23,6 +23,7 @@ mod wire;
 pub mod tls;
 pub mod message;
 mod body;
+mod now;
 mod error;
 
 pub use body::{Body, BodyError};

@@ -84,6 +84,14 @@ impl Buffer {
         }
     }
 
+    /// All bytes, if they lie in one piece.
+    pub fn whole(&self) -> Option<Bytes> {
+        match &self.0 {
+            Rope::One(chunk) => Some(chunk.clone()),
+            Rope::Many(_) => None,
+        }
+    }
+
     /// The chunks in order; none is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         let (one, many) = match &self.0 {

@@ -19,6 +19,7 @@ use crate::chain::instance::{Live, Timer};
 use crate::chain::local::{Local, Signal};
 use crate::chain::pool::Pool;
 use crate::chain::root::Pace;
+use crate::now;
 use crate::services::{Upstreams, World};
 use crate::snapshot::{Filter, Isolation};
 
@@ -175,6 +176,7 @@ impl Slot {
             live.note_memory();
             result
         });
+        now::moved_on();
         match called.ok_or(Gone)? {
             Ok(value) => {
                 if self.pool.is_some() {

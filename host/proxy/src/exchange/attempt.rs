@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::header::{TE, TRAILER, UPGRADE};
 use http::{HeaderValue, Method, StatusCode};
 use portcullis_vm::{Direction, HttpStream, RequestHead};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::body::{Inlet, RequestStream};
 use super::head::{self, Hop};
@@ -19,6 +19,7 @@ use crate::body::Body;
 use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
 use crate::message::Response;
+use crate::now::now;
 use crate::reply::Failure;
 use crate::route::{self, Pick, Selected};
 use crate::snapshot::{Retry, RouteFilter, Rule, WeightedBackend};
@@ -57,7 +58,7 @@ impl Exchange {
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
         let options = SendOptions { upgrade: upgrade.clone(), endpoint, ..SendOptions::default() };
         let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
-        self.facts.borrow_mut().upstream_latency = Some(self.started.elapsed());
+        self.facts.borrow_mut().upstream_latency = Some(now().saturating_duration_since(self.started));
         let mut response = answer.response;
         if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
@@ -248,15 +249,14 @@ impl Exchange {
             true => Body::Empty,
             false => Body::stream(RequestStream::new(self)),
         };
+        let limit = rule.timeouts.backend_request;
+        let deadline = limit.and_then(|limit| now().checked_add(limit));
+        self.attempt_deadline.set(deadline);
         let send = pin!(cluster.send(head, body, options));
-        let send = self.unless_interrupted(send);
-        let Some(limit) = rule.timeouts.backend_request else {
-            return send.await.map(Attempt::from);
-        };
-        self.attempt_deadline.set(Instant::now().checked_add(limit));
-        match timeout(limit, send).await {
-            Ok(sent) => sent.map(Attempt::from),
-            Err(_) => Ok(Attempt::TimedOut),
+        let sent = pin!(self.unless_interrupted(send));
+        match self.until(deadline, sent).await {
+            Some(sent) => sent.map(Attempt::from),
+            None => Ok(Attempt::TimedOut),
         }
     }
 
@@ -295,21 +295,31 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// Gives a part of the exchange until `deadline`. The part stays where it is: moved into this future, it would be in
-    /// the state of the exchange twice.
+    /// Gives a part of the exchange until `deadline`.
     pub(super) async fn in_time<T>(
         &self,
         deadline: Option<Instant>,
-        mut part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
+        part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
     ) -> Result<T, Interruption> {
-        let Some(deadline) = deadline else { return part.await };
+        self.until(deadline, part).await.unwrap_or_else(|| {
+            self.timed_out("request");
+            Err(Interruption::Failure(Failure::RequestTimeout))
+        })
+    }
+
+    /// Waits until `deadline`, which has come first if there is nothing. What is waited for stays where it is: moved into
+    /// this future, it would be in the state of the exchange twice.
+    async fn until<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut part: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let Some(deadline) = deadline else { return Some(part.await) };
         poll_fn(|context| {
             if let Poll::Ready(ended) = part.as_mut().poll(context) {
-                return Poll::Ready(ended);
+                return Poll::Ready(Some(ended));
             }
-            ready!(self.alarm.borrow_mut().poll(deadline, context));
-            self.timed_out("request");
-            Poll::Ready(Err(Interruption::Failure(Failure::RequestTimeout)))
+            self.alarm.borrow_mut().poll(deadline, context).map(|()| None)
         })
         .await
     }

@@ -168,6 +168,26 @@ impl Exchange {
 }
 
 impl Exchange {
+    /// The response's body, if all of it is here and has passed the filters; what is here of a longer one stays where it is.
+    pub(super) fn take_whole(&self, context: &mut Context<'_>) -> Option<Bytes> {
+        const RESPONSE: Direction = Direction::Response;
+        let asks = {
+            let chain = self.chain.borrow();
+            chain.passed(RESPONSE).is_none() && chain.wants_input(RESPONSE)
+        };
+        if asks && self.poll_feed(RESPONSE, context).is_pending() {
+            return None;
+        }
+        let mut chain = self.chain.borrow_mut();
+        chain.pump();
+        let whole = match chain.passed(RESPONSE) {
+            Some(Passed::Data { data, end: true }) if !chain.is_terminal() => data.whole()?,
+            _ => return None,
+        };
+        chain.take_passed(RESPONSE);
+        Some(whole)
+    }
+
     /// An HTTP/1 upstream gets only the trailers that the head has announced.
     fn note_request_trailers(&self) {
         let announced = self.with_request(|head| head.headers.contains(TRAILER));

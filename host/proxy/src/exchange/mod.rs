@@ -17,11 +17,11 @@ use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::header::HeaderValue;
 use http::{Method, Version};
-use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, StreamKey};
+use portcullis_vm::{Attributes, ConnectionAttributes, Direction, HttpStream, Stream, StreamKey};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
@@ -31,6 +31,7 @@ use crate::facts::Flags;
 use crate::generation::Generation;
 use crate::http1::Tunnel;
 use crate::message::{Request, Response};
+use crate::now;
 use crate::reply::{Dialect, Failure};
 use crate::snapshot::{ListenerDirection, ListenerIndex};
 
@@ -110,7 +111,7 @@ struct Ending(Rc<Exchange>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.end();
+        drop(self.0.end());
     }
 }
 
@@ -152,6 +153,9 @@ pub fn begin(
             return Err(Box::new(Asked::of(&request).refuse(&generation, &client, &failure)));
         }
     };
+    // Others may have been answered since the task was polled.
+    now::moved_on();
+    let started = now::now();
     let (version, method) = (request.version, head.method.clone());
     let dialect = Dialect::of(&head.headers);
     let listener = &generation.snapshot.listeners[client.listener];
@@ -173,7 +177,7 @@ pub fn begin(
         listener_direction: direction,
         protocol: protocol(version),
         listener: Some(generation.listener_name(client.listener)),
-        ..Attributes::new(client.connection.clone(), SystemTime::now())
+        ..Attributes::new(client.connection.clone(), now::wall(started))
     };
     let local = generation.local.clone();
     let (key, mailbox) = local.insert(Box::new(HttpStream::new(head, attributes)));
@@ -192,7 +196,7 @@ pub fn begin(
         method,
         version,
         closing: client.closing,
-        started: Instant::now(),
+        started,
         ended: Cell::new(false),
         broken: Cell::new(None),
         attempt_deadline: Cell::new(None),
@@ -281,23 +285,27 @@ impl Exchange {
         }
     }
 
-    /// The end, once: guests log, the contexts go, the access log gets its line.
-    fn end(&self) {
+    /// The end, once: guests log, the contexts go, the access log gets its line. What is left of the exchange.
+    fn end(&self) -> Option<Box<HttpStream>> {
         if self.ended.replace(true) {
-            return;
+            return None;
         }
         *self.request_body.borrow_mut() = Inlet::Ended;
         *self.response_body.borrow_mut() = Inlet::Ended;
-        let now = Instant::now();
+        let now = now::now();
         let duration = now.saturating_duration_since(self.started);
         self.seal_attributes(duration);
         self.chain.borrow_mut().finish();
         self.record(duration);
-        self.local.remove(self.key);
+        let stream = self.local.remove(self.key);
         // An upstream that answered early may still wait for the rest of the request; the other parties are this one.
         self.mailbox.wake_one(Party::Request);
         if let Some(in_flight) = self.in_flight.take() {
             in_flight.end(now);
+        }
+        match stream {
+            Some(Stream::Http(stream)) => Some(stream),
+            _ => None,
         }
     }
 }

@@ -12,6 +12,7 @@ use portcullis_vm::{ConnectionAttributes, Fields, RequestHead, ResponseHead};
 use super::Exchange;
 use crate::facts::{Flags, Record, Request, Text};
 use crate::generation::{Generation, Outcome};
+use crate::now::now;
 use crate::reply::Failure;
 use crate::snapshot::{Backend, ListenerIndex, Rule};
 
@@ -104,6 +105,12 @@ impl Facts {
         self.trailed(&head.headers);
     }
 
+    /// The response is there with all of its body, of so many bytes.
+    pub fn sent_whole(&mut self, bytes: usize) {
+        self.completed = true;
+        self.response_bytes += bytes as u64;
+    }
+
     /// Trailers, or the head of a response that has only trailers.
     pub fn trailed(&mut self, fields: &Fields) {
         let status = fields.get(GRPC_STATUS).and_then(|value| str::from_utf8(value).ok());
@@ -128,7 +135,7 @@ impl Exchange {
     /// The last of the upstream's answer is here.
     pub(super) fn note_upstream_end(&self) {
         let Some(sent) = self.upstream_sent.take() else { return };
-        let latency = Some(sent.elapsed());
+        let latency = Some(now().saturating_duration_since(sent));
         self.local.with(self.key, |stream| stream.attributes.backend_latency = latency);
     }
 

@@ -1,13 +1,16 @@
 //! From the head of a response, the upstream's or ours, through the filters to the client.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, UPGRADE};
 use http::{Method, StatusCode, Version};
 use http_body::Body as _;
-use portcullis_vm::{Direction, LocalReply, ResponseHead};
+use portcullis_vm::{Direction, Fields, LocalReply, ResponseHead};
 
 use super::body::{Inlet, ResponseStream};
 use super::{Ending, Exchange, Interruption, Reset, head};
@@ -25,10 +28,15 @@ impl Exchange {
         ending: Ending,
         hop: &head::Hop,
     ) -> Result<Response<Body>, Reset> {
-        match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
-            Ok(end) => Ok(self.forward_response(end, ending, hop)),
-            Err(interruption) => self.replace(interruption, ending),
-        }
+        let end = match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
+            Ok(end) => end,
+            Err(interruption) => return self.replace(interruption, ending),
+        };
+        let whole = match self.complete_head(end, hop) {
+            true => Some(Bytes::new()),
+            false => poll_fn(|context| Poll::Ready(self.take_whole(context))).await,
+        };
+        Ok(self.forward_response(whole, ending))
     }
 
     /// Puts the response where filters see it; until when its head has to have passed them.
@@ -96,57 +104,69 @@ impl Exchange {
         reply::local(guest, self.dialect)
     }
 
-    /// The response as the filters left it.
-    pub(super) fn forward_response(
-        self: &Rc<Self>,
-        end: bool,
-        ending: Ending,
-        hop: &head::Hop,
-    ) -> Response<Body> {
+    /// Makes the head what the client gets of it; true when nothing follows.
+    fn complete_head(&self, end: bool, hop: &head::Hop) -> bool {
         let filtered = !self.chain.borrow().is_empty();
-        let head = self.local.with(self.key, |stream| {
+        let bodyless = self.local.with(self.key, |stream| {
             stream.response_sent = true;
-            let head = stream.response.as_mut()?;
-            // Guests may still read it.
-            let headers =
-                if filtered { head.headers.clone() } else { std::mem::take(&mut head.headers) };
-            Some(ResponseHead { status: head.status, headers })
-        });
-        let mut response = match head.flatten() {
-            Some(head) => Response { head, body: Body::Empty },
-            None => Response::new(StatusCode::OK, Body::Empty),
-        };
-        if filtered {
-            // Guests may have added some.
-            head::strip_hop_by_hop(&mut response.head.headers);
-        }
-        self.complete_switch(&mut response);
-        self.facts.borrow_mut().responded(&response.head);
-        if self.version == Version::HTTP_11 && hop.trailers {
-            if self.dialect == Dialect::Grpc {
-                announce_trailers(&mut response);
+            let Some(head) = &mut stream.response else { return true };
+            if filtered {
+                // Guests may have added some.
+                head::strip_hop_by_hop(&mut head.headers);
             }
-            let announced = response.head.headers.contains(TRAILER);
-            if announced && !end {
-                // Only a chunked body has trailers.
-                response.head.headers.remove(CONTENT_LENGTH);
+            self.complete_switch(head);
+            self.facts.borrow_mut().responded(head);
+            if self.version == Version::HTTP_11 && hop.trailers {
+                self.complete_trailers(&mut head.headers, end);
             }
-            self.carries_trailers.set(announced);
-        }
-        if end || self.has_no_body(response.head.status) {
             // By its status, which a filter may have changed.
-            *self.response_body.borrow_mut() = Inlet::Ended;
-            return self.finished(response, ending);
+            end || self.has_no_body(head.status)
+        });
+        bodyless.unwrap_or(true)
+    }
+
+    /// HTTP/1 carries only trailers that the head announces.
+    fn complete_trailers(&self, headers: &mut Fields, end: bool) {
+        const NAMES: &str = "grpc-status, grpc-message, grpc-status-details-bin";
+        let mut announced = headers.contains(TRAILER);
+        if !announced && self.dialect == Dialect::Grpc {
+            announced = headers.insert(TRAILER, NAMES).is_ok();
         }
-        let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));
-        let deadline = self.deadline().filter(|_| upstreams);
-        response.body = Body::stream(ResponseStream::new(self.clone(), ending, deadline));
-        self.closing_note(response)
+        if announced && !end {
+            // Only a chunked body has trailers.
+            headers.remove(CONTENT_LENGTH);
+        }
+        self.carries_trailers.set(announced);
+    }
+
+    /// The response as the filters left it. All of its body may be here already: the exchange is over then.
+    fn forward_response(
+        self: &Rc<Self>,
+        whole: Option<Bytes>,
+        ending: Ending,
+    ) -> Response<Body> {
+        let (head, body) = match whole {
+            Some(bytes) => {
+                self.facts.borrow_mut().sent_whole(bytes.len());
+                *self.response_body.borrow_mut() = Inlet::Ended;
+                (self.end().and_then(|mut stream| stream.response.take()), Body::from(bytes))
+            }
+            None => {
+                let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));
+                let deadline = self.deadline().filter(|_| upstreams);
+                let head = self.local.with(self.key, |stream| stream.response.clone());
+                let body = ResponseStream::new(self.clone(), ending, deadline);
+                (head.flatten(), Body::stream(body))
+            }
+        };
+        let head = head
+            .unwrap_or_else(|| ResponseHead { status: StatusCode::OK, headers: Fields::default() });
+        self.closing_note(Response { head, body })
     }
 
     /// Names the protocol in a 101 of the upstream. No guest can make one.
-    fn complete_switch(&self, response: &mut Response<Body>) {
-        let ResponseHead { status, headers } = &mut response.head;
+    fn complete_switch(&self, head: &mut ResponseHead) {
+        let ResponseHead { status, headers } = head;
         if !status.is_informational() {
             return;
         }
@@ -165,10 +185,10 @@ impl Exchange {
         if self.has_no_body(response.head.status) {
             response.body = Body::Empty;
         }
+        let bytes = response.body.size_hint().exact().unwrap_or(0);
         let mut facts = self.facts.borrow_mut();
         facts.responded(&response.head);
-        facts.completed = true;
-        facts.response_bytes += response.body.size_hint().exact().unwrap_or(0);
+        facts.sent_whole(bytes as usize);
         drop(facts);
         self.local.with(self.key, |stream| match &mut stream.response {
             Some(head) => head.status = response.head.status,
@@ -192,13 +212,5 @@ impl Exchange {
         self.method == Method::HEAD
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    }
-}
-
-/// HTTP/1 carries only trailers that the head announces.
-fn announce_trailers(response: &mut Response<Body>) {
-    const NAMES: &str = "grpc-status, grpc-message, grpc-status-details-bin";
-    if !response.head.headers.contains(TRAILER) {
-        response.set(TRAILER, NAMES);
     }
 }

@@ -1,7 +1,7 @@
 //! The head of an answer to a client, as lines: what frames its body, and what the client learns of the connection.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
@@ -11,6 +11,7 @@ use super::head::{elements, number};
 use super::{Framing, announced, write_field};
 use crate::body::Body;
 use crate::message::Request;
+use crate::now::{now, wall};
 
 const SWITCHING: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
 
@@ -158,7 +159,7 @@ impl Asked {
 
 /// Written anew once in a second.
 fn write_date(out: &mut Vec<u8>) {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = wall(now()).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (second, mut text) = NOW.get();
     if second != since {
         let now = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(since));

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::now;
+
 /// Which of the two was ready first.
 pub enum First<A, B> {
     Driven(A),
@@ -22,7 +24,7 @@ pub async fn beside<A, B>(
     let waker = Waker::from(bell.clone());
     let mut task: Option<Waker> = None;
     poll_fn(|context| {
-        if let Poll::Ready(output) = Pin::new(&mut *driven).poll(context) {
+        if let Poll::Ready(output) = now::hold(|| Pin::new(&mut *driven).poll(context)) {
             return Poll::Ready(First::Driven(output));
         }
         // A task keeps its waker as a rule, so that this comes to a comparison.

@@ -23,6 +23,7 @@ use portcullis_vm::{ConnectionAttributes, RequestHead, UpstreamHost};
 
 use crate::body::Body;
 use crate::message::Response;
+use crate::now::now;
 use crate::observe::families::{
     UPSTREAM_CONNECT_FAILURES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_ACTIVE,
 };
@@ -261,7 +262,7 @@ impl Cluster {
             }
         };
         let reused = lease.reused();
-        let sent = Instant::now();
+        let sent = now();
         match lease.send(target, body).await {
             Ok(response) => {
                 let connection = lease.connection().clone();
