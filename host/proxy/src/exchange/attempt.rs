@@ -58,7 +58,8 @@ impl Exchange {
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
         let options = SendOptions { upgrade: upgrade.clone(), endpoint, ..SendOptions::default() };
         let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
-        self.facts.borrow_mut().upstream_latency = Some(now().saturating_duration_since(self.started));
+        self.facts.borrow_mut().upstream_latency =
+            Some(now().saturating_duration_since(self.started));
         let mut response = answer.response;
         if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {

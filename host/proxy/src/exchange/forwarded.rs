@@ -20,13 +20,13 @@ pub fn stamp(
     trusted_hops: usize,
 ) -> SocketAddr {
     let client = client_address(headers, peer, trusted_hops);
-    append_peer(headers, name);
     let trusted = trusted_hops > 0;
+    append_peer(headers, name);
     if !(trusted && headers.contains(FORWARDED_PROTO)) {
-        insert(headers, FORWARDED_PROTO, scheme.as_bytes());
+        replace(headers, FORWARDED_PROTO, scheme.as_bytes());
     }
     if !(trusted && headers.contains(REQUEST_ID)) {
-        insert(headers, REQUEST_ID, &request_id());
+        replace(headers, REQUEST_ID, &request_id());
     }
     client
 }
@@ -65,16 +65,16 @@ pub fn name_of(peer: IpAddr) -> HeaderValue {
 }
 
 fn append_peer(headers: &mut Fields, peer: &HeaderValue) {
+    if !headers.contains(FORWARDED_FOR) {
+        return replace(headers, FORWARDED_FOR, peer.as_bytes());
+    }
     let mut line = Vec::new();
     for value in headers.get_all(FORWARDED_FOR) {
         line.extend_from_slice(value);
         line.extend_from_slice(b", ");
     }
-    if line.is_empty() {
-        return insert(headers, FORWARDED_FOR, peer.as_bytes());
-    }
     line.extend_from_slice(peer.as_bytes());
-    insert(headers, FORWARDED_FOR, &line);
+    replace(headers, FORWARDED_FOR, &line);
 }
 
 /// A random UUID (RFC 9562, version 4).
@@ -93,8 +93,12 @@ fn request_id() -> [u8; 36] {
 }
 
 /// A head that is full keeps what it has: the request then goes on without our header.
-fn insert(headers: &mut Fields, name: &str, value: &[u8]) {
-    if let Err(refused) = headers.insert(name, value) {
+fn replace(headers: &mut Fields, name: &'static str, value: &[u8]) {
+    let replaced = match headers.contains(name) {
+        true => headers.insert(name, value),
+        false => headers.append_own(name, value),
+    };
+    if let Err(refused) = replaced {
         tracing::debug!(name, "{refused}");
     }
 }

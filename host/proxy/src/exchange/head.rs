@@ -7,7 +7,7 @@ use http::header::{
     TE, TRAILER, UPGRADE,
 };
 use http::{Method, Version};
-use portcullis_vm::{Fields, RequestHead};
+use portcullis_vm::{Fields, Names, RequestHead};
 
 use crate::http1::elements;
 use crate::message::{Request, is_authority};
@@ -120,28 +120,26 @@ pub fn strip_hop_by_hop(headers: &mut Fields) {
     let mut named: Vec<&[u8]> = elements(&connection).collect();
     named.sort_unstable();
     let is_named = |name: &[u8]| named.binary_search(&name).is_ok();
-    headers.retain(|name, _| !is_hop_by_hop(name) && (is_end_to_end(name) || !is_named(name)));
+    headers
+        .retain(|name, _| !HOP_BY_HOP.contains(name) && (is_end_to_end(name) || !is_named(name)));
 }
 
 /// Whether there is anything to strip: what `connection` names is only where there is one.
 pub fn has_hop_by_hop(headers: &Fields) -> bool {
-    headers.names().any(is_hop_by_hop)
+    headers.contains_any(&HOP_BY_HOP)
 }
 
 /// Fields that concern one connection only, beside what `connection` names; `expect` is answered by us.
-fn is_hop_by_hop(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"connection"
-            | b"expect"
-            | b"http2-settings"
-            | b"keep-alive"
-            | b"proxy-connection"
-            | b"te"
-            | b"transfer-encoding"
-            | b"upgrade"
-    )
-}
+const HOP_BY_HOP: Names = Names::new(&[
+    "connection",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+]);
 
 /// Fields that a `connection` header cannot take from the message: without them it would mean something else.
 fn is_end_to_end(name: &[u8]) -> bool {

@@ -140,11 +140,7 @@ impl Exchange {
     }
 
     /// The response as the filters left it. All of its body may be here already: the exchange is over then.
-    fn forward_response(
-        self: &Rc<Self>,
-        whole: Option<Bytes>,
-        ending: Ending,
-    ) -> Response<Body> {
+    fn forward_response(self: &Rc<Self>, whole: Option<Bytes>, ending: Ending) -> Response<Body> {
         let (head, body) = match whole {
             Some(bytes) => {
                 self.facts.borrow_mut().sent_whole(bytes.len());

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
-use portcullis_vm::{Fields, ResponseHead};
+use portcullis_vm::{Names, ResponseHead};
 
 use super::head::{elements, number};
 use super::{Framing, announced, write_field};
@@ -39,14 +39,18 @@ impl Default for Asked {
     }
 }
 
-/// What the fields of a response say of its connection and body.
-#[derive(Default)]
-struct Said<'a> {
-    length: Option<&'a [u8]>,
-    connection: Option<&'a [u8]>,
-    close: bool,
-    date: bool,
+/// What stands in a head for the length of its body.
+enum Length<'a> {
+    /// What the fields say.
+    Said(&'a [u8]),
+    Counted(u64),
+    /// Nothing, or that there are chunks.
+    Unknown,
 }
+
+/// Fields that depend on the connection.
+const HOP: Names = Names::new(&["connection", "transfer-encoding"]);
+const HOP_AND_LENGTH: Names = Names::new(&["connection", "transfer-encoding", "content-length"]);
 
 impl Asked {
     pub(super) fn by(request: &Request<()>) -> Asked {
@@ -77,83 +81,78 @@ impl Asked {
         out.push(b' ');
         out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         out.extend_from_slice(b"\r\n");
-        let said = self.fields(out, &head.headers);
-        let framing = self.framing(out, head, said.length, body)?;
-        self.keeps &= !said.close && !matches!(framing, Framing::ToTheEnd);
-        let old = self.version == Version::HTTP_10;
-        if let Some(connection) = said.connection.filter(|_| status == SWITCHING) {
-            write_field(out, CONNECTION, connection);
-        } else if !self.keeps && !old {
-            out.extend_from_slice(b"connection: close\r\n");
-        } else if self.keeps && old {
-            out.extend_from_slice(b"connection: keep-alive\r\n");
+        let headers = &head.headers;
+        let mut lengths = headers.get_all(&CONTENT_LENGTH);
+        let (said, is_only) = (lengths.next(), lengths.next().is_none());
+        let (framing, length) = self.framing(head, said, body)?;
+        match length {
+            Length::Said(_) if is_only => headers.write_lines(out, &HOP),
+            _ => headers.write_lines(out, &HOP_AND_LENGTH),
         }
-        if !said.date {
+        match (&framing, length) {
+            (Framing::Chunked(_), _) => write_field(out, TRANSFER_ENCODING, "chunked"),
+            (_, Length::Said(_)) if is_only => {}
+            (_, Length::Said(said)) => write_field(out, CONTENT_LENGTH, said),
+            (_, Length::Counted(length)) => write_field(out, CONTENT_LENGTH, length.to_string()),
+            (_, Length::Unknown) => {}
+        }
+        self.connection(out, head, matches!(framing, Framing::ToTheEnd));
+        if !headers.contains(DATE) {
             write_date(out);
         }
         out.extend_from_slice(b"\r\n");
         Ok(framing)
     }
 
-    /// Writes all fields but those that depend on the connection.
-    fn fields<'a>(&self, out: &mut Vec<u8>, headers: &'a Fields) -> Said<'a> {
-        let mut said = Said::default();
-        for (name, value, line) in headers.lines() {
-            if name == CONTENT_LENGTH.as_str().as_bytes() {
-                said.length = Some(value);
-            } else if name == CONNECTION.as_str().as_bytes() {
-                said.close |= elements(value).any(|one| one.eq_ignore_ascii_case(b"close"));
-                said.connection = Some(value);
-            } else if name != TRANSFER_ENCODING.as_str().as_bytes() {
-                said.date |= name == DATE.as_str().as_bytes();
-                out.extend_from_slice(line);
-            }
+    /// Writes what becomes of the connection.
+    fn connection(&mut self, out: &mut Vec<u8>, head: &ResponseHead, ends: bool) {
+        let mut options = head.headers.get_all(&CONNECTION).flat_map(elements);
+        self.keeps &= !ends && !options.any(|one| one.eq_ignore_ascii_case(b"close"));
+        let old = self.version == Version::HTTP_10;
+        match head.headers.get(CONNECTION) {
+            Some(said) if head.status == SWITCHING => write_field(out, CONNECTION, said),
+            _ if !self.keeps && !old => out.extend_from_slice(b"connection: close\r\n"),
+            _ if self.keeps && old => out.extend_from_slice(b"connection: keep-alive\r\n"),
+            _ => {}
         }
-        said
     }
 
     /// RFC 9112, 6, and RFC 9110, 8.6.
-    fn framing(
+    fn framing<'a>(
         &self,
-        out: &mut Vec<u8>,
         head: &ResponseHead,
-        said: Option<&[u8]>,
+        said: Option<&'a [u8]>,
         body: &Body,
-    ) -> Result<Framing, String> {
-        let ResponseHead { status, headers } = head;
-        if status.is_informational() || *status == StatusCode::NO_CONTENT {
-            return Ok(Framing::Length(0));
+    ) -> Result<(Framing, Length<'a>), String> {
+        let status = head.status;
+        if status.is_informational() || status == StatusCode::NO_CONTENT {
+            return Ok((Framing::Length(0), Length::Unknown));
         }
-        if self.to_head || *status == StatusCode::NOT_MODIFIED {
+        if self.to_head || status == StatusCode::NOT_MODIFIED {
             // It is that of a body which does not follow.
-            said.into_iter().for_each(|said| write_field(out, CONTENT_LENGTH, said));
-            return Ok(Framing::Length(0));
+            return Ok((Framing::Length(0), said.map_or(Length::Unknown, Length::Said)));
         }
-        let (length, said) = match (body, said) {
-            (Body::Full(bytes), _) => (bytes.len() as u64, None),
-            (_, Some(said)) => {
+        let counted = match body {
+            Body::Full(bytes) => bytes.len() as u64,
+            Body::Empty if said.is_none() => 0,
+            Body::Stream(_) if said.is_none() => {
+                let framing = match self.version {
+                    Version::HTTP_10 => Framing::ToTheEnd,
+                    _ => Framing::Chunked(announced(&head.headers)),
+                };
+                return Ok((framing, Length::Unknown));
+            }
+            Body::Empty | Body::Stream(_) => {
+                let said = said.unwrap_or_default();
                 let length = number(said).ok_or_else(|| {
                     let said = String::from_utf8_lossy(said);
                     format!("content-length {said:?} is no number")
                 })?;
-                (length, Some(said))
+                return Ok((Framing::Length(length), Length::Said(said)));
             }
-            (Body::Empty, None) => (0, None),
-            (Body::Stream(_), None) => return Ok(self.endless(out, headers)),
         };
-        match said {
-            Some(said) => write_field(out, CONTENT_LENGTH, said),
-            None => write_field(out, CONTENT_LENGTH, length.to_string()),
-        }
-        Ok(Framing::Length(length))
-    }
-
-    fn endless(&self, out: &mut Vec<u8>, headers: &Fields) -> Framing {
-        if self.version == Version::HTTP_10 {
-            return Framing::ToTheEnd;
-        }
-        write_field(out, TRANSFER_ENCODING, "chunked");
-        Framing::Chunked(announced(headers))
+        let said = said.filter(|said| number(said) == Some(counted));
+        Ok((Framing::Length(counted), said.map_or(Length::Counted(counted), Length::Said)))
     }
 }
 

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, Parts, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version};
-use portcullis_vm::RequestHead;
+use portcullis_vm::{Names, RequestHead};
 
 use super::SendOptions;
 use crate::body::Body;
@@ -19,7 +18,8 @@ use crate::message::is_plain_path;
 use crate::reply::Dialect;
 
 /// Fields that are written by themselves.
-const OURS: [HeaderName; 5] = [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE];
+const OURS: Names =
+    Names::new(&["connection", "content-length", "host", "transfer-encoding", "upgrade"]);
 
 /// A head that was found fit to be sent.
 #[derive(Debug)]
@@ -70,9 +70,7 @@ impl<'a> Target<'a> {
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
         self.write_host(out, endpoint)?;
-        for (_, _, line) in headers.lines().filter(|(name, ..)| !is_ours(name)) {
-            out.extend_from_slice(line);
-        }
+        headers.write_lines(out, &OURS);
         if let Some(protocol) = self.upgrade {
             write_field(out, CONNECTION, "upgrade");
             write_field(out, UPGRADE, protocol);
@@ -169,10 +167,6 @@ fn path(bytes: &Bytes) -> Result<PathAndQuery, String> {
         true => Ok(path),
         false => Err(format!("path {:?} does not start with a slash", path.as_str())),
     }
-}
-
-fn is_ours(name: &[u8]) -> bool {
-    OURS.iter().any(|ours| ours.as_str().as_bytes() == name)
 }
 
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {

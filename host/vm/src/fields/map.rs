@@ -16,7 +16,7 @@ impl From<&HeaderMap> for Fields {
             if let Ok(field) = Field::at(fields.text.len(), name, value) {
                 let line = [name, BETWEEN, value, END];
                 line.iter().for_each(|part| fields.text.extend_from_slice(part));
-                fields.add(field);
+                fields.add(field, name);
             }
         }
         fields

@@ -6,11 +6,17 @@
 
 mod line;
 mod map;
+mod names;
+mod refused;
 mod text;
 
 use std::fmt;
 
+pub use names::Names;
+pub use refused::Refused;
+
 use line::{BESIDE, BETWEEN, END, Field, line_at};
+use names::Marks;
 use text::{is_value, lower, lower_token};
 
 /// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
@@ -28,43 +34,15 @@ pub struct Fields {
     list: Vec<Field>,
     /// Bytes of the names and values in the list.
     bytes: usize,
+    /// Of all names that are in the list, and maybe of some that were.
+    marks: Marks,
 }
-
-/// Why a field is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Its name is none.
-    Name,
-    /// Its value is none.
-    Value,
-    /// There would be more than 4 GiB of text. Tighter limits are up to those who let others add fields.
-    Full,
-}
-
-impl Refused {
-    /// In words.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Refused::Name => "the header name is invalid",
-            Refused::Value => "the header value is invalid",
-            Refused::Full => "there are too many headers",
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
-impl std::error::Error for Refused {}
 
 impl Fields {
     /// Without fields, and with room for so many, and for so many bytes of their names and values.
     pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
         let text = Vec::with_capacity(bytes + fields * BESIDE);
-        Fields { text, list: Vec::with_capacity(fields), bytes: 0 }
+        Fields { text, list: Vec::with_capacity(fields), ..Fields::default() }
     }
 
     /// Without fields, and with a copy of the text of a head of HTTP/1, from which as many may be
@@ -72,7 +50,7 @@ impl Fields {
     pub fn of_head(head: &[u8], fields: usize) -> Fields {
         let mut text = Vec::with_capacity(head.len() + SPARE.1);
         text.extend_from_slice(head);
-        Fields { text, list: Vec::with_capacity(fields + SPARE.0), bytes: 0 }
+        Fields { text, list: Vec::with_capacity(fields + SPARE.0), ..Fields::default() }
     }
 
     /// Adds the next field of the head that was copied first, as a parser has found it there: the name is a token, in upper
@@ -92,7 +70,21 @@ impl Fields {
         };
         let field = Field::at(at, name, value)?;
         lower_token(&mut self.text[at..at + name.len()]);
-        self.add(field);
+        self.add(field, name);
+        Ok(())
+    }
+
+    /// Adds a field of ours at the end: a name in lower case, and a value that is known to be one. Neither is checked again.
+    ///
+    /// # Errors
+    /// There is too much text; nothing has changed then.
+    pub fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), Refused> {
+        debug_assert!(is_value(value), "{value:?}");
+        self.tidy_if_wasteful();
+        let field = Field::at(self.text.len(), name.as_bytes(), value)?;
+        self.text.reserve(field.length());
+        self.copy(name.as_bytes(), value);
+        self.add(field, name.as_bytes());
         Ok(())
     }
 
@@ -124,12 +116,24 @@ impl Fields {
         self.list.iter().map(|field| self.split(*field))
     }
 
-    /// Names, values, and the two as a line of a head of HTTP/1, with its end.
-    pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
-        self.list.iter().map(|field| {
-            let (name, value) = self.split(*field);
-            (name, value, &self.text[field.range()])
-        })
+    /// Writes the fields but for those of some names, as lines of a head of HTTP/1.
+    pub fn write_lines(&self, out: &mut Vec<u8>, without: &Names) {
+        let all = !self.marks.meets(without.marks());
+        // Most lines lie one behind the other, and are written together.
+        let mut run = 0..0;
+        for field in &self.list {
+            if !all && without.contains(self.split(*field).0) {
+                continue;
+            }
+            let line = field.range();
+            if line.start == run.end {
+                run.end = line.end;
+            } else {
+                out.extend_from_slice(&self.text[run]);
+                run = line;
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
     }
 
     /// Names, as often as they stand there.
@@ -138,6 +142,7 @@ impl Fields {
     }
 
     /// The first value of a name.
+    #[inline]
     pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&[u8]> {
         self.value_at(self.position(name.as_ref())?)
     }
@@ -153,16 +158,27 @@ impl Fields {
     }
 
     /// All values of a name.
+    #[inline]
     pub fn get_all<'a>(
         &'a self,
         name: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_ref();
         let named = move |field: &&Field| self.is_named(**field, name);
-        self.list.iter().filter(named).map(|field| self.split(*field).1)
+        let maybe = match self.marks.meets(Marks::of(name)) {
+            true => &self.list[..],
+            false => &[],
+        };
+        maybe.iter().filter(named).map(|field| self.split(*field).1)
+    }
+
+    /// Whether there is a field of one of these names.
+    pub fn contains_any(&self, names: &Names) -> bool {
+        self.marks.meets(names.marks()) && self.names().any(|name| names.contains(name))
     }
 
     /// Whether there is a field of this name.
+    #[inline]
     pub fn contains(&self, name: impl AsRef<[u8]>) -> bool {
         self.find(name.as_ref(), 0).is_some()
     }
@@ -178,7 +194,7 @@ impl Fields {
     ) -> Result<(), Refused> {
         let (name, value) = (name.as_ref(), value.as_ref());
         let field = self.write(name, value)?;
-        self.add(field);
+        self.add(field, name);
         Ok(())
     }
 
@@ -253,7 +269,7 @@ impl Fields {
 
     /// Removes the fields that `keep` says no to.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
-        let Fields { text, list, bytes } = self;
+        let Fields { text, list, bytes, .. } = self;
         list.retain(|field| {
             let (name, value) = field.split(text);
             let kept = keep(name, value);
@@ -269,6 +285,7 @@ impl Fields {
         self.text.clear();
         self.list.clear();
         self.bytes = 0;
+        self.marks = Marks::default();
     }
 
     /// Writes the text of a field that is about to be added behind the others.
@@ -290,8 +307,9 @@ impl Fields {
         Ok(field)
     }
 
-    fn add(&mut self, field: Field) {
+    fn add(&mut self, field: Field, name: &[u8]) {
         self.bytes += field.bytes();
+        self.marks = self.marks.with(Marks::of(name));
         self.list.push(field);
     }
 
@@ -330,7 +348,15 @@ impl Fields {
     }
 
     /// The first field of a name, from one on.
+    #[inline]
     fn find(&self, name: &[u8], from: usize) -> Option<usize> {
+        if !self.marks.meets(Marks::of(name)) {
+            return None;
+        }
+        self.look_for(name, from)
+    }
+
+    fn look_for(&self, name: &[u8], from: usize) -> Option<usize> {
         let found = self.list[from..].iter().position(|field| self.is_named(*field, name));
         found.map(|at| from + at)
     }
