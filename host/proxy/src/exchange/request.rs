@@ -114,11 +114,11 @@ impl Exchange {
         let steered = |stream: &mut HttpStream| {
             let state = &stream.filter_state;
             let kept =
-                state.property(b"clear_route_cache").is_some_and(|kept| kept.value() == b"off");
+                || state.property(b"clear_route_cache").is_some_and(|kept| kept.value() == b"off");
             let steered = stream.target_edited
                 || by_headers && stream.request_edited
                 || by_properties && !state.is_empty();
-            std::mem::take(&mut stream.route_cleared) || steered && !kept
+            std::mem::take(&mut stream.route_cleared) || steered && !kept()
         };
         self.local.with(self.key, steered).unwrap_or(false)
     }
@@ -130,9 +130,7 @@ impl Exchange {
         let name = selected.map(|selected| selected.route.name.clone());
         let hostname = selected.map(|selected| selected.hostname.clone());
         let hosts = match selected {
-            Some(selected) if !self.generation.snapshot.filters.is_empty() => {
-                self.hosts(&selected.rule)
-            }
+            Some(selected) if self.generation.chooses_hosts => self.hosts(&selected.rule),
             _ => Vec::new(),
         };
         self.local.with(self.key, |stream| {

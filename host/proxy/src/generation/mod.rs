@@ -18,7 +18,7 @@ use crate::chain::{Builder, Local, Slot, SlotId};
 use crate::observe::{AccessLogger, Registry};
 use crate::route::{RouteTable, TcpTable};
 use crate::services::{Upstreams, World};
-use crate::snapshot::{Backend, Listener, ListenerIndex, Snapshot};
+use crate::snapshot::{Backend, Filter, Listener, ListenerIndex, Snapshot};
 use crate::upstream::Cluster;
 
 /// One snapshot on one worker.
@@ -36,6 +36,8 @@ pub struct Generation {
     pub meters: Meters,
     /// Exchanges that are pinned to it, on all workers.
     pub tally: Arc<Tally>,
+    /// A filter can ask which hosts its route leads to.
+    pub chooses_hosts: bool,
     upstreams: Rc<Upstreams>,
     tables: Arc<[Tables]>,
     slots: Vec<Rc<Slot>>,
@@ -136,6 +138,7 @@ impl Generation {
         let name = |(index, listener): (usize, &Arc<Listener>)| (listener.name.clone(), index);
         let listeners = snapshot.listeners.iter().enumerate().map(name).collect();
         let meters = Meters::new(&snapshot, registry);
+        let chooses_hosts = snapshot.filters.iter().any(|filter| chooses_hosts(filter));
         let local = local.clone();
         Ok(Generation {
             snapshot,
@@ -144,6 +147,7 @@ impl Generation {
             access_log,
             tally,
             meters,
+            chooses_hosts,
             upstreams,
             tables,
             slots,
@@ -205,6 +209,12 @@ impl Generation {
     fn cluster_like(&self, backend: &Backend) -> Option<Rc<Cluster>> {
         self.clusters.iter().find(|cluster| cluster.backend().same_endpoints(backend)).cloned()
     }
+}
+
+fn chooses_hosts(filter: &Filter) -> bool {
+    const CALLS: [&str; 2] = ["proxy_get_upstream_hosts", "proxy_set_upstream_override_host"];
+    let imports = &filter.module.inspection().imports;
+    imports.iter().any(|import| CALLS.contains(&&*import.name))
 }
 
 impl Drop for Generation {

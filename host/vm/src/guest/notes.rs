@@ -34,11 +34,17 @@ impl Notes {
         self.panic = self.lines.back().cloned();
     }
 
+    /// Called for every callback, and there is hardly ever anything.
+    #[inline]
     pub(crate) fn clear(&mut self) {
-        // Called for every callback, and there is hardly ever anything.
         if !self.lines.is_empty() {
-            *self = Notes::default();
+            self.forget();
         }
+    }
+
+    #[cold]
+    fn forget(&mut self) {
+        *self = Notes::default();
     }
 
     pub(crate) fn panic(&self) -> Option<&str> {
