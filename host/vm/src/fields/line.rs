@@ -32,6 +32,11 @@ impl Field {
         (self.name + self.value) as usize
     }
 
+    /// Of the line of a field.
+    pub(super) fn line_length(name: &[u8], value: &[u8]) -> usize {
+        name.len() + value.len() + BESIDE
+    }
+
     /// Of its line.
     pub(super) fn length(self) -> usize {
         self.bytes() + BESIDE

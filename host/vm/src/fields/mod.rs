@@ -4,6 +4,7 @@
 //! than one for each value. Names are in lower case (RFC 9113, 8.2.1), names and values are those of RFC 9110, 5.1 and 5.5:
 //! whatever is in the list can be written to any connection.
 
+mod known;
 mod line;
 mod map;
 mod names;
@@ -12,6 +13,7 @@ mod text;
 
 use std::fmt;
 
+pub(crate) use known::Known;
 pub use names::Names;
 pub use refused::Refused;
 

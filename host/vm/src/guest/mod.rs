@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::effects::Effect;
-use crate::fields::Fields;
+use crate::fields::{Fields, Known};
 use crate::filter_state::Declaration;
 use crate::inspect::Abi;
 use crate::phase::Phase;
@@ -123,6 +123,8 @@ pub(crate) struct Guest {
     pub(crate) moment: Moment,
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
+    /// Fields that the guest has written.
+    pub(crate) known: Known,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) calls: Calls,
     /// Upstreams that the guest uses as a Redis.
@@ -158,6 +160,7 @@ impl Guest {
             moment: Moment::StartUp,
             streams: Streams::default(),
             contexts: Contexts::default(),
+            known: Known::default(),
             effects: VecDeque::new(),
             calls: Calls::default(),
             stores: BTreeSet::new(),

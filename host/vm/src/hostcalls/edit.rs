@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use crate::abi::numbers::MapType;
 use crate::abi::pairs::{MAX_BYTES, MAX_PAIRS};
-use crate::fields::{Fields, Refused};
+use crate::fields::{Fields, Known, Refused};
 use crate::guest::{Guest, Moment};
 use crate::phase::Phase;
 use crate::state::{RequestHead, ResponseHead};
@@ -35,7 +35,12 @@ const FRAMING: [&str; 8] = [
 ];
 
 /// A map that a guest may change.
-pub(super) enum Target<'a> {
+pub(super) struct Target<'a> {
+    map: Map<'a>,
+    known: &'a mut Known,
+}
+
+enum Map<'a> {
     /// Says whether a pseudo header has been changed.
     Request(&'a mut RequestHead, &'a mut bool),
     Response(&'a mut ResponseHead),
@@ -55,40 +60,41 @@ impl<'a> Target<'a> {
         let key = guest.stream_key();
         let stream = key.and_then(|key| guest.streams.get_mut(key));
         let stream = stream.ok_or("there is no exchange of HTTP")?;
-        Ok(match kind {
+        let map = match kind {
             MapType::RequestHeaders if stream.request_sent => {
                 return Err("the request has been sent");
             }
             MapType::RequestHeaders => {
                 stream.request_edited = true;
-                Target::Request(Arc::make_mut(&mut stream.request), &mut stream.target_edited)
+                Map::Request(Arc::make_mut(&mut stream.request), &mut stream.target_edited)
             }
             MapType::ResponseHeaders if stream.response_sent => {
                 return Err("the response has been sent");
             }
             MapType::ResponseHeaders => {
-                Target::Response(stream.response.as_mut().ok_or("there is no response yet")?)
+                Map::Response(stream.response.as_mut().ok_or("there is no response yet")?)
             }
             MapType::RequestTrailers => {
                 trailers(&mut stream.request_trailers, moment, Phase::RequestBody)?
             }
             _ => trailers(&mut stream.response_trailers, moment, Phase::ResponseBody)?,
-        })
+        };
+        Ok(Target { map, known: &mut guest.known })
     }
 
     /// Adds an entry; pseudo headers have one value and are replaced.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        self.write(key, value, |fields| {
+        self.write(key, value, |fields, known| {
             check_room(fields, key, value)?;
-            fields.append(key, value).map_err(Refused::reason)
+            fields.append_known(key, value, known).map_err(Refused::reason)
         })
     }
 
     /// Removes all entries of a name and sets one.
     pub(super) fn replace(&mut self, key: &[u8], value: &[u8]) -> Result<(), Ignored> {
-        self.write(key, value, |fields| {
+        self.write(key, value, |fields, known| {
             check_room(fields, key, value).or_else(|_| check_room_instead(fields, key, value))?;
-            fields.insert(key, value).map_err(Refused::reason)
+            fields.insert_known(key, value, known).map_err(Refused::reason)
         })
     }
 
@@ -96,57 +102,59 @@ impl<'a> Target<'a> {
         &mut self,
         key: &[u8],
         value: &[u8],
-        put: impl FnOnce(&mut Fields) -> Result<(), Ignored>,
+        put: impl FnOnce(&mut Fields, &mut Known) -> Result<(), Ignored>,
     ) -> Result<(), Ignored> {
         let may_be_pseudo = key.first() == Some(&b':') || key.eq_ignore_ascii_case(HOST);
-        if may_be_pseudo && self.set_pseudo(key, value)? {
+        if may_be_pseudo && self.map.set_pseudo(key, value)? {
             return Ok(());
         }
         check_length(key, value)?;
-        put(self.fields())
+        put(self.map.fields(), self.known)
     }
 
     /// Removes all entries of a name.
     pub(super) fn remove(&mut self, key: &[u8]) -> Result<(), Ignored> {
-        let host = matches!(self, Target::Request(..)) && key.eq_ignore_ascii_case(HOST);
+        let host = matches!(self.map, Map::Request(..)) && key.eq_ignore_ascii_case(HOST);
         if key.starts_with(b":") || host {
             return Err("a mandatory header cannot be removed");
         }
-        self.fields().remove(key);
+        self.map.fields().remove(key);
         Ok(())
     }
 
     /// Replaces everything; pseudo headers that `pairs` lacks keep their value. Says what it left out last.
     pub(super) fn set(&mut self, pairs: &[(&[u8], &[u8])]) -> Result<(), Ignored> {
-        self.fields().clear();
+        self.map.fields().clear();
         let mut result = Ok(());
         for (key, value) in pairs {
             result = self.add(key, value).and(result);
         }
         result
     }
+}
 
+impl Map<'_> {
     fn fields(&mut self) -> &mut Fields {
         match self {
-            Target::Request(head, _) => &mut head.headers,
-            Target::Response(head) => &mut head.headers,
-            Target::Fields(fields) => fields,
+            Map::Request(head, _) => &mut head.headers,
+            Map::Response(head) => &mut head.headers,
+            Map::Fields(fields) => fields,
         }
     }
 
     /// Whether `key` names a field of the head, which is then set.
     fn set_pseudo(&mut self, key: &[u8], value: &[u8]) -> Result<bool, Ignored> {
         match self {
-            Target::Request(head, edited) => {
+            Map::Request(head, edited) => {
                 let set = set_request_pseudo(head, key, value)?;
                 **edited |= set;
                 Ok(set)
             }
-            Target::Response(head) if key == b":status" => {
+            Map::Response(head) if key == b":status" => {
                 head.status = status(value).ok_or(":status is no number from 100 to 599")?;
                 Ok(true)
             }
-            Target::Response(_) | Target::Fields(_) => Ok(false),
+            Map::Response(_) | Map::Fields(_) => Ok(false),
         }
     }
 }
@@ -233,9 +241,9 @@ fn check_total(count: usize, bytes: usize) -> Result<(), Ignored> {
 }
 
 /// Trailers come into being when a guest adds one in the last body callback.
-fn trailers(slot: &mut Option<Fields>, moment: Moment, body: Phase) -> Result<Target<'_>, Ignored> {
+fn trailers(slot: &mut Option<Fields>, moment: Moment, body: Phase) -> Result<Map<'_>, Ignored> {
     if slot.is_none() && moment != (Moment::Stream { phase: body, end_of_stream: true }) {
         return Err("there are no trailers");
     }
-    Ok(Target::Fields(slot.get_or_insert_default()))
+    Ok(Map::Fields(slot.get_or_insert_default()))
 }

@@ -153,6 +153,32 @@ fn what_is_no_valid_header_is_ignored_and_counted() {
 }
 
 #[test]
+fn a_field_that_a_guest_writes_again_is_checked_as_closely_as_the_first_time() {
+    let fields = [
+        ("x-new", "abc"),
+        ("x-new", "abc"),
+        ("X-New", "abc"),
+        ("x-nev", "abc"),
+        ("x-new", "abd"),
+        ("x-new", "a\\01c"),
+        ("x-ne:", "abc"),
+        ("x-n", "w: abc"),
+        ("x-new", "abc"),
+    ];
+    let code: String = fields.iter().map(|(key, value)| add(key, value)).collect();
+    let mut host = Host::new(&callback(&code));
+    host.run(Phase::RequestHeaders).unwrap();
+    assert_eq!(host.header("x-new"), ["abc", "abc", "abc", "abd", "abc"]);
+    assert_eq!(host.header("x-nev"), ["abc"]);
+    assert_eq!(host.header("x-n"), ["w: abc"]);
+    assert_eq!(host.record.violations().len(), 2);
+    let long = "v".repeat(200);
+    let twice = add("x-long", &long) + &replace("x-long", "short") + &add("x-long", &long);
+    let mut host = check(&twice, &["0", "0", "0"]);
+    assert_eq!(host.header("x-long"), ["short", &long]);
+}
+
+#[test]
 fn a_status_is_written_only_if_http_allows_it() {
     for (status, expected) in [("503", 503), ("700", 200), ("99", 200), ("abc", 200), ("", 200)] {
         let code = write("proxy_replace_header_map_value", 2, ":status", status);
