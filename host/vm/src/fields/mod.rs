@@ -176,7 +176,7 @@ impl Fields {
 
     /// Whether there is a field of one of these names.
     pub fn contains_any(&self, names: &Names) -> bool {
-        self.marks.meets(names.marks()) && self.names().any(|name| names.contains(name))
+        self.marks.meets(names.marks()) && names.iter().any(|name| self.contains(name))
     }
 
     /// Whether there is a field of this name.

@@ -52,6 +52,10 @@ impl Names {
         self.marks.meets(Marks::of(name)) && self.names.iter().any(|own| own.as_bytes() == name)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().copied()
+    }
+
     pub(super) fn marks(&self) -> Marks {
         self.marks
     }
