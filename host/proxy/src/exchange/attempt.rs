@@ -18,7 +18,6 @@ use super::{Exchange, Interruption, Switch, upgrade};
 use crate::body::Body;
 use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
-use crate::message::Response;
 use crate::now::now;
 use crate::reply::Failure;
 use crate::route::{self, Pick, Selected};
@@ -33,20 +32,20 @@ type Chosen<'a> = (Rc<Cluster>, &'a WeightedBackend, Option<usize>);
 
 /// How one attempt ended.
 enum Attempt {
-    Answered(Upstreamed),
-    Failed(SendError),
+    Answered(Box<Upstreamed>),
+    Failed(Box<SendError>),
     TimedOut,
 }
 
 impl Exchange {
-    /// Sends the request to a backend of the rule, again if the rule says so, and takes the head of the answer.
+    /// Sends the request to a backend of the rule, again if the rule says so, and [takes](Self::take_response) the answer.
     pub(super) async fn upstream_phase(
         self: &Rc<Self>,
         selected: &Selected,
         bodyless: bool,
         hop: &Hop,
         switch: Option<Switch>,
-    ) -> Result<Response<Inlet>, Interruption> {
+    ) -> Result<Option<Instant>, Interruption> {
         let rule = &selected.rule;
         let (cluster, reference, endpoint) = self.choose(rule)?;
         let mut head = self.upstream_head(selected, reference, hop)?;
@@ -67,7 +66,8 @@ impl Exchange {
                     let named = response.head.headers.get(UPGRADE);
                     let named = named.and_then(|name| HeaderValue::from_bytes(name).ok());
                     self.switching.set(named.or(upgrade));
-                    Ok(upgrade::establish(response, switch, self.guest.clone()))
+                    let response = upgrade::establish(response, switch, self.guest.clone());
+                    Ok(self.take_response(response))
                 }
                 None => Err(Interruption::Failure(Failure::Protocol(
                     "an upgrade nobody asked for".to_owned(),
@@ -82,7 +82,7 @@ impl Exchange {
                 tracing::debug!(rule = %rule.name, "the response has too many headers for the rule's modifiers");
             }
         }
-        Ok(response.map(Inlet::Upstream))
+        Ok(self.take_response(response.map(Inlet::Upstream)))
     }
 
     /// The backend of one request, and its endpoint if a filter has chosen one.
@@ -167,7 +167,7 @@ impl Exchange {
         head: &RequestHead,
         bodyless: bool,
         mut options: SendOptions,
-    ) -> Result<Upstreamed, Interruption> {
+    ) -> Result<Box<Upstreamed>, Interruption> {
         let mut retries = 0;
         loop {
             let attempt = self.attempt(rule, cluster, head, bodyless, options.clone()).await?;
@@ -206,7 +206,7 @@ impl Exchange {
         }
     }
 
-    fn conclude(&self, attempt: Attempt) -> Result<Upstreamed, Interruption> {
+    fn conclude(&self, attempt: Attempt) -> Result<Box<Upstreamed>, Interruption> {
         match attempt {
             Attempt::Answered(answer) => {
                 self.facts.borrow_mut().upstream = Some(answer.connection.clone());
@@ -344,8 +344,8 @@ impl Exchange {
     }
 }
 
-impl From<Result<Upstreamed, SendError>> for Attempt {
-    fn from(sent: Result<Upstreamed, SendError>) -> Attempt {
+impl From<Result<Box<Upstreamed>, Box<SendError>>> for Attempt {
+    fn from(sent: Result<Box<Upstreamed>, Box<SendError>>) -> Attempt {
         match sent {
             Ok(answer) => Attempt::Answered(answer),
             Err(error) => Attempt::Failed(error),

@@ -254,7 +254,7 @@ impl Exchange {
         switch: Option<Switch>,
     ) -> Result<Response<Body>, Reset> {
         let deadline = match self.response(&hop, switch).await {
-            Ok(response) => self.take_response(response),
+            Ok(deadline) => deadline,
             Err(Interruption::Terminal(Terminal::Close(_))) => {
                 self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
                 return Err(Reset);
@@ -264,12 +264,12 @@ impl Exchange {
         self.response_phase(deadline, ending, &hop).await
     }
 
-    /// The upstream's response, or one that the route gives.
+    /// [Takes](Self::take_response) the upstream's response, or one that the route gives.
     async fn response(
         self: &Rc<Self>,
         hop: &head::Hop,
         switch: Option<Switch>,
-    ) -> Result<Response<Inlet>, Interruption> {
+    ) -> Result<Option<Instant>, Interruption> {
         let provisional = self.select();
         self.note_route(provisional.as_ref());
         let ready = {
@@ -277,7 +277,7 @@ impl Exchange {
             self.in_time(self.request_deadline(), phase).await?
         };
         match ready {
-            Ready::Own(response) => Ok(*response),
+            Ready::Own(response) => Ok(self.take_response(*response)),
             Ready::Upstream(selected, end) => {
                 let phase = pin!(self.upstream_phase(&selected, end, hop, switch));
                 self.in_time(self.request_deadline(), phase).await

@@ -50,9 +50,10 @@ pub struct SendError {
 
 impl SendError {
     /// An error before anything was sent; the body goes back.
-    pub(super) fn before(stage: Stage, reason: String, body: Body) -> SendError {
+    pub(super) fn before(stage: Stage, reason: String, body: Body) -> Box<SendError> {
         let retry_safe = stage != Stage::Request;
-        SendError { stage, retry_safe, reused: false, body: Some(body), endpoint: None, reason }
+        let body = Some(body);
+        Box::new(SendError { stage, retry_safe, reused: false, body, endpoint: None, reason })
     }
 
     /// No connection, for somebody who has no request.

@@ -117,7 +117,7 @@ impl Http1 {
         target: &Target<'_>,
         endpoint: SocketAddr,
         body: Body,
-    ) -> Result<ResponseHead, SendError> {
+    ) -> Result<ResponseHead, Box<SendError>> {
         let reused = self.served;
         self.link.borrow_mut().begin(target, endpoint, body)?;
         self.served = true;
@@ -137,7 +137,8 @@ impl Http1 {
                 };
                 let reason = format!("{endpoint}: {problem}");
                 let retry_safe = body.is_some();
-                Err(SendError { stage, retry_safe, reused, body, endpoint: Some(endpoint), reason })
+                let endpoint = Some(endpoint);
+                Err(Box::new(SendError { stage, retry_safe, reused, body, endpoint, reason }))
             }
         }
     }
@@ -202,7 +203,7 @@ impl Link {
         target: &Target<'_>,
         endpoint: SocketAddr,
         body: Body,
-    ) -> Result<(), SendError> {
+    ) -> Result<(), Box<SendError>> {
         let begun = self.outgoing.begin(body, |out, body| target.http1(out, endpoint, body));
         begun.map_err(|(reason, body)| SendError::before(Stage::Request, reason, body))?;
         self.incoming.begin(*target.method() == Method::HEAD);

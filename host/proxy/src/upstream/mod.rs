@@ -197,7 +197,7 @@ impl Cluster {
         head: &RequestHead,
         body: Body,
         options: SendOptions,
-    ) -> Result<Upstreamed, SendError> {
+    ) -> Result<Box<Upstreamed>, Box<SendError>> {
         let target = match Target::new(head, &options) {
             Ok(target) => target,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
@@ -215,10 +215,11 @@ impl Cluster {
         loop {
             match self.attempt(address, wanted, &target, body).await {
                 // Nothing was written, so nothing can have happened.
-                Err(SendError { stage: Stage::Sent, reused: true, body: Some(unsent), .. })
-                    if tries < TRIES =>
-                {
-                    body = unsent;
+                Err(mut error) if error.stage == Stage::Sent && error.reused && tries < TRIES => {
+                    match error.body.take() {
+                        Some(unsent) => body = unsent,
+                        None => return Err(error),
+                    }
                     wanted.fresh = true;
                     tries += 1;
                 }
@@ -248,7 +249,7 @@ impl Cluster {
         wanted: Wanted,
         target: &Target<'_>,
         body: Body,
-    ) -> Result<Upstreamed, SendError> {
+    ) -> Result<Box<Upstreamed>, Box<SendError>> {
         let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, address, wanted).await {
             Ok((lease, _)) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
                 lease.release();
@@ -267,7 +268,7 @@ impl Cluster {
             Ok(response) => {
                 let connection = lease.connection().clone();
                 let response = ResponseBody::wrap(response, lease);
-                Ok(Upstreamed { response, connection, reused, pool_ready, sent })
+                Ok(Box::new(Upstreamed { response, connection, reused, pool_ready, sent }))
             }
             Err(error) => {
                 if error.stage == Stage::Request {

@@ -337,7 +337,7 @@ impl Lease {
         &mut self,
         target: &Target<'_>,
         body: Body,
-    ) -> Result<Response<Option<Incoming>>, SendError> {
+    ) -> Result<Response<Option<Incoming>>, Box<SendError>> {
         let address = self.connection().peer;
         match &mut self.held {
             Held::Alone(alone) => {
@@ -352,7 +352,8 @@ impl Lease {
                 let mut sender = seat.0.connection.sender.clone();
                 // Large, and of no use to HTTP/1: kept out of the state that each request carries.
                 let answered = Box::pin(sender.try_send_request(request)).await;
-                let answered = answered.map_err(|error| classify(error, address, self.reused));
+                let answered =
+                    answered.map_err(|error| Box::new(classify(error, address, self.reused)));
                 Ok(Response::from(answered?).map(Some))
             }
         }

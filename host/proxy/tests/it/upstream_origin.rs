@@ -168,7 +168,7 @@ pub fn get(path: &str) -> RequestHead {
     }
 }
 
-pub async fn send(cluster: &Rc<Cluster>, path: &str) -> Result<Upstreamed, SendError> {
+pub async fn send(cluster: &Rc<Cluster>, path: &str) -> Result<Box<Upstreamed>, Box<SendError>> {
     cluster.send(&get(path), Body::Empty, SendOptions::default()).await
 }
 
@@ -177,7 +177,7 @@ pub async fn fetch(cluster: &Rc<Cluster>, path: &str) -> String {
     text(send(cluster, path).await.unwrap()).await
 }
 
-pub async fn text(answer: Upstreamed) -> String {
+pub async fn text(answer: Box<Upstreamed>) -> String {
     let bytes = answer.response.body.collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }

@@ -17,7 +17,7 @@ use portcullis_vm::{Fields, GrpcCall, GrpcEvent, RequestHead};
 use tokio::time::timeout;
 
 use super::call::{limit, strip};
-use super::{Cluster, ResponseBody, SendError, SendOptions};
+use super::{Cluster, ResponseBody, SendOptions};
 use crate::body::Body;
 use crate::message::Response;
 use crate::reply::{Dialect, grpc_status_of};
@@ -148,7 +148,7 @@ async fn exchange(
     };
     let received = match sent {
         Ok(answer) => receive(answer.response, tell).await,
-        Err(SendError { reason, .. }) => Err(GrpcStatus::unavailable(reason)),
+        Err(error) => Err(GrpcStatus::unavailable(error.reason)),
     };
     match received {
         Ok(trailers) => {

@@ -13,7 +13,7 @@ use portcullis_vm::RequestHead;
 use crate::upstream_origin::get;
 
 /// The body as it came, and its trailers or what broke it off.
-async fn whole(answer: Upstreamed) -> (Vec<u8>, Result<HeaderMap, String>) {
+async fn whole(answer: Box<Upstreamed>) -> (Vec<u8>, Result<HeaderMap, String>) {
     let mut body = answer.response.body;
     let (mut bytes, mut trailers) = (Vec::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
