@@ -1,11 +1,13 @@
 //! A byte stream to a client or an endpoint, plain or TLS.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 use crate::tls::Stream;
 
@@ -16,6 +18,26 @@ pub enum Wire {
     Plain(TcpStream),
     /// With TLS.
     Tls(Box<Stream>),
+}
+
+impl Wire {
+    /// Whether nothing comes, not even the end. What does come is lost. Costs no system call while nothing does.
+    pub fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            Wire::Plain(stream) => {
+                let read = stream.try_read(&mut byte);
+                read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Wire::Tls(stream) => {
+                // Outside of the budget that tokio gives a task: who has used it up is told that nothing comes.
+                let read = unconstrained(poll_fn(|context| {
+                    Pin::new(&mut **stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+                }));
+                pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+        }
+    }
 }
 
 macro_rules! each {

@@ -55,17 +55,17 @@ impl Exchange {
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
         let upgrade = hop.upgrade.clone().filter(|_| bodyless);
-        let options = SendOptions { upgrade: upgrade.clone(), endpoint, ..SendOptions::default() };
-        let answer = self.attempts(rule, &cluster, &head, bodyless, options).await?;
+        let mut options = SendOptions { upgrade, endpoint, ..SendOptions::default() };
+        let answer = self.attempts(rule, &cluster, &head, bodyless, &mut options).await?;
         self.facts.borrow_mut().upstream_latency =
             Some(now().saturating_duration_since(self.started));
         let mut response = answer.response;
         if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return match upgrade {
-                Some(_) => {
+            return match options.upgrade {
+                Some(asked) => {
                     let named = response.head.headers.get(UPGRADE);
                     let named = named.and_then(|name| HeaderValue::from_bytes(name).ok());
-                    self.switching.set(named.or(upgrade));
+                    self.switching.set(named.or(Some(asked)));
                     let response = upgrade::establish(response, switch, self.guest.clone());
                     Ok(self.take_response(response))
                 }
@@ -166,11 +166,11 @@ impl Exchange {
         cluster: &Rc<Cluster>,
         head: &RequestHead,
         bodyless: bool,
-        mut options: SendOptions,
+        options: &mut SendOptions,
     ) -> Result<Box<Upstreamed>, Interruption> {
         let mut retries = 0;
         loop {
-            let attempt = self.attempt(rule, cluster, head, bodyless, options.clone()).await?;
+            let attempt = self.attempt(rule, cluster, head, bodyless, options).await?;
             if let Some(direction) = self.broken.get() {
                 return Err(broken_off(direction));
             }
@@ -237,7 +237,7 @@ impl Exchange {
         cluster: &Rc<Cluster>,
         head: &RequestHead,
         bodyless: bool,
-        options: SendOptions,
+        options: &SendOptions,
     ) -> Result<Attempt, Interruption> {
         let attempts = {
             let mut facts = self.facts.borrow_mut();

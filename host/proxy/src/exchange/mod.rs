@@ -45,11 +45,11 @@ use request::Ready;
 
 /// The client's side of an exchange.
 #[derive(Debug)]
-pub struct Client {
+pub struct Client<'a> {
     /// Who, and by which connection.
-    pub connection: Arc<ConnectionAttributes>,
+    pub connection: &'a Arc<ConnectionAttributes>,
     /// [`name_of`] the peer.
-    pub name: HeaderValue,
+    pub name: &'a HeaderValue,
     /// The listener it came by.
     pub listener: ListenerIndex,
     /// The connection is about to end: say so in the response.
@@ -141,7 +141,7 @@ impl Begun {
 /// The answer to a request that is refused.
 pub fn begin(
     generation: Rc<Generation>,
-    client: Client,
+    client: Client<'_>,
     request: Request<Inlet>,
     switch: Option<Switch>,
 ) -> Result<Begun, Box<Response<Body>>> {
@@ -164,7 +164,7 @@ pub fn begin(
     let address = forwarded::stamp(
         &mut head.headers,
         client.connection.peer,
-        &client.name,
+        client.name,
         scheme,
         listener.trusted_hops,
     );

@@ -42,7 +42,7 @@ impl Asked {
     pub fn refuse(
         self,
         generation: &Generation,
-        client: &Client,
+        client: &Client<'_>,
         failure: &Failure,
     ) -> Response<Body> {
         tracing::debug!(peer = %client.connection.peer, "request refused: {}", failure.reason());
@@ -71,7 +71,7 @@ impl Asked {
     fn record(
         self,
         generation: &Generation,
-        client: &Client,
+        client: &Client<'_>,
         failure: &Failure,
         response: &Response<Body>,
     ) -> Record {

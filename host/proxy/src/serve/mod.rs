@@ -116,8 +116,8 @@ impl Exchanges {
     ) -> Result<Result<Begun, Box<Response<Body>>>, Reset> {
         let generation = self.reception.generation.borrow().clone();
         let client = Client {
-            connection: self.attributes.clone(),
-            name: self.name.clone(),
+            connection: &self.attributes,
+            name: &self.name,
             listener: generation.listener(&self.reception.name).ok_or(Reset)?,
             closing: *self.reception.stage.borrow() >= Stage::Leaving,
             in_flight: InFlight::begin(&self.watch),

@@ -47,7 +47,7 @@ pub async fn call(
     }
     let whole = async {
         let body = outgoing(body, &trailers);
-        let answer = cluster.send(&head, body, SendOptions::default()).await;
+        let answer = cluster.send(&head, body, &SendOptions::default()).await;
         collect(answer.map_err(|problem| problem.to_string())?.response, limit).await
     };
     match timeout(limit_time, whole).await {

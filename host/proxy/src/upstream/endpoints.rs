@@ -125,7 +125,8 @@ impl Place {
     async fn address(&self) -> Result<SocketAddr, String> {
         match self {
             Place::Ip(address) => Ok(*address),
-            Place::Name(name) => name.next().await,
+            // Large, and mostly not needed: kept out of the state that each request carries.
+            Place::Name(name) => Box::pin(name.next()).await,
         }
     }
 }

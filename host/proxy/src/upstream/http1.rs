@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -17,8 +16,8 @@ use bytes::Bytes;
 use http::Method;
 use http_body::{Frame, SizeHint};
 use portcullis_vm::{ConnectionAttributes, ResponseHead};
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::task::{AbortHandle, unconstrained};
+
+use tokio::task::AbortHandle;
 
 use super::dial::Held;
 use super::error::{SendError, Stage};
@@ -90,12 +89,7 @@ impl Http1 {
         if !link.incoming.is_reusable() {
             return false;
         }
-        let mut byte = [0];
-        // Outside of the budget that tokio gives a task: who has used it up is told that nothing comes.
-        let read = unconstrained(poll_fn(|context| {
-            Pin::new(&mut link.wire).poll_read(context, &mut ReadBuf::new(&mut byte))
-        }));
-        let silent = pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        let silent = link.wire.is_silent();
         if !silent {
             link.incoming.close();
         }

@@ -196,13 +196,13 @@ impl Cluster {
         self: &Rc<Self>,
         head: &RequestHead,
         body: Body,
-        options: SendOptions,
+        options: &SendOptions,
     ) -> Result<Box<Upstreamed>, Box<SendError>> {
-        let target = match Target::new(head, &options) {
+        let target = match Target::new(head, options) {
             Ok(target) => target,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
         };
-        let wanted = match self.wanted(&options) {
+        let wanted = match self.wanted(options) {
             Ok(wanted) => wanted,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
         };

@@ -58,7 +58,7 @@ fn a_request_is_written_in_origin_form_with_its_host() {
         let body = Body::from(Bytes::from_static(b"hello"));
         let cluster = cluster(Http, address);
         assert_eq!(
-            text(cluster.send(&head, body, SendOptions::default()).await.unwrap()).await,
+            text(cluster.send(&head, body, &SendOptions::default()).await.unwrap()).await,
             "ok"
         );
         assert_eq!(
@@ -85,7 +85,7 @@ fn a_head_that_no_request_can_say_is_refused_before_anything_is_sent() {
             with(|head| head.method = Method::CONNECT),
         ] {
             let body = Body::from(Bytes::from_static(b"x"));
-            let error = cluster.send(&head, body, SendOptions::default()).await.unwrap_err();
+            let error = cluster.send(&head, body, &SendOptions::default()).await.unwrap_err();
             assert_eq!(error.stage, Stage::Request, "{error}");
             assert_eq!(error.failure().code(), "P0710");
             assert!(error.body.is_some() && !error.retry_safe);
@@ -148,7 +148,7 @@ fn a_refused_connection_gives_the_body_back() {
         drop(listener);
         let cluster = cluster(Http, address);
         let body = Body::from(Bytes::from_static(b"precious"));
-        let error = cluster.send(&get("/"), body, SendOptions::default()).await.unwrap_err();
+        let error = cluster.send(&get("/"), body, &SendOptions::default()).await.unwrap_err();
         assert_eq!(error.stage, Stage::Connect);
         assert!(error.retry_safe && !error.reused);
         let body = error.body.unwrap().collect().await.unwrap().to_bytes();
@@ -265,7 +265,7 @@ fn only_grpc_requests_say_te_trailers() {
         assert_eq!(fetch(&cluster, "/").await, "none");
         let mut head = get("/");
         head.headers.insert("content-type", "application/grpc").unwrap();
-        let answer = cluster.send(&head, Body::Empty, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&head, Body::Empty, &SendOptions::default()).await.unwrap();
         assert_eq!(text(answer).await, "trailers");
     });
 }
@@ -353,7 +353,7 @@ fn an_upgrade_hands_out_the_tunnel() {
             ..SendOptions::default()
         };
         let cluster = cluster(Http, address);
-        let mut answer = cluster.send(&get("/"), Body::Empty, options.clone()).await.unwrap();
+        let mut answer = cluster.send(&get("/"), Body::Empty, &options).await.unwrap();
         assert_eq!(answer.response.head.status, 101);
         let mut tunnel = answer.response.body.take_tunnel().unwrap();
         drop(answer);
@@ -363,7 +363,7 @@ fn an_upgrade_hands_out_the_tunnel() {
         assert_eq!(&echoed, b"ping");
         assert_eq!((cluster.stats().active, cluster.stats().idle), (0, 0));
 
-        let error = self::cluster(H2c, address).send(&get("/"), Body::Empty, options).await;
+        let error = self::cluster(H2c, address).send(&get("/"), Body::Empty, &options).await;
         assert_eq!(error.unwrap_err().stage, Stage::Request);
     });
 }

@@ -169,7 +169,7 @@ pub fn get(path: &str) -> RequestHead {
 }
 
 pub async fn send(cluster: &Rc<Cluster>, path: &str) -> Result<Box<Upstreamed>, Box<SendError>> {
-    cluster.send(&get(path), Body::Empty, SendOptions::default()).await
+    cluster.send(&get(path), Body::Empty, &SendOptions::default()).await
 }
 
 /// Sends and reads the whole body.

@@ -142,7 +142,7 @@ async fn exchange(
     let sent = match head(cluster, call, limit) {
         Ok(head) => {
             let options = SendOptions { http2: true, ..SendOptions::default() };
-            cluster.send(&head, body, options).await
+            cluster.send(&head, body, &options).await
         }
         Err(status) => return (Fields::default(), status),
     };

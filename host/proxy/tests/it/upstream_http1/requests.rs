@@ -80,7 +80,7 @@ async fn is_written(
     .await;
     let cluster = cluster(Http, address);
     let body = of(frames);
-    let answer = cluster.send(&head, body, SendOptions::default()).await.unwrap();
+    let answer = cluster.send(&head, body, &SendOptions::default()).await.unwrap();
     assert_eq!(text(answer).await, "");
     assert_eq!(cluster.stats().idle, 1);
 }
@@ -134,7 +134,7 @@ fn a_request_body_of_another_length_than_promised_breaks_the_request_off() {
             .await;
             let cluster = cluster(Http, address);
             let (head, body) = (post(&[("content-length", promised)]), of(frames(&["one"])));
-            let sent = cluster.send(&head, body, SendOptions::default()).await;
+            let sent = cluster.send(&head, body, &SendOptions::default()).await;
             let error = sent.unwrap_err();
             assert_eq!(error.stage, Stage::Sent);
             assert!(error.reason.contains(reason), "{error}");
@@ -143,7 +143,7 @@ fn a_request_body_of_another_length_than_promised_breaks_the_request_off() {
         let cluster = cluster(Http, canned("HTTP/1.1 204 No\r\n\r\n").await);
         let head = post(&[("content-length", "three")]);
         let body = of(frames(&["one"]));
-        let error = cluster.send(&head, body, SendOptions::default()).await.unwrap_err();
+        let error = cluster.send(&head, body, &SendOptions::default()).await.unwrap_err();
         assert_eq!(error.stage, Stage::Request, "{error}");
         assert!(error.body.is_some());
         until(|| cluster.stats().idle == 1).await;
@@ -175,7 +175,7 @@ fn a_request_is_written_on_while_nobody_reads_its_answer() {
         let piece = || Frame::data(Bytes::from(vec![b'a'; 1 << 16]));
         let body = of((0..PIECES).map(|_| piece()).collect());
         let head = post(&[("content-length", "13107200")]);
-        let answer = cluster.send(&head, body, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&head, body, &SendOptions::default()).await.unwrap();
         until(|| received.get() == PIECES << 16).await;
         assert_eq!(text(answer).await, "ok");
         until(|| cluster.stats().idle == 1).await;
@@ -195,7 +195,7 @@ fn an_answer_counts_although_the_request_is_read_no_further() {
         .await;
         let cluster = cluster(Http, address);
         let (head, body) = (post(&[]), endless());
-        let answer = cluster.send(&head, body, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&head, body, &SendOptions::default()).await.unwrap();
         assert_eq!(answer.response.head.status, 413);
         assert_eq!(text(answer).await, "no");
         assert_eq!(cluster.stats().active, 0);
@@ -215,7 +215,7 @@ fn a_body_that_breaks_after_the_answer_has_begun_breaks_the_answer_off() {
         let gate = Rc::new(Cell::new(false));
         let cluster = cluster(Http, address);
         let body = breaking(gate.clone());
-        let answer = cluster.send(&post(&[]), body, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&post(&[]), body, &SendOptions::default()).await.unwrap();
         gate.set(true);
         let (body, end) = whole(answer).await;
         assert_eq!(body, b"part");

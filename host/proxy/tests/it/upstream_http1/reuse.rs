@@ -37,7 +37,7 @@ fn a_connection_is_used_again_only_if_the_answer_leaves_it_clean() {
             let cluster = cluster(Http, canned(answer.leak()).await);
             let mut head = get("/");
             head.method = method;
-            let answer = cluster.send(&head, Body::Empty, SendOptions::default()).await.unwrap();
+            let answer = cluster.send(&head, Body::Empty, &SendOptions::default()).await.unwrap();
             assert_eq!(text(answer).await, expected, "{shown}");
             assert_eq!(cluster.stats().idle, idle, "{shown}");
         }
@@ -105,7 +105,7 @@ fn a_connection_that_is_reset_before_anything_is_written_is_replaced() {
         answered.send(()).unwrap();
         // Blocks the thread: nobody here can have heard of the reset when the next request goes out.
         resets.recv().unwrap();
-        let answer = cluster.send(&post(&[]), Body::Empty, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&post(&[]), Body::Empty, &SendOptions::default()).await.unwrap();
         assert!(!answer.reused);
         assert_eq!(text(answer).await, "ok");
         origin.join().unwrap();
@@ -145,7 +145,7 @@ fn however_many_idle_connections_have_ended_none_of_them_is_used() {
         for _ in 0..MANY {
             tokio::task::yield_now().await;
         }
-        let answer = cluster.send(&post(&[]), Body::Empty, SendOptions::default()).await.unwrap();
+        let answer = cluster.send(&post(&[]), Body::Empty, &SendOptions::default()).await.unwrap();
         assert!(!answer.reused);
         assert_eq!(cluster.stats().opened, MANY as u64 + 1);
     });
