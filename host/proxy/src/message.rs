@@ -57,16 +57,17 @@ pub fn target(uri: &Uri) -> (Option<Bytes>, Bytes) {
 /// Whether a target is a path, and one of characters that a URI can hold anywhere behind its authority (RFC 3986, 3.3 and
 /// 3.4). Others may be fine as well, which takes a closer look.
 pub fn is_plain_path(target: &[u8]) -> bool {
-    target.first() == Some(&b'/') && consists_of(&PATH, target)
+    target.first() == Some(&b'/') && path_length(target) == target.len()
+}
+
+/// How many characters there are at the beginning that a URI can hold anywhere behind its authority.
+pub fn path_length(target: &[u8]) -> usize {
+    target.iter().take_while(|byte| PATH[usize::from(**byte)]).count()
 }
 
 /// Whether these are bytes of host and port (RFC 3986, 3.2), without user information.
 pub fn is_authority(bytes: &[u8]) -> bool {
-    consists_of(&AUTHORITY, bytes)
-}
-
-fn consists_of(characters: &[bool; 256], text: &[u8]) -> bool {
-    text.iter().all(|byte| characters[usize::from(*byte)])
+    bytes.iter().all(|byte| AUTHORITY[usize::from(*byte)])
 }
 
 const PATH: [bool; 256] = characters(b"-._~%!$&'()*+,;=:@/?");

@@ -42,7 +42,7 @@ pub use effects::{
 };
 pub use engine::Engine;
 pub use error::{Death, LoadError, Trap, TrapReason};
-pub use fields::{Fields, Names, Refused};
+pub use fields::{Fields, Names, NoFields, Refused};
 pub use filter_state::{Declaration, FilterState, PROPERTY_PREFIX, State, StateError, StateKind};
 pub use inspect::{
     Abi, Export, Import, Inspection, Origin, Suitability, WrongType, inspect, origin,

@@ -1,15 +1,14 @@
 //! What the head of a message says: its fields, where its body ends, and whether the connection goes on.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, Uri, Version};
-use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
-use portcullis_vm::{Fields, ResponseHead};
+use portcullis_vm::{Fields, NoFields, ResponseHead};
 
-use crate::message::{self, Request, is_plain_path};
+use super::start::{NoHead, RequestLine, StatusLine, request_line, status_line};
+use crate::message::{self, Request};
 
 /// Fields of a head, and of trailers; as in hyper.
 const MAX_FIELDS: usize = 100;
@@ -62,83 +61,62 @@ pub(super) struct Answer {
 }
 
 /// The head of a response at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn response(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut head = httparse::Response::new(&mut []);
-    let parsed =
-        ParserConfig::default().parse_response_with_uninit_headers(&mut head, bytes, &mut fields);
-    let length =
-        match parsed.map_err(|problem| malformed(format!("the answer is no HTTP: {problem}")))? {
-            Status::Complete(length) => length,
-            Status::Partial => return Ok(None),
-        };
-    let (headers, said) = collect(&bytes[..length], head.headers)?;
-    let code = head.code.unwrap_or_default();
+pub(super) fn response(bytes: &mut [u8]) -> Result<Option<(Answer, usize)>, Fault> {
+    let parsed = status_line(bytes).and_then(|line| Ok((fields(&mut bytes[line.end..])?, line)));
+    let ((headers, said, length), line) = match parsed {
+        Ok(parsed) => parsed,
+        Err(NoHead::Incomplete) => return Ok(None),
+        Err(problem) => return Err(malformed(format!("the answer is no HTTP: {problem}"))),
+    };
+    let StatusLine { version, code, end } = line;
     let status = StatusCode::from_u16(code)
         .map_err(|_| malformed(format!("the answer has the status {code}, which is none")))?;
-    let version = version(head.version);
-    Ok(Some((Answer { head: ResponseHead { status, headers }, version, said }, length)))
+    Ok(Some((Answer { head: ResponseHead { status, headers }, version, said }, end + length)))
 }
 
 /// The head of a request at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn request(bytes: &[u8]) -> Result<Option<(Request<Said>, usize)>, Fault> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut head = httparse::Request::new(&mut []);
-    let length = match head.parse_with_uninit_headers(bytes, &mut fields) {
-        Ok(Status::Complete(length)) => length,
-        Ok(Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooLarge),
+pub(super) fn request(bytes: &mut [u8]) -> Result<Option<(Request<Said>, usize)>, Fault> {
+    let parsed = request_line(bytes).and_then(|line| Ok((fields(&mut bytes[line.end..])?, line)));
+    let ((headers, body, length), line) = match parsed {
+        Ok(parsed) => parsed,
+        Err(NoHead::Incomplete) => return Ok(None),
+        Err(NoHead::Fields(NoFields::TooLarge)) => return Err(Fault::TooLarge),
         Err(problem) => return Err(malformed(format!("the request is no HTTP: {problem}"))),
     };
-    let target = head.path.unwrap_or_default().as_bytes();
+    let RequestLine { method, target, is_plain, version, end } = line;
     if target.len() > MAX_TARGET {
         return Err(Fault::TargetTooLong);
     }
-    let (headers, said) = collect(&bytes[..length], head.headers)?;
-    let method = Method::from_bytes(head.method.unwrap_or_default().as_bytes())
+    let method = Method::from_bytes(&bytes[method])
         .map_err(|_| malformed("the request's method is none"))?;
-    let (authority, path) = split(target)?;
-    let version = version(head.version);
-    Ok(Some((Request { method, authority, path, version, headers, body: said }, length)))
+    let (authority, path) = match is_plain {
+        true => (None, Bytes::copy_from_slice(&bytes[target])),
+        false => split(&bytes[target])?,
+    };
+    Ok(Some((Request { method, authority, path, version, headers, body }, end + length)))
 }
 
 /// Authority and path of a target.
 fn split(target: &[u8]) -> Result<(Option<Bytes>, Bytes), Fault> {
-    if is_plain_path(target) {
-        return Ok((None, Bytes::copy_from_slice(target)));
-    }
     let none = |problem| malformed(format!("the request's target is none: {problem}"));
     Ok(message::target(&Uri::try_from(target).map_err(none)?))
 }
 
-const fn version(minor: Option<u8>) -> Version {
-    match minor {
-        Some(0) => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    }
-}
-
 /// The trailers at the beginning of `bytes`, up to the empty line, and how long they are; nothing while they are incomplete.
-pub(super) fn trailers(bytes: &[u8]) -> Result<Option<(Fields, usize)>, Fault> {
-    let mut fields = [EMPTY_HEADER; MAX_FIELDS];
-    match httparse::parse_headers(bytes, &mut fields) {
-        Ok(Status::Complete((length, fields))) => {
-            Ok(Some((collect(&bytes[..length], fields)?.0, length)))
-        }
-        Ok(Status::Partial) => Ok(None),
-        Err(problem) => Err(malformed(format!("the trailers are no HTTP: {problem}"))),
+pub(super) fn trailers(bytes: &mut [u8]) -> Result<Option<(Fields, usize)>, Fault> {
+    match fields(bytes) {
+        Ok((trailers, _, length)) => Ok(Some((trailers, length))),
+        Err(NoFields::Incomplete) => Ok(None),
+        Err(problem) => Err(malformed(format!("the trailers are no HTTP: {}", problem.reason()))),
     }
 }
 
-/// What has been said with its note is left out. httparse takes what RFC 9110 calls a name and a value, and nothing else.
-fn collect(head: &[u8], fields: &[Header<'_>]) -> Result<(Fields, Said), Fault> {
-    let (mut headers, mut said) = (Fields::of_head(head, fields.len()), Said::default());
-    for Header { name, value } in fields {
-        if said.note(name.as_bytes(), value) == Noted::InPart {
-            headers.take(head, name.as_bytes(), value).map_err(|_| Fault::TooLarge)?;
-        }
-    }
-    Ok((headers, said))
+/// The fields up to the empty line, what is said by them, and how long they are. What has been said with its note is left out.
+fn fields(lines: &mut [u8]) -> Result<(Fields, Said, usize), NoFields> {
+    let mut said = Said::default();
+    let keep = |name: &[u8], value: &[u8]| said.note(name, value) == Noted::InPart;
+    let (fields, length) = Fields::read(lines, MAX_FIELDS, keep)?;
+    Ok((fields, said, length))
 }
 
 impl Answer {
@@ -205,15 +183,27 @@ enum Noted {
 }
 
 impl Said {
+    #[inline]
     fn note(&mut self, name: &[u8], value: &[u8]) -> Noted {
-        // By their lengths first, which few others have.
+        // Few others are as long.
         match name.len() {
-            10 if name.eq_ignore_ascii_case(b"connection") => return self.note_connection(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.list |= value.contains(&b',');
-                elements(value).for_each(|length| self.note_length(number(length)));
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            10 | 14 | 17 => self.note_named(name, value),
+            _ => Noted::InPart,
+        }
+    }
+
+    #[inline(never)]
+    fn note_named(&mut self, name: &[u8], value: &[u8]) -> Noted {
+        match name {
+            b"connection" => return self.note_connection(value),
+            b"content-length" => match number(value) {
+                None => {
+                    self.list |= value.contains(&b',');
+                    elements(value).for_each(|length| self.note_length(number(length)));
+                }
+                length => self.note_length(length),
+            },
+            b"transfer-encoding" => {
                 self.codings += 1;
                 self.coding = match value.trim_ascii() {
                     coding if coding.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
@@ -228,6 +218,11 @@ impl Said {
 
     fn note_connection(&mut self, value: &[u8]) -> Noted {
         let mut noted = Noted::Wholly;
+        // Most say only this, in this way.
+        if value == b"keep-alive" {
+            self.keep_alive = true;
+            return noted;
+        }
         for option in elements(value) {
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;

@@ -1,14 +1,16 @@
 //! HTTP/1 on one connection, from either side (RFC 9112): heads, bodies, and where they end.
 //!
 //! Whoever waits for a message drives its connection: no task and no queue stands in between, and a connection on which
-//! nothing is under way holds no buffer. httparse cuts lines into fields, as it does for hyper; what they mean is decided
-//! here. It never connects, repeats or times anything, and knows nothing of routes and filters.
+//! nothing is under way holds no buffer. It never connects, repeats or times anything, and knows nothing of routes and filters.
 
 mod answer;
+#[cfg(test)]
+mod compared;
 mod head;
 mod incoming;
 mod outgoing;
 mod served;
+mod start;
 mod tunnel;
 
 use std::fmt;

@@ -1,8 +1,7 @@
 //! The client of HTTP/1: a connection that carries one exchange at a time (RFC 9112).
 //!
 //! Whoever waits for an answer drives the connection: no task and no queue stands in between, and a connection that waits
-//! in the pool holds no buffer. httparse cuts lines into fields, as it does for hyper; what they mean is decided here. It
-//! never connects, repeats or times anything.
+//! in the pool holds no buffer. It never connects, repeats or times anything.
 
 use std::cell::RefCell;
 use std::fmt;

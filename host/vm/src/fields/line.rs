@@ -21,13 +21,18 @@ impl Field {
     /// A field whose text begins there. There is none in more than 4 GiB of text.
     pub(super) fn at(at: usize, name: &[u8], value: &[u8]) -> Result<Field, Refused> {
         match u32::try_from(at + name.len() + value.len() + BESIDE) {
-            Ok(_) => {
-                Ok(Field { at: at as u32, name: name.len() as u32, value: value.len() as u32 })
-            }
+            Ok(_) => Ok(Field::within(at, name, value)),
             Err(_) => Err(Refused::Full),
         }
     }
 
+    /// A field whose text begins there, in text that is not too long.
+    #[inline]
+    pub(super) fn within(at: usize, name: &[u8], value: &[u8]) -> Field {
+        Field { at: at as u32, name: name.len() as u32, value: value.len() as u32 }
+    }
+
+    #[inline]
     pub(super) fn bytes(self) -> usize {
         (self.name + self.value) as usize
     }
@@ -56,17 +61,4 @@ impl Field {
         let at = self.at as usize;
         at..at + self.length()
     }
-}
-
-/// Where a line of a head begins, if it is as we would write it, but for upper case. Name and value are parts of the head.
-pub(super) fn line_at(head: &[u8], name: &[u8], value: &[u8]) -> Option<usize> {
-    let offset = |part: &[u8]| (part.as_ptr() as usize).checked_sub(head.as_ptr() as usize);
-    let at = offset(name)?;
-    let between = at + name.len();
-    let behind = between + BETWEEN.len();
-    let end = behind + value.len();
-    let is_ours = offset(value)? == behind
-        && head.get(between..behind)? == BETWEEN
-        && head.get(end..end + END.len())? == END;
-    is_ours.then_some(at)
 }

@@ -8,6 +8,7 @@ mod known;
 mod line;
 mod map;
 mod names;
+mod read;
 mod refused;
 mod text;
 
@@ -15,11 +16,12 @@ use std::fmt;
 
 pub(crate) use known::Known;
 pub use names::Names;
+pub use read::NoFields;
 pub use refused::Refused;
 
-use line::{BESIDE, BETWEEN, END, Field, line_at};
+use line::{BESIDE, BETWEEN, END, Field};
 use names::Marks;
-use text::{is_value, lower, lower_token};
+use text::{is_value, lower};
 
 /// Longest name; [`HeaderName`](http::HeaderName) takes no longer one.
 const MAX_NAME: usize = u16::MAX as usize;
@@ -45,35 +47,6 @@ impl Fields {
     pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
         let text = Vec::with_capacity(bytes + fields * BESIDE);
         Fields { text, list: Vec::with_capacity(fields), ..Fields::default() }
-    }
-
-    /// Without fields, and with a copy of the text of a head of HTTP/1, from which as many may be
-    /// [taken](Self::take). There is some room for what others add.
-    pub fn of_head(head: &[u8], fields: usize) -> Fields {
-        let mut text = Vec::with_capacity(head.len() + SPARE.1);
-        text.extend_from_slice(head);
-        Fields { text, list: Vec::with_capacity(fields + SPARE.0), ..Fields::default() }
-    }
-
-    /// Adds the next field of the head that was copied first, as a parser has found it there: the name is a token, in upper
-    /// or lower case, and the value holds no control character but tabs. That is not checked again. Most lines are as we
-    /// would write them, and stay where they are.
-    ///
-    /// # Errors
-    /// The name is too long.
-    pub fn take(&mut self, head: &[u8], name: &[u8], value: &[u8]) -> Result<(), Refused> {
-        debug_assert!(is_value(value), "{value:?}");
-        if name.len() > MAX_NAME {
-            return Err(Refused::Name);
-        }
-        let at = match line_at(head, name, value) {
-            Some(at) => at,
-            None => self.copy(name, value),
-        };
-        let field = Field::at(at, name, value)?;
-        lower_token(&mut self.text[at..at + name.len()]);
-        self.add(field, name);
-        Ok(())
     }
 
     /// Adds a field of ours at the end: a name in lower case, and a value that is known to be one. Neither is checked again.
@@ -309,6 +282,7 @@ impl Fields {
         Ok(field)
     }
 
+    #[inline]
     fn add(&mut self, field: Field, name: &[u8]) {
         self.bytes += field.bytes();
         self.marks = self.marks.with(Marks::of(name));

@@ -16,31 +16,73 @@ pub(super) fn lower(name: &mut [u8]) -> bool {
     rare == 0 || name.iter_mut().all(lower)
 }
 
-/// Makes what is a token lower case.
-pub(super) fn lower_token(token: &mut [u8]) {
-    token.as_chunks_mut().0.iter_mut().for_each(|word| _ = lower_word(word));
-    match token.last_chunk_mut() {
-        Some(end) => _ = lower_word(end),
-        None => token.make_ascii_lowercase(),
+/// Makes the name that begins there lower case; where it ends.
+#[inline]
+pub(super) fn lower_name(bytes: &mut [u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get_mut(at..) {
+        if let Some(word) = rest.first_chunk_mut() {
+            let others = lower_word(word);
+            if others == 0 {
+                at += word.len();
+                continue;
+            }
+            at += first(others);
+        }
+        match bytes.get_mut(at) {
+            Some(byte) if LOWER[usize::from(*byte)] != 0 => *byte = LOWER[usize::from(*byte)],
+            _ => break,
+        }
+        at += 1;
     }
+    at
 }
 
-/// Makes eight bytes lower case; not 0 if one of them is neither a letter nor a digit nor a dash. Each sum reaches the
-/// highest bit of its byte, and no other byte, from a certain character on.
+const EACH: u64 = u64::from_ne_bytes([1; 8]);
+const HIGHEST: u64 = EACH * 0x80;
+
+/// Which byte a number's lowest bit belongs to.
+#[inline]
+fn first(bits: u64) -> usize {
+    bits.trailing_zeros() as usize / 8
+}
+
+/// Makes bytes lower case up to the first that is neither a letter nor a digit nor a dash; the highest bits of those that are
+/// not. Each sum reaches the highest bit of its byte, and no other byte, from a certain character on.
+#[inline]
 fn lower_word(bytes: &mut [u8; 8]) -> u64 {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHEST: u64 = EACH * 0x80;
+    const CASE: u64 = EACH * 0x20;
     const fn reaches(word: u64, character: u8) -> u64 {
-        (word & !HIGHEST) + EACH * (0x80 - character as u64)
+        word + EACH * (0x80 - character as u64)
     }
-    let word = u64::from_ne_bytes(*bytes);
-    let upper = reaches(word, b'A') & !reaches(word, b'Z' + 1) & !word & HIGHEST;
-    let lower = word | upper >> 2;
-    let letters = reaches(lower, b'a') & !reaches(lower, b'z' + 1);
-    let digits = reaches(lower, b'0') & !reaches(lower, b'9' + 1);
-    let dashes = reaches(lower, b'-') & !reaches(lower, b'-' + 1);
-    *bytes = lower.to_ne_bytes();
-    !((letters | digits | dashes) & !word) & HIGHEST
+    let word = u64::from_le_bytes(*bytes);
+    let low = word & !HIGHEST;
+    let letters = reaches(low | CASE, b'a') & !reaches(low | CASE, b'z' + 1);
+    let digits = reaches(low, b'0') & !reaches(low, b'9' + 1);
+    let no_dashes = reaches(low ^ (EACH * b'-' as u64), 1);
+    let others = (!(letters | digits) & no_dashes | word) & HIGHEST;
+    let before = (others & others.wrapping_neg()).wrapping_sub(1);
+    *bytes = (word | (letters & !word & HIGHEST) >> 2 & before).to_le_bytes();
+    others
+}
+
+/// Where visible characters, spaces, tabs, and bytes that are no ASCII end that begin there.
+#[inline]
+pub(super) fn text_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get(at..) {
+        if let Some(word) = rest.first_chunk() {
+            let controls = controls(word);
+            if controls == 0 {
+                at += word.len();
+                continue;
+            }
+            at += first(controls);
+        }
+        match bytes.get(at) {
+            Some(byte) if is_text(byte) => at += 1,
+            _ => break,
+        }
+    }
+    at
 }
 
 /// Whether there are only visible characters, spaces, tabs, and what is no ASCII.
@@ -49,23 +91,28 @@ pub(super) fn is_value(value: &[u8]) -> bool {
     value.as_chunks().0.iter().all(are_text) && are_text(end)
 }
 
-/// [`is_text`] for eight bytes at once, if none of them is a tab.
+/// [`is_text`] for eight bytes at once.
 fn are_text(bytes: &[u8; 8]) -> bool {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let number = u64::from_ne_bytes(*bytes);
-    let delete = number ^ (EACH * 0x7f);
-    // Subtraction sets the highest bit of the lowest byte that is smaller, and maybe of some above it.
-    let smaller =
-        (number.wrapping_sub(EACH * 0x20) & !number) | (delete.wrapping_sub(EACH) & !delete);
-    smaller & (EACH * 0x80) == 0 || bytes.iter().all(is_text)
+    controls(bytes) == 0 || bytes.iter().all(is_text)
 }
 
+/// Not 0 if there are control characters; the lowest bit belongs to the first of them. Subtraction sets the highest bit of
+/// the lowest byte that is smaller, and maybe of some above it.
+#[inline]
+fn controls(bytes: &[u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(*bytes);
+    let delete = word ^ (EACH * 0x7f);
+    let smaller = (word.wrapping_sub(EACH * 0x20) & !word) | (delete.wrapping_sub(EACH) & !delete);
+    smaller & HIGHEST
+}
+
+#[inline]
 fn is_text(byte: &u8) -> bool {
     (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t'
 }
 
 /// Each byte of a token (RFC 9110, 5.6.2) in lower case; of others, nothing.
-const LOWER: [u8; 256] = {
+static LOWER: [u8; 256] = {
     let token = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz";
     let mut table = [0; 256];
     let mut at = 0;

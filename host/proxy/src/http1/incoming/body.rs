@@ -4,7 +4,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::Frame;
-use httparse::Status;
 
 use super::super::Problem;
 use super::super::head::{self, Fault};
@@ -13,7 +12,6 @@ use crate::wire::Wire;
 
 /// A piece that is smaller is copied out of the page that it lies in, which it would keep.
 const SMALL: usize = LARGE / 4;
-const END_OF_LINE: usize = 2;
 const ENDLESS: &str = "chunks or trailers have lines without an end";
 /// Bytes of a line that begins a chunk, and of all extensions in such lines of a body; nobody reads them.
 const MAX_CHUNK_LINE: usize = 4 << 10;
@@ -127,25 +125,15 @@ impl Incoming {
     }
 
     fn step_over_chunk_line(&mut self) -> Result<Step, Fault> {
-        let no_size = || malformed("a chunk has no size");
-        let parsed = httparse::parse_chunk_size(&self.ahead).map_err(|_| no_size())?;
-        let Status::Complete((length, size)) = parsed else {
-            return match self.ahead.contains(&b'\n') {
-                true => Err(no_size()),
-                false => self.read_on(MAX_CHUNK_LINE),
-            };
+        let Some(line) = ChunkLine::at_beginning(&self.ahead)? else {
+            return self.read_on(MAX_CHUNK_LINE);
         };
-        // httparse takes a line without a digit for a zero, and reads over a line feed in an extension.
-        let digits = self.ahead.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        if digits == 0 || self.ahead.iter().position(|byte| *byte == b'\n') != Some(length - 1) {
-            return Err(no_size());
-        }
-        self.extensions += length - digits - END_OF_LINE;
-        if length > MAX_CHUNK_LINE || self.extensions > MAX_EXTENSIONS {
+        self.extensions += line.extensions;
+        if line.length > MAX_CHUNK_LINE || self.extensions > MAX_EXTENSIONS {
             return Err(malformed(ENDLESS));
         }
-        self.consume(length);
-        self.state = if size == 0 { State::Trailers } else { State::Chunk(size) };
+        self.consume(line.length);
+        self.state = if line.size == 0 { State::Trailers } else { State::Chunk(line.size) };
         Ok(Step::On)
     }
 
@@ -169,4 +157,42 @@ impl Incoming {
             false => Ok(Step::Read),
         }
     }
+}
+
+/// What begins a chunk.
+#[derive(Debug, PartialEq)]
+pub(in super::super) struct ChunkLine {
+    pub(in super::super) length: usize,
+    pub(in super::super) extensions: usize,
+    /// Of the chunk.
+    pub(in super::super) size: u64,
+}
+
+impl ChunkLine {
+    /// Nothing while it is incomplete. It ends with both characters: recipients differ in what they make of one of them.
+    pub(in super::super) fn at_beginning(bytes: &[u8]) -> Result<Option<ChunkLine>, Fault> {
+        let no_size = || malformed("a chunk has no size");
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let line = &bytes[..end.unwrap_or(bytes.len())];
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extensions) = line.split_at(digits);
+        let size = size(digits).ok_or_else(no_size)?;
+        let extensions = match (extensions.strip_suffix(b"\r"), end) {
+            (None, Some(_)) => return Err(no_size()),
+            (stripped, _) => stripped.unwrap_or(extensions),
+        };
+        let first = extensions.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
+        if first.is_some_and(|first| *first != b';') || extensions.contains(&b'\r') {
+            return Err(no_size());
+        }
+        let line = |end| ChunkLine { length: end + 1, extensions: extensions.len(), size };
+        Ok(end.map(line))
+    }
+}
+
+/// So many digits at the most.
+fn size(digits: &[u8]) -> Option<u64> {
+    const MOST: usize = 16;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() <= MOST)?;
+    u64::from_str_radix(digits, 16).ok()
 }

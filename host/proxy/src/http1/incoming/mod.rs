@@ -5,6 +5,9 @@
 
 mod body;
 
+#[cfg(test)]
+pub(super) use body::ChunkLine;
+
 use std::cell::RefCell;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
@@ -267,7 +270,7 @@ impl Incoming {
         &mut self,
         read: &mut &mut [u8],
         limit: usize,
-        parse: impl Fn(&[u8]) -> Result<Option<(M, usize)>, Fault>,
+        parse: impl Fn(&mut [u8]) -> Result<Option<(M, usize)>, Fault>,
     ) -> Result<Option<M>, Fault> {
         if self.has_new_line(read)
             && let Some((message, length)) = parse(read)?
