@@ -172,13 +172,11 @@ pub fn begin(
         ListenerDirection::Outbound => 2,
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
     };
-    let attributes = Attributes {
-        client: address,
-        listener_direction: direction,
-        protocol: protocol(version),
-        listener: Some(generation.listener_name(client.listener)),
-        ..Attributes::new(client.connection.clone(), now::wall(started))
-    };
+    let mut attributes = Attributes::new(client.connection.clone(), now::wall(started));
+    attributes.client = address;
+    attributes.listener_direction = direction;
+    attributes.protocol = protocol(version);
+    attributes.listener = Some(generation.listener_name(client.listener));
     let local = generation.local.clone();
     let (key, mailbox) = local.insert(Box::new(HttpStream::new(head, attributes)));
     let chain = Chain::new(generation.chain(client.listener), local.clone(), key, mailbox.clone());

@@ -34,9 +34,11 @@ impl Exchange {
         };
         let whole = match self.complete_head(end, hop) {
             true => Some(Bytes::new()),
+            // A stream's window may be closed: the exchange goes on until the client takes its body.
+            false if self.version == Version::HTTP_2 => None,
             false => poll_fn(|context| Poll::Ready(self.take_whole(context))).await,
         };
-        Ok(self.forward_response(whole, ending))
+        Ok(self.forward_response(whole, deadline, ending))
     }
 
     /// Puts the response where filters see it; until when its head has to have passed them.
@@ -140,7 +142,12 @@ impl Exchange {
     }
 
     /// The response as the filters left it. All of its body may be here already: the exchange is over then.
-    fn forward_response(self: &Rc<Self>, whole: Option<Bytes>, ending: Ending) -> Response<Body> {
+    fn forward_response(
+        self: &Rc<Self>,
+        whole: Option<Bytes>,
+        deadline: Option<Instant>,
+        ending: Ending,
+    ) -> Response<Body> {
         let (head, body) = match whole {
             Some(bytes) => {
                 self.facts.borrow_mut().sent_whole(bytes.len());
@@ -148,8 +155,6 @@ impl Exchange {
                 (self.end().and_then(|mut stream| stream.response.take()), Body::from(bytes))
             }
             None => {
-                let upstreams = matches!(*self.response_body.borrow(), Inlet::Upstream(_));
-                let deadline = self.deadline().filter(|_| upstreams);
                 let head = self.local.with(self.key, |stream| stream.response.clone());
                 let body = ResponseStream::new(self.clone(), ending, deadline);
                 (head.flatten(), Body::stream(body))

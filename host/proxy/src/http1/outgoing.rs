@@ -18,6 +18,8 @@ use crate::body::Body;
 
 /// What a connection may keep of the room that its last head needed.
 const KEPT: usize = 2 << 10;
+/// So much of a body is copied behind the head: one piece leaves by a cheaper system call than two.
+const SMALL: usize = 512;
 const END_OF_CHUNK: &[u8] = b"\r\n";
 const END_OF_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
@@ -190,13 +192,15 @@ impl Outgoing {
         // One that lies here whole can be taken back for as long as nothing is written.
         if let Body::Full(whole) = &self.body {
             let whole = whole.clone();
-            self.take_data(whole)?;
-            return Poll::Ready(self.finish());
+            return Poll::Ready(self.take_data(whole, true));
         }
         self.touched |= matches!(self.body, Body::Stream(_));
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => self.take_data(data)?,
+                Ok(data) => {
+                    let last = self.body.is_end_stream();
+                    self.take_data(data, last)?;
+                }
                 Err(frame) => {
                     self.finish()?;
                     self.take_trailers(&frame.into_trailers().unwrap_or_default());
@@ -210,17 +214,16 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    fn take_data(&mut self, data: Bytes) -> Result<(), Failed> {
-        let last = self.body.is_end_stream();
+    fn take_data(&mut self, data: Bytes, last: bool) -> Result<(), Failed> {
         match &mut self.framing {
             Framing::Length(left) => {
                 let rest = left.checked_sub(data.len() as u64);
                 *left = rest.ok_or_else(|| {
                     Failed::Body("the body is longer than its content-length".to_owned())
                 })?;
-                self.piece = data;
+                self.take_piece(data, last);
             }
-            Framing::ToTheEnd => self.piece = data,
+            Framing::ToTheEnd => self.take_piece(data, last),
             Framing::Chunked(_) if data.is_empty() => {}
             Framing::Chunked(_) => {
                 write!(self.front, "{:x}\r\n", data.len())?;
@@ -231,6 +234,15 @@ impl Outgoing {
         match last {
             true => self.finish(),
             false => Ok(()),
+        }
+    }
+
+    /// Only the last piece may lie in front: what does keeps nobody from asking for more.
+    fn take_piece(&mut self, data: Bytes, last: bool) {
+        if last && data.len() <= SMALL && !self.front.is_empty() {
+            self.front.extend_from_slice(&data);
+        } else {
+            self.piece = data;
         }
     }
 
@@ -281,10 +293,12 @@ impl Outgoing {
     ) -> Poll<io::Result<usize>> {
         let front = &self.front[self.front_written..];
         let wire = Pin::new(wire);
-        if self.piece.is_empty() && self.back.is_empty() {
-            return wire.poll_write(context, front);
+        let slices = [front, &self.piece, self.back];
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        if let (Some(only), None) = (filled.next(), filled.next()) {
+            return wire.poll_write(context, only);
         }
-        let slices = [front, &self.piece, self.back].map(IoSlice::new);
+        let slices = slices.map(IoSlice::new);
         let empty = usize::from(front.is_empty());
         wire.poll_write_vectored(context, &slices[empty..])
     }

@@ -13,7 +13,7 @@ use portcullis_proxy::snapshot::*;
 use super::{
     Scripted, connect, filtered, generations, read_exactly, read_head, read_rest, snapshot,
 };
-use crate::guests::rewriter;
+use crate::guests::{filter, rewriter};
 use crate::harness::{
     Client, PATIENCE, Unserved, Upstream, address, eventually, raw, request, runtime, start,
 };
@@ -96,6 +96,37 @@ fn a_response_that_a_filter_holds_is_a_504_when_it_does_not_end_in_time() {
     runtime().block_on(async {
         assert_eq!(Client::http1(address(&proxy)).await.get("/").await.status, 504);
     });
+}
+
+#[test]
+fn trailers_that_a_filter_holds_are_given_up_when_their_time_is_over() {
+    let holding = || {
+        let hold = r#"(func (export "proxy_on_response_trailers") (param i32 i32) (result i32)
+                        (i32.const 1))"#;
+        filter("holding", &[], hold)
+    };
+    let only = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-end: yes\r\n\r\n";
+    let upstream = Scripted::canned(only);
+    // Long enough for the head on a busy machine.
+    let limit = Some(Duration::from_millis(500));
+    for timeouts in [
+        Timeouts { request: limit, backend_request: None },
+        Timeouts { request: None, backend_request: limit },
+    ] {
+        let snapshot = snapshot(BackendProtocol::Http, upstream.address, |rule| {
+            rule.timeouts = timeouts;
+        });
+        let proxy = start(filtered(snapshot, vec![holding()]));
+        runtime().block_on(async {
+            let mut client = Client::http1(address(&proxy)).await;
+            let request = request("GET", "/").body(Full::default()).unwrap();
+            // A client that was slow to look sees only the reset.
+            if let Ok(response) = client.open(request).await {
+                assert_eq!(response.status(), 200);
+                assert!(response.into_body().collect().await.is_err());
+            }
+        });
+    }
 }
 
 #[test]
