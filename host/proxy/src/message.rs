@@ -1,14 +1,15 @@
 //! Requests and responses on their way through: hyper's kinds, whose fields are a hash table, end where HTTP/2 ends.
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderName, Method, StatusCode, Uri, Version};
 use portcullis_vm::{Fields, ResponseHead};
 
 use crate::body::Body;
 
-/// A client's request as it came.
+/// The head of a client's request as it came.
 #[derive(Debug)]
-pub struct Request<B> {
+pub struct Request {
     /// What is to be done.
     pub method: Method,
     /// That of the target, which HTTP/1 mostly leaves to `host`.
@@ -19,31 +20,13 @@ pub struct Request<B> {
     pub version: Version,
     /// With `host`, and all that concerns its connection only.
     pub headers: Fields,
-    /// What follows.
-    pub body: B,
 }
 
-impl<B> Request<B> {
-    /// With another body.
-    pub fn map<T>(self, body: impl FnOnce(B) -> T) -> Request<T> {
-        let (old, head) = self.split();
-        let Request { method, authority, path, version, headers, body: () } = head;
-        Request { method, authority, path, version, headers, body: body(old) }
-    }
-
-    /// The body, and the rest.
-    pub fn split(self) -> (B, Request<()>) {
-        let Request { method, authority, path, version, headers, body } = self;
-        (body, Request { method, authority, path, version, headers, body: () })
-    }
-}
-
-impl<B> From<http::Request<B>> for Request<B> {
-    fn from(request: http::Request<B>) -> Request<B> {
-        let (parts, body) = request.into_parts();
+impl From<Parts> for Request {
+    fn from(parts: Parts) -> Request {
         let headers = Fields::from(&parts.headers);
         let (authority, path) = target(&parts.uri);
-        Request { method: parts.method, authority, path, version: parts.version, headers, body }
+        Request { method: parts.method, authority, path, version: parts.version, headers }
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Hop {
 /// A request that different recipients could read differently, or that is no request to a proxy of this kind. It is
 /// as it was then; otherwise path and headers are taken out.
 pub fn accept(
-    request: &mut Request<()>,
+    request: &mut Request,
     fault: Option<String>,
     tls: bool,
 ) -> Result<(RequestHead, Hop), Failure> {
@@ -72,7 +72,7 @@ fn bad<T>(reason: &str) -> Result<T, Failure> {
 }
 
 /// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
-fn authority(request: &Request<()>) -> Result<Bytes, Failure> {
+fn authority(request: &Request) -> Result<Bytes, Failure> {
     let mut hosts = request.headers.get_all(&HOST);
     let host = hosts.next();
     if hosts.next().is_some() {

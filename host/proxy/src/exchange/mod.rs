@@ -142,10 +142,10 @@ impl Begun {
 pub fn begin(
     generation: Rc<Generation>,
     client: Client<'_>,
-    request: Request<Inlet>,
+    mut request: Request,
+    body: Inlet,
     switch: Option<Switch>,
 ) -> Result<Begun, Box<Response<Body>>> {
-    let (body, mut request) = request.split();
     let accepted = head::accept(&mut request, body.fault(), client.connection.tls.is_some());
     let (mut head, hop) = match accepted {
         Ok(accepted) => accepted,

@@ -26,7 +26,7 @@ pub struct Asked {
 
 impl Asked {
     /// Before it is judged.
-    pub fn of(request: &Request<()>) -> Asked {
+    pub fn of(request: &Request) -> Asked {
         let authority = request.authority.as_deref().or_else(|| request.headers.get(HOST));
         Asked {
             method: request.method.clone(),

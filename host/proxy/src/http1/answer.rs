@@ -53,7 +53,7 @@ const HOP: Names = Names::new(&["connection", "transfer-encoding"]);
 const HOP_AND_LENGTH: Names = Names::new(&["connection", "transfer-encoding", "content-length"]);
 
 impl Asked {
-    pub(super) fn by(request: &Request<()>) -> Asked {
+    pub(super) fn by(request: &Request) -> Asked {
         Asked { version: request.version, to_head: request.method == Method::HEAD, keeps: true }
     }
 

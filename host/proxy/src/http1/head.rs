@@ -60,8 +60,11 @@ pub(super) struct Answer {
     said: Said,
 }
 
-/// The head of a response at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn response(bytes: &mut [u8]) -> Result<Option<(Answer, usize)>, Fault> {
+/// What stands at the beginning of some bytes, and how long it is; nothing while it is incomplete.
+pub(super) type Parsed<M> = Result<Option<(M, usize)>, Fault>;
+
+/// The head of a response.
+pub(super) fn response(bytes: &mut [u8]) -> Parsed<Answer> {
     let parsed = status_line(bytes).and_then(|line| Ok((fields(&mut bytes[line.end..])?, line)));
     let ((headers, said, length), line) = match parsed {
         Ok(parsed) => parsed,
@@ -74,10 +77,10 @@ pub(super) fn response(bytes: &mut [u8]) -> Result<Option<(Answer, usize)>, Faul
     Ok(Some((Answer { head: ResponseHead { status, headers }, version, said }, end + length)))
 }
 
-/// The head of a request at the beginning of `bytes`, and how long it is; nothing while it is incomplete.
-pub(super) fn request(bytes: &mut [u8]) -> Result<Option<(Request<Said>, usize)>, Fault> {
+/// The head of a request, and what it says of its body and its connection.
+pub(super) fn request(bytes: &mut [u8]) -> Parsed<(Request, Said)> {
     let parsed = request_line(bytes).and_then(|line| Ok((fields(&mut bytes[line.end..])?, line)));
-    let ((headers, body, length), line) = match parsed {
+    let ((headers, said, length), line) = match parsed {
         Ok(parsed) => parsed,
         Err(NoHead::Incomplete) => return Ok(None),
         Err(NoHead::Fields(NoFields::TooLarge)) => return Err(Fault::TooLarge),
@@ -93,7 +96,8 @@ pub(super) fn request(bytes: &mut [u8]) -> Result<Option<(Request<Said>, usize)>
         true => (None, Bytes::copy_from_slice(&bytes[target])),
         false => split(&bytes[target])?,
     };
-    Ok(Some((Request { method, authority, path, version, headers, body }, end + length)))
+    let request = Request { method, authority, path, version, headers };
+    Ok(Some(((request, said), end + length)))
 }
 
 /// Authority and path of a target.
@@ -102,8 +106,8 @@ fn split(target: &[u8]) -> Result<(Option<Bytes>, Bytes), Fault> {
     Ok(message::target(&Uri::try_from(target).map_err(none)?))
 }
 
-/// The trailers at the beginning of `bytes`, up to the empty line, and how long they are; nothing while they are incomplete.
-pub(super) fn trailers(bytes: &mut [u8]) -> Result<Option<(Fields, usize)>, Fault> {
+/// Trailers, up to the empty line.
+pub(super) fn trailers(bytes: &mut [u8]) -> Parsed<Fields> {
     match fields(bytes) {
         Ok((trailers, _, length)) => Ok(Some((trailers, length))),
         Err(NoFields::Incomplete) => Ok(None),

@@ -74,7 +74,7 @@ impl Served {
         &mut self,
         context: &mut Context<'_>,
         limit: usize,
-    ) -> Poll<Result<Option<Request<RequestBody>>, Refused>> {
+    ) -> Poll<Result<Option<(Request, RequestBody)>, Refused>> {
         let mut link = self.link.borrow_mut();
         let Link { wire, incoming, .. } = &mut *link;
         let Some(request) = ready!(incoming.poll_request(wire, context, limit))? else {
@@ -86,7 +86,7 @@ impl Served {
         link.unflushed = false;
         self.asked = Asked::by(&request);
         let body = RequestBody { link: self.link.clone(), request: link.request };
-        Poll::Ready(Ok(Some(request.map(|()| body))))
+        Poll::Ready(Ok(Some((request, body))))
     }
 
     /// Whether a part of the next request has come.
@@ -202,7 +202,7 @@ impl Served {
 }
 
 /// HTTP/1.0 knows no interim answers.
-fn wants_interim(request: &Request<()>) -> bool {
+fn wants_interim(request: &Request) -> bool {
     let says = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
     request.version == Version::HTTP_11 && request.headers.get(EXPECT).is_some_and(says)
 }

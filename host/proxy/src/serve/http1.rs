@@ -137,7 +137,7 @@ impl Session<'_> {
     async fn serve(&self, connection: &mut Option<Served>) -> Result<(), Broken> {
         loop {
             let Some(served) = connection else { return Ok(()) };
-            let request = match self.next(served).await {
+            let (request, body) = match self.next(served).await {
                 Ok(Some(request)) => request,
                 Ok(None) => break,
                 Err(refused) => {
@@ -150,7 +150,7 @@ impl Session<'_> {
                 true => Some(oneshot::channel()).unzip(),
                 false => (None, None),
             };
-            let answer = self.begin(request, switch)?;
+            let answer = self.begin(request, body, switch)?;
             let response = answered(served, answer).await?;
             let switches = response.head.status == StatusCode::SWITCHING_PROTOCOLS;
             served.answer(response, self.leaving.get()).map_err(Broken::Reset)?;
@@ -174,7 +174,7 @@ impl Session<'_> {
     }
 
     /// The next request; nothing when the client has gone, or is to go.
-    async fn next(&self, served: &mut Served) -> Result<Option<Request<RequestBody>>, Refused> {
+    async fn next(&self, served: &mut Served) -> Result<Option<(Request, RequestBody)>, Refused> {
         poll_fn(|context| {
             let polled = served.poll_request(context, self.limit);
             if polled.is_pending() && served.has_begun() {
@@ -189,10 +189,11 @@ impl Session<'_> {
 
     fn begin(
         &self,
-        request: Request<RequestBody>,
+        request: Request,
+        body: RequestBody,
         switch: Option<Switch>,
     ) -> Result<Answer, Reset> {
-        Ok(match self.exchanges.begin(request.map(Inlet::Http1), switch, &self.alarm)? {
+        Ok(match self.exchanges.begin(request, Inlet::Http1(body), switch, &self.alarm)? {
             Ok(begun) => Box::pin(begun.answer()),
             Err(refused) => Box::pin(ready(Ok(*refused))),
         })

@@ -40,7 +40,8 @@ impl Reception {
             .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX));
         let exchanges = self.exchanges(attributes, &watch, guest);
         let service = service_fn(move |request: Request<Incoming>| {
-            let begun = exchanges.begin(request.map(Inlet::Http2).into(), None, &Rc::default());
+            let (head, body) = request.into_parts();
+            let begun = exchanges.begin(head.into(), Inlet::Http2(body), None, &Rc::default());
             async move {
                 let response = match begun? {
                     Ok(begun) => begun.answer().await?,

@@ -110,7 +110,8 @@ impl Exchanges {
     /// Begins one, or says what a request that is refused is answered.
     fn begin(
         &self,
-        request: Request<Inlet>,
+        request: Request,
+        body: Inlet,
         switch: Option<Switch>,
         alarm: &Rc<RefCell<Alarm>>,
     ) -> Result<Result<Begun, Box<Response<Body>>>, Reset> {
@@ -124,7 +125,7 @@ impl Exchanges {
             alarm: alarm.clone(),
             guest: self.guest.clone(),
         };
-        Ok(exchange::begin(generation, client, request, switch))
+        Ok(exchange::begin(generation, client, request, body, switch))
     }
 }
 

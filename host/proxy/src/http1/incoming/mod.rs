@@ -208,7 +208,7 @@ impl Incoming {
         wire: &mut Wire,
         context: &mut Context<'_>,
         limit: usize,
-    ) -> Poll<Result<Option<Request<()>>, Refused>> {
+    ) -> Poll<Result<Option<Request>, Refused>> {
         let mut taken = Ok(None);
         self.show(|incoming, read| taken = incoming.take_request(read, limit));
         loop {
@@ -239,10 +239,10 @@ impl Incoming {
         &mut self,
         read: &mut &mut [u8],
         limit: usize,
-    ) -> Result<Option<Request<()>>, Fault> {
+    ) -> Result<Option<Request>, Fault> {
         self.skip_empty_lines(read);
-        let Some(request) = self.parse(read, limit, head::request)? else { return Ok(None) };
-        let (said, mut request) = request.split();
+        let parsed = self.parse(read, limit, head::request)?;
+        let Some((mut request, said)) = parsed else { return Ok(None) };
         self.extensions = 0;
         self.closes = !said.keeps_open(request.version);
         self.state = match said.request_ends(request.version, &mut request.headers) {
