@@ -151,7 +151,8 @@ impl Asked {
                 return Ok((Framing::Length(length), Length::Said(said)));
             }
         };
-        let said = said.filter(|said| number(said) == Some(counted));
+        let is_counted = |said: &&[u8]| number(said) == Some(counted) && !said.starts_with(b"00");
+        let said = said.filter(is_counted);
         Ok((Framing::Length(counted), said.map_or(Length::Counted(counted), Length::Said)))
     }
 }

@@ -109,10 +109,18 @@ fn split(target: &[u8]) -> Result<(Option<Bytes>, Bytes), Fault> {
 /// Trailers, up to the empty line.
 pub(super) fn trailers(bytes: &mut [u8]) -> Parsed<Fields> {
     match fields(bytes) {
+        // Recipients differ in what they make of it, and so in where the body ends.
+        Ok((.., length)) if has_bare_line_feed(&bytes[..length]) => {
+            Err(malformed("a line of the trailers ends without a carriage return"))
+        }
         Ok((trailers, _, length)) => Ok(Some((trailers, length))),
         Err(NoFields::Incomplete) => Ok(None),
         Err(problem) => Err(malformed(format!("the trailers are no HTTP: {}", problem.reason()))),
     }
+}
+
+fn has_bare_line_feed(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&b'\n') || bytes.windows(2).any(|two| two[1] == b'\n' && two[0] != b'\r')
 }
 
 /// The fields up to the empty line, what is said by them, and how long they are. What has been said with its note is left out.

@@ -349,6 +349,8 @@ impl Incoming {
         take: impl FnOnce(&mut Incoming, &mut &mut [u8]),
     ) -> Poll<Result<usize, Problem>> {
         READ.with_borrow_mut(|page| {
+            // Nothing is left in it but by a panic of who was shown it.
+            page.clear();
             page.reserve(PAGE);
             let read = ready!(pin!(wire.read_buf(page)).poll(context));
             let read = read.map_err(|error| {

@@ -78,6 +78,8 @@ fn malformed_chunks_are_refused_and_never_complete_a_request() {
     check("a chunk that ends in LF", "5\r\nhello\n0\r\n\r\n");
     check("a size that ends in LF", "5\nhello\r\n0\r\n\r\n");
     check("an extension with LF in it", "5;a\nb\r\nhello\r\n0\r\n\r\n");
+    check("an end that is LF", "5\r\nhello\r\n0\r\n\n");
+    check("a trailer that ends in LF", "5\r\nhello\r\n0\r\nx-end: yes\n\r\n");
 }
 
 #[test]
