@@ -168,11 +168,14 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The response's body, if all of it is here and has passed the filters; what is here of a longer one stays where it is.
+    /// The response's body, if its length was told, and all of it is here and has passed the filters; what is here of a longer
+    /// one stays where it is.
     pub(super) fn take_whole(&self, context: &mut Context<'_>) -> Option<Bytes> {
         const RESPONSE: Direction = Direction::Response;
         let asks = {
             let chain = self.chain.borrow();
+            // What came in chunks leaves in chunks.
+            chain.promised(RESPONSE)?;
             chain.passed(RESPONSE).is_none() && chain.wants_input(RESPONSE)
         };
         if asks && self.poll_feed(RESPONSE, context).is_pending() {

@@ -34,8 +34,8 @@ impl Exchange {
         };
         let whole = match self.complete_head(end, hop) {
             true => Some(Bytes::new()),
-            // A stream's window may be closed: the exchange goes on until the client takes its body.
-            false if self.version == Version::HTTP_2 => None,
+            // There may be trailers, and a stream's window may be closed: the exchange goes on until the client takes its body.
+            false if self.carries_trailers.get() => None,
             false => poll_fn(|context| Poll::Ready(self.take_whole(context))).await,
         };
         Ok(self.forward_response(whole, deadline, ending))
@@ -155,7 +155,13 @@ impl Exchange {
                 (self.end().and_then(|mut stream| stream.response.take()), Body::from(bytes))
             }
             None => {
-                let head = self.local.with(self.key, |stream| stream.response.clone());
+                // Guests may still read it.
+                let is_read = !self.chain.borrow().is_empty();
+                let head = self.local.with(self.key, |stream| {
+                    let ResponseHead { status, headers } = stream.response.as_mut()?;
+                    let headers = if is_read { headers.clone() } else { std::mem::take(headers) };
+                    Some(ResponseHead { status: *status, headers })
+                });
                 let body = ResponseStream::new(self.clone(), ending, deadline);
                 (head.flatten(), Body::stream(body))
             }
