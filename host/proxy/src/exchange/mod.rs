@@ -172,42 +172,47 @@ pub fn begin(
         ListenerDirection::Outbound => 2,
         ListenerDirection::Inbound | ListenerDirection::Gateway => 1,
     };
-    let mut attributes = Attributes::new(client.connection.clone(), now::wall(started));
-    attributes.client = address;
-    attributes.listener_direction = direction;
-    attributes.protocol = protocol(version);
-    attributes.listener = Some(generation.listener_name(client.listener));
+    // Both this and the exchange are made where they stay: they are large.
+    let room = Box::new_uninit();
+    let attributes = Attributes::new(client.connection.clone(), now::wall(started));
+    let mut stream = Box::write(room, HttpStream::new(head, attributes));
+    stream.attributes.client = address;
+    stream.attributes.listener_direction = direction;
+    stream.attributes.protocol = protocol(version);
+    stream.attributes.listener = Some(generation.listener_name(client.listener));
     let local = generation.local.clone();
-    let (key, mailbox) = local.insert(Box::new(HttpStream::new(head, attributes)));
+    let (key, mailbox) = local.insert(stream);
     let chain = Chain::new(generation.chain(client.listener), local.clone(), key, mailbox.clone());
-    let exchange = Rc::new(Exchange {
-        local,
-        key,
-        mailbox,
-        chain: RefCell::new(chain),
-        request_body: RefCell::new(body),
-        response_body: RefCell::default(),
-        replay: RefCell::default(),
-        facts: RefCell::new(facts),
-        listener: client.listener,
-        dialect,
-        method,
-        version,
-        closing: client.closing,
-        started,
-        ended: Cell::new(false),
-        broken: Cell::new(None),
-        attempt_deadline: Cell::new(None),
-        upstream_sent: Cell::new(None),
-        in_flight: Cell::new(Some(client.in_flight)),
-        alarm: client.alarm,
-        guest: client.guest,
-        switching: Cell::new(None),
-        carries_trailers: Cell::new(version == Version::HTTP_2),
-        generation,
+    let exchange = Rc::new_cyclic(|exchange: &Weak<Exchange>| {
+        let lender: Weak<dyn Lender> = Weak::<Exchange>::clone(exchange);
+        mailbox.set_lender(lender);
+        Exchange {
+            local,
+            key,
+            mailbox,
+            chain: RefCell::new(chain),
+            request_body: RefCell::new(body),
+            response_body: RefCell::default(),
+            replay: RefCell::default(),
+            facts: RefCell::new(facts),
+            listener: client.listener,
+            dialect,
+            method,
+            version,
+            closing: client.closing,
+            started,
+            ended: Cell::new(false),
+            broken: Cell::new(None),
+            attempt_deadline: Cell::new(None),
+            upstream_sent: Cell::new(None),
+            in_flight: Cell::new(Some(client.in_flight)),
+            alarm: client.alarm,
+            guest: client.guest,
+            switching: Cell::new(None),
+            carries_trailers: Cell::new(version == Version::HTTP_2),
+            generation,
+        }
     });
-    let lender: Weak<dyn Lender> = Rc::<Exchange>::downgrade(&exchange);
-    exchange.mailbox.set_lender(lender);
     Ok(Begun { ending: Ending(exchange.clone()), exchange, hop, switch })
 }
 

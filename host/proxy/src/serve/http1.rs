@@ -194,7 +194,12 @@ impl Session<'_> {
         switch: Option<Switch>,
     ) -> Result<Answer, Reset> {
         Ok(match self.exchanges.begin(request, Inlet::Http1(body), switch, &self.alarm)? {
-            Ok(begun) => Box::pin(begun.answer()),
+            Ok(begun) => {
+                // It is large, and so made where it stays.
+                let room = Box::new_uninit();
+                let answer = Box::write(room, begun.answer());
+                Box::into_pin(answer)
+            }
             Err(refused) => Box::pin(ready(Ok(*refused))),
         })
     }
