@@ -1,39 +1,51 @@
 //! Requests and responses on their way through: hyper's kinds, whose fields are a hash table, end where HTTP/2 ends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, Method, StatusCode, Uri, Version};
-use portcullis_vm::{Fields, ResponseHead};
+use portcullis_vm::{Fields, RequestHead, ResponseHead};
 
 use crate::body::Body;
 
-/// The head of a client's request as it came.
+/// A client's request as it came.
 #[derive(Debug)]
 pub struct Request {
-    /// What is to be done.
-    pub method: Method,
-    /// That of the target, which HTTP/1 mostly leaves to `host`.
-    pub authority: Option<Bytes>,
-    /// Path and query of the target; empty if it has none.
-    pub path: Bytes,
+    /// Of the target: its authority, which HTTP/1 mostly leaves to `host`, its path and query; each empty if it has none.
+    /// Without a scheme; with `host`, and all fields that concern its connection only.
+    pub head: Arc<RequestHead>,
     /// Of the protocol that it came by.
     pub version: Version,
-    /// With `host`, and all that concerns its connection only.
-    pub headers: Fields,
+}
+
+impl Request {
+    /// With the authority and the path of its target.
+    pub fn new(
+        method: Method,
+        (authority, path): (Bytes, Bytes),
+        version: Version,
+        headers: Fields,
+    ) -> Request {
+        let scheme = Bytes::new();
+        Request {
+            head: Arc::new(RequestHead { method, scheme, authority, path, headers }),
+            version,
+        }
+    }
 }
 
 impl From<Parts> for Request {
     fn from(parts: Parts) -> Request {
         let headers = Fields::from(&parts.headers);
-        let (authority, path) = target(&parts.uri);
-        Request { method: parts.method, authority, path, version: parts.version, headers }
+        Request::new(parts.method, target(&parts.uri), parts.version, headers)
     }
 }
 
-/// Authority and path of a target.
-pub fn target(uri: &Uri) -> (Option<Bytes>, Bytes) {
+/// Authority and path of a target, empty where it has none.
+pub fn target(uri: &Uri) -> (Bytes, Bytes) {
     let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let authority = uri.authority().map(|authority| copy(authority.as_str()));
+    let authority = uri.authority().map_or_else(Bytes::new, |authority| copy(authority.as_str()));
     (authority, uri.path_and_query().map_or_else(Bytes::new, |path| copy(path.as_str())))
 }
 

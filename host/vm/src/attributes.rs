@@ -168,6 +168,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// At the beginning, when nothing is known but the connection.
+    #[inline]
     pub fn new(connection: Arc<ConnectionAttributes>, started: SystemTime) -> Attributes {
         Attributes {
             client: connection.peer,

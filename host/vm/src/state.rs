@@ -83,9 +83,10 @@ pub struct HttpStream {
 
 impl HttpStream {
     /// A stream at the start of its request.
-    pub fn new(request: RequestHead, attributes: Attributes) -> HttpStream {
+    #[inline]
+    pub fn new(request: impl Into<Arc<RequestHead>>, attributes: Attributes) -> HttpStream {
         HttpStream {
-            request: Arc::new(request),
+            request: request.into(),
             request_body: Buffer::default(),
             request_trailers: None,
             response: None,

@@ -10,7 +10,7 @@ use http::{Method, Version};
 use portcullis_vm::{Fields, Names, RequestHead};
 
 use crate::http1::elements;
-use crate::message::{Request, is_authority};
+use crate::message::is_authority;
 use crate::reply::Failure;
 
 /// What a request's head said about its connection, apart from what it says to the upstream.
@@ -27,35 +27,38 @@ pub struct Hop {
 ///
 /// # Errors
 /// A request that different recipients could read differently, or that is no request to a proxy of this kind. It is
-/// as it was then; otherwise path and headers are taken out.
+/// as it was then.
 pub fn accept(
-    request: &mut Request,
+    head: &mut RequestHead,
+    version: Version,
     fault: Option<String>,
     tls: bool,
-) -> Result<(RequestHead, Hop), Failure> {
-    let (method, version) = (request.method.clone(), request.version);
-    if method == Method::CONNECT {
+) -> Result<Hop, Failure> {
+    if head.method == Method::CONNECT {
         return bad("CONNECT is not served");
     }
     if let Some(reason) = fault {
         return Err(Failure::BadRequest(reason));
     }
-    let authority = authority(request)?;
-    let path = match &request.path[..] {
-        [] => Bytes::from_static(b"/"),
-        [b'/', ..] => std::mem::take(&mut request.path),
-        b"*" if method == Method::OPTIONS => std::mem::take(&mut request.path),
+    let host = host(head, version)?;
+    match &head.path[..] {
+        [] | [b'/', ..] => {}
+        b"*" if head.method == Method::OPTIONS => {}
         _ => return bad("the path does not begin with /"),
-    };
-    // The connection says so, whatever the client claims in `:scheme`.
-    let scheme = Bytes::from_static(if tls { b"https" } else { b"http" });
-    let mut headers = std::mem::take(&mut request.headers);
-    headers.remove(HOST);
-    if version == Version::HTTP_2 {
-        join_cookies(&mut headers);
     }
-    let hop = strip_request(&mut headers, version);
-    Ok((RequestHead { method, scheme, authority, path, headers }, hop))
+    // The connection says so, whatever the client claims in `:scheme`.
+    head.scheme = Bytes::from_static(if tls { b"https" } else { b"http" });
+    if let Some(host) = host {
+        head.authority = host;
+    }
+    if head.path.is_empty() {
+        head.path = Bytes::from_static(b"/");
+    }
+    head.headers.remove(HOST);
+    if version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    Ok(strip_request(&mut head.headers, version))
 }
 
 /// HTTP/2 clients may send a cookie in several pieces, which nobody else expects: RFC 9113, 8.2.3.
@@ -71,26 +74,26 @@ fn bad<T>(reason: &str) -> Result<T, Failure> {
     Err(Failure::BadRequest(reason.to_owned()))
 }
 
-/// The one authority of a request: RFC 9112, 3.2 and RFC 9113, 8.3.1.
-fn authority(request: &Request) -> Result<Bytes, Failure> {
-    let mut hosts = request.headers.get_all(&HOST);
+/// The authority of a request whose target has none. A request has one: RFC 9112, 3.2 and RFC 9113, 8.3.1.
+fn host(head: &RequestHead, version: Version) -> Result<Option<Bytes>, Failure> {
+    let mut hosts = head.headers.get_all(&HOST);
     let host = hosts.next();
     if hosts.next().is_some() {
         return bad("more than one host header");
     }
-    let authority = match (&request.authority, host) {
-        (Some(target), Some(host)) if !host.eq_ignore_ascii_case(target) => {
+    let authority = match (&head.authority[..], host) {
+        ([], Some(host)) => host,
+        ([], None) if version == Version::HTTP_10 => &[],
+        ([], None) => return bad("no host header"),
+        (target, Some(host)) if !host.eq_ignore_ascii_case(target) => {
             return bad("host header and request target disagree");
         }
-        (Some(target), _) => target.clone(),
-        (None, Some(host)) => Bytes::copy_from_slice(host),
-        (None, None) if request.version == Version::HTTP_10 => Bytes::new(),
-        (None, None) => return bad("no host header"),
+        (target, _) => target,
     };
-    if !is_authority(&authority) {
+    if !is_authority(authority) {
         return bad("the host is not valid");
     }
-    Ok(authority)
+    Ok(head.authority.is_empty().then(|| Bytes::copy_from_slice(authority)))
 }
 
 fn strip_request(headers: &mut Fields, version: Version) -> Hop {

@@ -146,9 +146,11 @@ pub fn begin(
     body: Inlet,
     switch: Option<Switch>,
 ) -> Result<Begun, Box<Response<Body>>> {
-    let accepted = head::accept(&mut request, body.fault(), client.connection.tls.is_some());
-    let (mut head, hop) = match accepted {
-        Ok(accepted) => accepted,
+    let version = request.version;
+    let head = Arc::make_mut(&mut request.head);
+    let accepted = head::accept(head, version, body.fault(), client.connection.tls.is_some());
+    let hop = match accepted {
+        Ok(hop) => hop,
         Err(failure) => {
             return Err(Box::new(Asked::of(&request).refuse(&generation, &client, &failure)));
         }
@@ -156,11 +158,11 @@ pub fn begin(
     // Others may have been answered since the task was polled.
     now::moved_on();
     let started = now::now();
-    let (version, method) = (request.version, head.method.clone());
+    let method = head.method.clone();
     let dialect = Dialect::of(&head.headers);
     let listener = &generation.snapshot.listeners[client.listener];
     let scheme = if client.connection.tls.is_some() { "https" } else { "http" };
-    let facts = Facts::of(&head, &generation, client.listener);
+    let facts = Facts::of(head, &generation, client.listener);
     let address = forwarded::stamp(
         &mut head.headers,
         client.connection.peer,
@@ -175,7 +177,7 @@ pub fn begin(
     // Both this and the exchange are made where they stay: they are large.
     let room = Box::new_uninit();
     let attributes = Attributes::new(client.connection.clone(), now::wall(started));
-    let mut stream = Box::write(room, HttpStream::new(head, attributes));
+    let mut stream = Box::write(room, HttpStream::new(request.head, attributes));
     stream.attributes.client = address;
     stream.attributes.listener_direction = direction;
     stream.attributes.protocol = protocol(version);

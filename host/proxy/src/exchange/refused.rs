@@ -27,14 +27,18 @@ pub struct Asked {
 impl Asked {
     /// Before it is judged.
     pub fn of(request: &Request) -> Asked {
-        let authority = request.authority.as_deref().or_else(|| request.headers.get(HOST));
+        let Request { head, version } = request;
+        let authority = match &head.authority[..] {
+            [] => head.headers.get(HOST),
+            authority => Some(authority),
+        };
         Asked {
-            method: request.method.clone(),
+            method: head.method.clone(),
             authority: authority.map(Text::of),
-            path: request.path.clone(),
-            version: request.version,
-            dialect: Dialect::of(&request.headers),
-            user_agent: request.headers.get(USER_AGENT).map(Text::of),
+            path: head.path.clone(),
+            version: *version,
+            dialect: Dialect::of(&head.headers),
+            user_agent: head.headers.get(USER_AGENT).map(Text::of),
         }
     }
 

@@ -54,7 +54,8 @@ const HOP_AND_LENGTH: Names = Names::new(&["connection", "transfer-encoding", "c
 
 impl Asked {
     pub(super) fn by(request: &Request) -> Asked {
-        Asked { version: request.version, to_head: request.method == Method::HEAD, keeps: true }
+        let to_head = request.head.method == Method::HEAD;
+        Asked { version: request.version, to_head, keeps: true }
     }
 
     pub(super) fn close(&mut self) {

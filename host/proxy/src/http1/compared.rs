@@ -202,7 +202,7 @@ fn a_request_has_a_hundred_fields_at_the_most() {
     let read = |fields: usize| {
         let head = ["GET / HTTP/1.1\r\n", &"a: b\r\n".repeat(fields), "\r\n"].concat();
         head::request(&mut head.into_bytes())
-            .map(|read| read.map(|((request, _), _)| request.headers.len()))
+            .map(|read| read.map(|(asking, _)| asking.request.head.headers.len()))
     };
     assert_eq!(read(100), Ok(Some(100)));
     assert_eq!(read(101), Err(Fault::TooLarge));

@@ -77,10 +77,19 @@ pub(super) fn response(bytes: &mut [u8]) -> Parsed<Answer> {
     Ok(Some((Answer { head: ResponseHead { status, headers }, version, said }, end + length)))
 }
 
-/// The head of a request, and what it says of its body and its connection.
-pub(super) fn request(bytes: &mut [u8]) -> Parsed<(Request, Said)> {
+/// A request, and what its head says of its body and its connection.
+pub(super) struct Asking {
+    pub(super) request: Request,
+    /// Where the body ends, or why recipients could take it for different requests.
+    pub(super) ends: Result<Ends, Fault>,
+    /// Whether the connection may carry another exchange.
+    pub(super) keeps_open: bool,
+}
+
+/// The head of a request.
+pub(super) fn request(bytes: &mut [u8]) -> Parsed<Asking> {
     let parsed = request_line(bytes).and_then(|line| Ok((fields(&mut bytes[line.end..])?, line)));
-    let ((headers, said, length), line) = match parsed {
+    let ((mut headers, said, length), line) = match parsed {
         Ok(parsed) => parsed,
         Err(NoHead::Incomplete) => return Ok(None),
         Err(NoHead::Fields(NoFields::TooLarge)) => return Err(Fault::TooLarge),
@@ -92,16 +101,18 @@ pub(super) fn request(bytes: &mut [u8]) -> Parsed<(Request, Said)> {
     }
     let method = Method::from_bytes(&bytes[method])
         .map_err(|_| malformed("the request's method is none"))?;
-    let (authority, path) = match is_plain {
-        true => (None, Bytes::copy_from_slice(&bytes[target])),
+    let target = match is_plain {
+        true => (Bytes::new(), Bytes::copy_from_slice(&bytes[target])),
         false => split(&bytes[target])?,
     };
-    let request = Request { method, authority, path, version, headers };
-    Ok(Some(((request, said), end + length)))
+    let ends = said.request_ends(version, &mut headers);
+    let keeps_open = said.keeps_open(version);
+    let request = Request::new(method, target, version, headers);
+    Ok(Some((Asking { request, ends, keeps_open }, end + length)))
 }
 
 /// Authority and path of a target.
-fn split(target: &[u8]) -> Result<(Option<Bytes>, Bytes), Fault> {
+fn split(target: &[u8]) -> Result<(Bytes, Bytes), Fault> {
     let none = |problem| malformed(format!("the request's target is none: {problem}"));
     Ok(message::target(&Uri::try_from(target).map_err(none)?))
 }
@@ -168,7 +179,7 @@ impl Answer {
 /// What a head says of its body and its connection, noted while its fields are collected: looking them up afterwards costs
 /// more than all the rest.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+struct Said {
     lengths: usize,
     /// Nothing, too, if they are not one number.
     length: Option<u64>,
@@ -275,7 +286,7 @@ impl Said {
     }
 
     /// Whether the connection may carry another exchange (RFC 9112, 9.3).
-    pub(super) fn keeps_open(&self, version: Version) -> bool {
+    fn keeps_open(&self, version: Version) -> bool {
         !self.close && (self.keep_alive || version != Version::HTTP_10)
     }
 
@@ -283,11 +294,7 @@ impl Said {
     ///
     /// # Errors
     /// Recipients could take it for different requests.
-    pub(super) fn request_ends(
-        &self,
-        version: Version,
-        headers: &mut Fields,
-    ) -> Result<Ends, Fault> {
+    fn request_ends(&self, version: Version, headers: &mut Fields) -> Result<Ends, Fault> {
         let coding = self.coding(version)?;
         if coding.is_some() && self.lengths > 0 {
             return Err(malformed("both content-length and transfer-encoding"));

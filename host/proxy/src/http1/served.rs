@@ -204,7 +204,7 @@ impl Served {
 /// HTTP/1.0 knows no interim answers.
 fn wants_interim(request: &Request) -> bool {
     let says = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
-    request.version == Version::HTTP_11 && request.headers.get(EXPECT).is_some_and(says)
+    request.version == Version::HTTP_11 && request.head.headers.get(EXPECT).is_some_and(says)
 }
 
 impl Link {

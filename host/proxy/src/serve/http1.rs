@@ -146,7 +146,7 @@ impl Session<'_> {
                     return Box::pin(self.refuse(served, refused)).await;
                 }
             };
-            let (tunnel, switch) = match request.headers.contains(UPGRADE) {
+            let (tunnel, switch) = match request.head.headers.contains(UPGRADE) {
                 true => Some(oneshot::channel()).unzip(),
                 false => (None, None),
             };

@@ -19,7 +19,7 @@ use portcullis_vm::ResponseHead;
 use tokio::io::AsyncReadExt as _;
 
 use super::Problem;
-use super::head::{self, Ends, Fault};
+use super::head::{self, Asking, Ends, Fault};
 use crate::message::Request;
 use crate::wire::Wire;
 
@@ -242,10 +242,10 @@ impl Incoming {
     ) -> Result<Option<Request>, Fault> {
         self.skip_empty_lines(read);
         let parsed = self.parse(read, limit, head::request)?;
-        let Some((mut request, said)) = parsed else { return Ok(None) };
+        let Some(Asking { request, ends, keeps_open }) = parsed else { return Ok(None) };
         self.extensions = 0;
-        self.closes = !said.keeps_open(request.version);
-        self.state = match said.request_ends(request.version, &mut request.headers) {
+        self.closes = !keeps_open;
+        self.state = match ends {
             Ok(ends) => ends.into(),
             Err(fault) => State::Failed(Problem::Protocol(fault.to_string())),
         };
