@@ -184,15 +184,15 @@ pub fn begin(
     stream.attributes.listener = Some(generation.listener_name(client.listener));
     let local = generation.local.clone();
     let (key, mailbox) = local.insert(stream);
-    let chain = Chain::new(generation.chain(client.listener), local.clone(), key, mailbox.clone());
     let exchange = Rc::new_cyclic(|exchange: &Weak<Exchange>| {
         let lender: Weak<dyn Lender> = Weak::<Exchange>::clone(exchange);
         mailbox.set_lender(lender);
+        let slots = generation.chain(client.listener);
         Exchange {
+            chain: RefCell::new(Chain::new(slots, local.clone(), key, mailbox.clone())),
             local,
             key,
             mailbox,
-            chain: RefCell::new(chain),
             request_body: RefCell::new(body),
             response_body: RefCell::default(),
             replay: RefCell::default(),
