@@ -5,6 +5,7 @@
 //! does not check out is treated as absent and compiled again, never loaded. What was used last stays; the rest goes when there
 //! is too much. Never touches the folder's other files.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::Engine;
 use crate::error::LoadError;
+use crate::joint;
 
 /// A folder of compiled modules (0700, owner checked, no symlinks).
 #[derive(Clone, Debug)]
@@ -99,7 +101,7 @@ impl Cache {
         bytes: &[u8],
     ) -> Result<(), LoadError> {
         let key = Key { digest, fingerprint: engine.fingerprint() };
-        let code = engine.compile(bytes)?;
+        let code = engine.compile(&with_joints(bytes))?;
         self.write(&key, &code).map_err(|problem| LoadError::Cache {
             path: self.path.display().to_string(),
             problem: problem.to_string(),
@@ -212,7 +214,7 @@ pub(crate) fn compile(
     bytes: &[u8],
     cache: Option<&Cache>,
 ) -> Result<wasmtime::Module, LoadError> {
-    let code = engine.compile(bytes)?;
+    let code = engine.compile(&with_joints(bytes))?;
     if let Some(cache) = cache {
         let key = Key { digest, fingerprint: engine.fingerprint() };
         if let Err(problem) = cache.write(&key, &code) {
@@ -221,6 +223,10 @@ pub(crate) fn compile(
         }
     }
     deserialize(engine, &code).map_err(LoadError::of_engine)
+}
+
+fn with_joints(bytes: &[u8]) -> Cow<'_, [u8]> {
+    joint::added(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned)
 }
 
 #[allow(unsafe_code, reason = "loads code that this program compiled; the proof stands inside")]

@@ -20,6 +20,7 @@ mod services;
 mod state;
 mod spec;
 mod inspect;
+mod joint;
 mod engine;
 mod pulse;
 mod phase;

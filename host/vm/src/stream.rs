@@ -4,9 +4,9 @@ use crate::abi::numbers::ROOT_CONTEXT;
 use crate::buffer::Buffer;
 use crate::effects::ContextId;
 use crate::error::Trap;
-use crate::guest::Moment;
+use crate::guest::{Entry, Joint, Moment, Steps};
 use crate::hostcalls::View;
-use crate::instance::{Entry, Instance};
+use crate::instance::Instance;
 use crate::phase::{Action, Direction, Peer, Phase};
 use crate::state::{Stream, StreamKey, Streams, TcpStream};
 
@@ -29,6 +29,11 @@ impl Instance {
         end_of_stream: bool,
     ) -> Result<(ContextId, Action), Trap> {
         self.lend(streams, |instance| {
+            if phase == Phase::RequestHeaders
+                && let Some(opened) = instance.open_at_once(stream, end_of_stream)
+            {
+                return opened;
+            }
             let context = instance.create(stream)?;
             if !instance.callbacks().phases.contains(phase) {
                 return Ok((context, Action::Continue));
@@ -49,10 +54,30 @@ impl Instance {
         self.lend(streams, |instance| instance.show(context, phase, end_of_stream))
     }
 
+    /// Both callbacks of an exchange that begins at one entry, where the module can do that.
+    fn open_at_once(
+        &mut self,
+        stream: StreamKey,
+        end_of_stream: bool,
+    ) -> Option<Result<(ContextId, Action), Trap>> {
+        self.callbacks().joints.as_ref()?;
+        let phase = Phase::RequestHeaders;
+        let headers = size(self.guest().streams.stream(stream)?, phase) as u32;
+        let context = ContextId { number: self.guest_mut().contexts.create(stream), stream };
+        let joint = Joint::new(Steps::Open { end_of_stream }, context);
+        let opened = self.enter_joint(joint, |joints, store| {
+            joints.open.call(store, (context.number, headers, end_of_stream.into()))
+        })?;
+        let action = opened.and_then(|(answer, joint)| match joint.is_apart {
+            true => self.show(context, phase, end_of_stream),
+            false => Ok(Action::of(phase, answer, self.pause())),
+        });
+        Some(action.map(|action| (context, action)))
+    }
+
     fn create(&mut self, stream: StreamKey) -> Result<ContextId, Trap> {
-        let context = self.guest_mut().contexts.create(stream);
         let callback = "proxy_on_context_create";
-        let context = ContextId { number: context, stream };
+        let context = ContextId { number: self.guest_mut().contexts.create(stream), stream };
         let entry = Entry { callback, moment: Moment::Root, context: Some(context) };
         let created = self.enter(entry, |callbacks, store| {
             let Some(create) = &callbacks.context_create else { return Ok(()) };
@@ -113,14 +138,17 @@ impl Instance {
             if done_first {
                 instance.done(context)?;
                 instance.log(context)?;
-            } else {
-                instance.log(context)?;
-                instance.done(context)?;
+                return instance.delete(context);
             }
-            instance.enter(last("proxy_on_delete", context), |callbacks, store| {
-                let Some(delete) = &callbacks.delete else { return Ok(()) };
-                delete.call(store, context.number)
-            })
+            let joint = Joint::new(Steps::Finish, context);
+            let at_once = instance
+                .enter_joint(joint, |joints, store| joints.finish.call(store, context.number));
+            if let Some(finished) = at_once {
+                return finished.map(|_| ());
+            }
+            instance.log(context)?;
+            instance.done(context)?;
+            instance.delete(context)
         });
         let guest = self.guest_mut();
         guest.calls.forget(context.stream);
@@ -139,6 +167,12 @@ impl Instance {
             callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context.number))
         })?;
         Ok(())
+    }
+
+    fn delete(&mut self, context: ContextId) -> Result<(), Trap> {
+        self.enter(last("proxy_on_delete", context), |callbacks, store| {
+            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context.number))
+        })
     }
 }
 

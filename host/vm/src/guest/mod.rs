@@ -5,9 +5,11 @@
 mod budget;
 mod calls;
 mod contexts;
+mod entry;
 mod expressions;
 mod notes;
 mod quota;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +29,11 @@ use crate::state::{HttpStream, ResponseHead, Stream, StreamKey, Streams, TcpStre
 pub(crate) use budget::Budget;
 pub(crate) use calls::{CallKind, Calls};
 pub(crate) use contexts::Contexts;
+pub(crate) use entry::Entry;
 pub(crate) use expressions::Expressions;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
+pub(crate) use steps::{Joint, Steps, keep_up};
 
 /// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -121,6 +125,12 @@ pub(crate) struct Guest {
     /// The running callback, by the name that the guest exports.
     pub(crate) callback: &'static str,
     pub(crate) moment: Moment,
+    /// How many effects there were before the running callback.
+    pub(crate) effects_before: usize,
+    /// Where the guest says how far it has come with a joint.
+    pub(crate) step: Option<wasmtime::Global>,
+    /// The callbacks that the guest was entered for, where these are several.
+    pub(crate) joint: Option<Joint>,
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
     /// Fields that the guest has written.
@@ -158,6 +168,9 @@ impl Guest {
             allocating: false,
             callback: "start_up",
             moment: Moment::StartUp,
+            effects_before: 0,
+            step: None,
+            joint: None,
             streams: Streams::default(),
             contexts: Contexts::default(),
             known: Known::default(),

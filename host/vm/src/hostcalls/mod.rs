@@ -32,7 +32,7 @@ use wasmtime::{Caller, Linker};
 use crate::abi::numbers::Status;
 use crate::effects::{CallId, Effect};
 use crate::error::Fault;
-use crate::guest::{CallKind, Guest, Moment};
+use crate::guest::{CallKind, Guest, Moment, keep_up};
 
 pub(crate) use head::View;
 use memory::{Span, slice};
@@ -65,6 +65,15 @@ type Done = Result<(), Stop>;
 pub(crate) struct Call<'a> {
     caller: Caller<'a, Guest>,
     name: &'static str,
+}
+
+impl<'a> Call<'a> {
+    fn new(mut caller: Caller<'a, Guest>, name: &'static str) -> Call<'a> {
+        keep_up(&mut caller);
+        let mut call = Call { caller, name };
+        call.find_memory();
+        call
+    }
 }
 
 impl Call<'_> {
@@ -141,8 +150,7 @@ fn answer_always(
     name: &'static str,
     run: impl FnOnce(&mut Call<'_>) -> Done,
 ) -> wasmtime::Result<u32> {
-    let mut call = Call { caller, name };
-    call.find_memory();
+    let mut call = Call::new(caller, name);
     match run(&mut call) {
         Ok(()) => Ok(Status::Ok as u32),
         Err(Stop::Status(status)) => Ok(status as u32),

@@ -15,7 +15,7 @@ pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         ENV,
         "abort",
         |caller: Caller<'_, Guest>, message: u32, file: u32, line: u32, column: u32| {
-            abort(Call { caller, name: "abort" }, [message, file], [line, column])
+            abort(Call::new(caller, "abort"), [message, file], [line, column])
         },
     )?;
     Ok(())

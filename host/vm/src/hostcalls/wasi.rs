@@ -84,7 +84,7 @@ impl From<Stop> for Refused {
 macro_rules! hostcall {
     ($linker:ident, $module:ident, $name:literal, |$call:ident $(, $arg:ident: $type:ty)*| $body:expr) => {
         $linker.func_wrap($module, $name, |caller: Caller<'_, Guest> $(, $arg: $type)*| {
-            answer(Call { caller, name: $name }, |$call| $body)
+            answer(Call::new(caller, $name), |$call| $body)
         })?
     };
 }
@@ -162,7 +162,7 @@ fn link_fixed(linker: &mut Linker<Guest>, module: &'static str) -> wasmtime::Res
             .map(|letter| if letter == 'I' { ValType::I64 } else { ValType::I32 });
         let function = FuncType::new(linker.engine(), params, [ValType::I32]);
         linker.func_new(module, name, function, |caller, params, results| {
-            let code = answer(Call { caller, name }, |call| fixed.answer(call, params))?;
+            let code = answer(Call::new(caller, name), |call| fixed.answer(call, params))?;
             results[0] = Val::I32(code as i32);
             Ok(())
         })?;

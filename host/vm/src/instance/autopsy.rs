@@ -2,6 +2,7 @@
 
 use wasmtime::WasmBacktrace;
 
+use crate::engine::Engine;
 use crate::error::{Death, Fault, Trap, TrapReason};
 use crate::guest::Guest;
 
@@ -15,7 +16,12 @@ pub(super) fn explain(guest: &Guest, callback: &str, error: &wasmtime::Error) ->
         message.push_str("; last log: ");
         message.push_str(&last);
     }
-    Death { reason, message, backtrace: backtrace(error) }.into()
+    let mut backtrace = backtrace(error);
+    if guest.joint.is_some() && backtrace.len() < Engine::FRAMES.get() {
+        // The outermost function is ours.
+        backtrace.pop();
+    }
+    Death { reason, message, backtrace }.into()
 }
 
 fn cause(guest: &Guest, error: &wasmtime::Error) -> (TrapReason, String) {

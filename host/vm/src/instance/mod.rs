@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::callbacks::{self, Callbacks};
-use crate::effects::ContextId;
+use crate::callbacks::{self, Callbacks, Joints};
 use crate::error::{Death, Fault, Trap, TrapReason};
-use crate::guest::{Guest, Moment};
+use crate::guest::{Entry, Guest, Joint, keep_up};
+use crate::joint;
 use crate::module::Module;
 use crate::phase::HeadersPause;
 use crate::pulse::Pulse;
@@ -26,21 +26,6 @@ pub(crate) struct Instance {
     pause: HeadersPause,
     trap: Option<Trap>,
     pulse: Arc<Pulse>,
-}
-
-/// What a callback is: its name, where in the guest's life it stands, and whose context it is for.
-pub(crate) struct Entry {
-    pub(crate) callback: &'static str,
-    pub(crate) moment: Moment,
-    /// `None`: the root context.
-    pub(crate) context: Option<ContextId>,
-}
-
-impl Entry {
-    /// A callback of the root context.
-    pub(crate) fn root(callback: &'static str) -> Entry {
-        Entry { callback, moment: Moment::Root, context: None }
-    }
 }
 
 impl Instance {
@@ -62,6 +47,7 @@ impl Instance {
         let beating = pulse.clone();
         store.epoch_deadline_callback(move |mut store| {
             beating.beat();
+            keep_up(&mut store);
             let guest = store.data_mut();
             guest.budget.check(guest.services.as_ref())?;
             Ok(UpdateDeadline::Continue(1))
@@ -130,22 +116,40 @@ impl Instance {
         entry: Entry,
         run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<R, Trap> {
-        let guest = self.store.data_mut();
-        let effects = guest.effects.len();
-        guest.begin(&entry);
-        self.store.set_epoch_deadline(1);
-        self.pulse.beat();
-        run(&self.callbacks, &mut self.store)
-            .map_err(|error| self.die(entry.callback, effects, &error))
+        self.begin(&entry);
+        run(&self.callbacks, &mut self.store).map_err(|error| self.die(&error))
     }
 
-    /// A callback has trapped, before which there were so many effects.
+    /// As [`enter`](Self::enter), for callbacks that the guest makes one after the other; says how far it has come. `None`:
+    /// the module has no such functions, and nothing has happened.
+    pub(crate) fn enter_joint<R>(
+        &mut self,
+        joint: Joint,
+        run: impl FnOnce(&Joints, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Option<Result<(R, Joint), Trap>> {
+        self.callbacks.joints.as_ref()?;
+        self.store.data_mut().joint = Some(joint);
+        self.begin(&joint.entry());
+        let joints = self.callbacks.joints.as_ref()?;
+        let result = run(joints, &mut self.store).map_err(|error| self.die(&error));
+        let joint = self.store.data_mut().joint.take().unwrap_or(joint);
+        Some(result.map(|result| (result, joint)))
+    }
+
+    fn begin(&mut self, entry: &Entry) {
+        self.store.data_mut().begin(entry);
+        self.store.set_epoch_deadline(1);
+        self.pulse.beat();
+    }
+
+    /// The running callback has trapped.
     #[cold]
-    fn die(&mut self, callback: &str, effects: usize, error: &wasmtime::Error) -> Trap {
+    fn die(&mut self, error: &wasmtime::Error) -> Trap {
+        keep_up(&mut self.store);
         let guest = self.store.data_mut();
-        guest.effects.truncate(effects);
+        guest.effects.truncate(guest.effects_before);
         guest.calls.clear();
-        let trap = autopsy::explain(guest, callback, error);
+        let trap = autopsy::explain(guest, guest.callback, error);
         self.trap.insert(trap).clone()
     }
 
@@ -159,27 +163,15 @@ impl Instance {
     }
 }
 
-impl Guest {
-    fn begin(&mut self, entry: &Entry) {
-        let moment = entry.moment;
-        self.callback = entry.callback;
-        self.moment = moment;
-        self.contexts.enter(entry.context);
-        if !matches!(moment, Moment::StartUp | Moment::VmStart | Moment::Configure) {
-            self.budget.reset();
-            self.quota.reset();
-            self.notes.clear();
-        }
-    }
-}
-
 fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Callbacks> {
     let instance = module.linked().instantiate(&mut *store)?;
     let memory = instance.get_memory(&mut *store, "memory");
     let allocate = callbacks::find(&instance, store, "proxy_on_memory_allocate")
         .or_else(|| callbacks::find(&instance, store, "malloc"));
+    let step = instance.get_global(&mut *store, joint::STEP);
     let guest = store.data_mut();
     guest.memory = memory;
+    guest.step = step;
     guest.allocate = allocate;
     let callbacks = Callbacks::of(&instance, store);
     match run_main(&instance, store) {

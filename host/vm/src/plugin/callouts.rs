@@ -9,9 +9,9 @@ use crate::callbacks::{Callbacks, GrpcNews};
 use crate::effects::CallId;
 use crate::error::Trap;
 use crate::fields::Fields;
+use crate::guest::Entry;
 use crate::guest::{CallKind, Completion, Guest};
 use crate::hostcalls::View;
-use crate::instance::Entry;
 use crate::state::{ResponseHead, StreamKey, Streams};
 
 /// What `proxy_get_status` says of an HTTP call that failed.

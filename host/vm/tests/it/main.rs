@@ -17,6 +17,7 @@ mod fields;
 mod foreign;
 mod grpc;
 mod headers;
+mod joints;
 mod layers;
 mod lifecycle;
 mod loading;

@@ -1,0 +1,208 @@
+//! Callbacks that the guest makes at one entry are as those that the host makes one by one. Each guest here runs twice: as it
+//! is, and with an export whose name the host needs for functions of its own, so that it adds none.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_vm::{Limits, Phase, Plugin, PluginSpec, Streams};
+
+use crate::host::{Record, Recorder, module, spec, stream, wat};
+
+const APART: &str = r#"(global (export "portcullis:step") i32 (i32.const 0))"#;
+
+/// A guest with all callbacks from the first to the last, some of which do something.
+fn guest(codes: &[(&str, &str)]) -> String {
+    let code = |name: &str| {
+        let code = codes.iter().find(|code| code.0 == name).map_or("", |code| code.1);
+        // The root context has a life of its own.
+        format!("(if (i32.ne (local.get 0) (i32.const 1)) (then {code}))")
+    };
+    format!(
+        r#"(func (export "proxy_on_context_create") (param i32 i32) {})
+           (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {} (i32.const 1))
+           (func (export "proxy_on_log") (param i32) {})
+           (func (export "proxy_on_done") (param i32) (result i32) {} (i32.const 1))
+           (func (export "proxy_on_delete") (param i32) {})"#,
+        code("context_create"),
+        code("request_headers"),
+        code("log"),
+        code("done"),
+        code("delete"),
+    )
+}
+
+/// What comes of an exchange from its first callback to its last, in words.
+fn story(text: &str, limits: Limits) -> String {
+    let record = Arc::new(Record::default());
+    let services = Box::new(Recorder(record.clone()));
+    let spec = Arc::new(PluginSpec { limits, ..spec() });
+    let mut plugin = Plugin::start(&module(text), spec, services).unwrap();
+    let mut streams = Streams::default();
+    let key = streams.insert(stream());
+    let mut story = String::new();
+    let opened = plugin.open(&mut streams, key, Phase::RequestHeaders, true);
+    writeln!(story, "{opened:?}").unwrap();
+    if let Ok((context, _)) = opened {
+        writeln!(story, "{:?}", plugin.finish(&mut streams, context)).unwrap();
+    }
+    if let Some(trap) = plugin.trap() {
+        writeln!(story, "{:?} {} {:?}", trap.reason, trap.message, trap.backtrace).unwrap();
+    } else {
+        writeln!(story, "contexts left: {}", plugin.contexts()).unwrap();
+    }
+    while let Some(effect) = plugin.next_effect() {
+        writeln!(story, "{effect:?}").unwrap();
+    }
+    writeln!(story, "{:?}", streams.get(key).unwrap().request.headers).unwrap();
+    writeln!(story, "{:?}\n{:?}", record.take_log(), record.take_violations()).unwrap();
+    story
+}
+
+/// The story of a guest, which is the same either way.
+fn same(codes: &[(&str, &str)], limits: &Limits) -> String {
+    let guest = guest(codes);
+    let joint = story(&wat(&guest), limits.clone());
+    let apart = story(&wat(&(guest + APART)), limits.clone());
+    assert_eq!(joint, apart, "{codes:?}");
+    joint
+}
+
+const CALLBACKS: [&str; 5] = ["context_create", "request_headers", "log", "done", "delete"];
+
+#[test]
+fn callbacks_come_in_their_order_with_what_they_are_told() {
+    let context = r#"(call $say "context"S) (call $say32 (local.get 0))"#;
+    let headers = format!("{context} (call $say32 (local.get 1)) (call $say32 (local.get 2))");
+    let told = CALLBACKS.map(|name| match name {
+        "request_headers" => (name, headers.as_str()),
+        _ => (name, context),
+    });
+    let story = same(&told, &spec().limits);
+    assert_eq!(story.matches(r#"true, "context""#).count(), 5, "{story}");
+    assert!(story.contains("Pause"), "{story}");
+    assert!(story.contains("contexts left: 0"), "{story}");
+}
+
+#[test]
+fn a_call_without_a_meaning_is_told_with_the_callback_that_made_it() {
+    for name in CALLBACKS {
+        let code = r#"(drop (call $proxy_done))"#;
+        let story = same(&[(name, code)], &spec().limits);
+        assert!(story.contains(&format!("phase: \"{name}\"")), "{name}: {story}");
+    }
+}
+
+#[test]
+fn headers_that_are_added_before_the_head_is_shown_are_counted() {
+    let add = r#"(drop (call $proxy_add_header_map_value (i32.const 0) "x-early"S "yes"S))"#;
+    let count = "(call $say32 (local.get 1))";
+    let none = same(&[("request_headers", count)], &spec().limits);
+    assert!(none.contains(r#""8""#), "{none}");
+    let one = same(&[("context_create", add), ("request_headers", count)], &spec().limits);
+    assert!(one.contains(r#""9""#), "{one}");
+}
+
+#[test]
+fn a_callback_is_about_its_own_context_whatever_the_one_before_has_chosen() {
+    let root = "(drop (call $proxy_set_effective_context (i32.const 1)))";
+    let read = r#"(call $say32 (call $proxy_get_header_map_value (i32.const 0) "x-one"S OUT))"#;
+    for pair in [["context_create", "request_headers"], ["log", "done"], ["done", "delete"]] {
+        let story = same(&[(pair[0], root), (pair[1], read)], &spec().limits);
+        assert!(story.contains(r#"true, "0""#), "{pair:?}: {story}");
+    }
+}
+
+#[test]
+fn a_trap_is_told_with_the_callback_and_the_functions_that_it_came_from() {
+    for name in CALLBACKS {
+        for code in ["unreachable", r#"(call $say "last words"S) unreachable"#] {
+            let story = same(&[(name, code)], &spec().limits);
+            assert!(story.contains(&format!("proxy_on_{name}: ")), "{name}: {story}");
+            let backtrace = story.lines().find(|line| line.starts_with("Trap ")).unwrap();
+            assert_eq!(backtrace.matches("function ").count(), 1, "{story}");
+        }
+    }
+}
+
+#[test]
+fn a_trap_takes_back_what_its_callback_asked_for_and_nothing_else() {
+    let call = r#"(drop (call $proxy_continue_stream (i32.const 0)))"#;
+    let traps = format!("{call} unreachable");
+    let story = same(&[("context_create", call), ("request_headers", &traps)], &spec().limits);
+    assert_eq!(story.matches("Continue").count(), 1, "{story}");
+}
+
+#[test]
+fn what_the_host_holds_for_a_callback_is_counted_for_each() {
+    let keep = r#"(drop (call $proxy_set_shared_data "k"S (i32.const 0) (i32.const 65536) (i32.const 0)))"#;
+    let twice = keep.repeat(2);
+    let limits = Limits { memory: 180_000, ..spec().limits };
+    let each = CALLBACKS.map(|name| (name, twice.as_str()));
+    let story = same(&each, &limits);
+    assert!(story.contains("contexts left: 0"), "{story}");
+    for name in CALLBACKS {
+        let story = same(&[(name, &keep.repeat(3))], &limits);
+        assert!(story.contains(&format!("Memory proxy_on_{name}: ")), "{name}: {story}");
+    }
+}
+
+#[test]
+fn log_lines_of_one_callback_do_not_explain_the_trap_of_another() {
+    let warn = r#"(drop (call $proxy_log (i32.const 4) "of the log"S))"#;
+    let story = same(&[("log", warn), ("delete", "unreachable")], &spec().limits);
+    assert!(story.contains("proxy_on_delete: "), "{story}");
+    assert!(!story.contains("last log: of the log"), "{story}");
+}
+
+#[test]
+fn each_callback_has_a_budget_of_its_own_and_is_named_when_it_is_spent() {
+    let limits = Limits { callback: Duration::from_millis(20), ..spec().limits };
+    for name in CALLBACKS {
+        let text = wat(&guest(&[(name, "(loop $again (br $again))")]));
+        let story = story(&text, limits.clone());
+        assert!(story.contains(&format!("Cpu proxy_on_{name}: ")), "{name}: {story}");
+    }
+    let busy = "(global.set $left (i32.const 4000000))
+        (loop $again
+          (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+          (br_if $again (global.get $left)))";
+    let limits = Limits { callback: Duration::from_secs(5), ..spec().limits };
+    let all = guest(&CALLBACKS.map(|name| (name, busy)));
+    let text = wat(&format!("(global $left (mut i32) (i32.const 0)) {all}"));
+    assert!(story(&text, limits).contains("contexts left: 0"));
+}
+
+#[test]
+fn modules_of_every_shape_keep_what_they_have() {
+    let marker = r#"(func (export "proxy_abi_version_0_2_0"))"#;
+    let all = guest(&[]);
+    let old = all.replace("(param i32 i32 i32) (result i32)", "(param i32 i32) (result i32)");
+    let shapes = [
+        // Without memory, globals, or anything else.
+        format!("(module {marker} {all})"),
+        // The first ABI knew no end of stream.
+        format!(r#"(module (func (export "proxy_abi_version_0_1_0")) {old})"#),
+        // Imports before everything, data, elements, a start function, and sections that nobody knows.
+        format!(
+            r#"(module (import "env" "proxy_done" (func (result i32)))
+               (memory (export "memory") 1) (table 2 funcref) (global i64 (i64.const 7))
+               (elem (i32.const 0) $start) (data (i32.const 8) "bytes") (func $start) (start $start)
+               (@custom "first" (before first) "1") (@custom "last" (after last) "2") {marker} {all})"#
+        ),
+        // Only some of the callbacks.
+        format!(r#"(module {marker} (func (export "proxy_on_log") (param i32)))"#),
+        // Callbacks that are somebody else's functions.
+        format!(
+            r#"(module (import "env" "proxy_continue_stream" (func $other (param i32) (result i32)))
+               {marker} (export "proxy_on_done" (func $other))
+               (func (export "proxy_on_context_create") (param i32 i32))
+               (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+               (func (export "proxy_on_log") (param i32)) (func (export "proxy_on_delete") (param i32)))"#
+        ),
+    ];
+    for shape in shapes {
+        let story = story(&shape, spec().limits);
+        assert!(story.contains("contexts left: 0"), "{shape}: {story}");
+    }
+}
