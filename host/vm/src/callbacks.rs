@@ -62,22 +62,6 @@ pub(crate) type GrpcNews = TypedFunc<(u32, u32, u32), ()>;
 /// Root context, callout, status, bytes of the reply.
 type RedisReply = TypedFunc<(u32, u32, u32, u32), ()>;
 
-/// Several callbacks at one entry, see [`joint`].
-pub(crate) struct Joints {
-    /// Context, headers, whether nothing follows.
-    pub(crate) open: TypedFunc<(u32, u32, u32), u32>,
-    /// Context.
-    pub(crate) finish: TypedFunc<u32, ()>,
-}
-
-impl Joints {
-    fn of(instance: &Instance, store: &mut Store<Guest>) -> Option<Joints> {
-        let open = find(instance, store, joint::OPEN)?;
-        let finish = find(instance, store, joint::FINISH)?;
-        Some(Joints { open, finish })
-    }
-}
-
 /// Typed handles to the exports.
 pub(crate) struct Callbacks {
     pub(crate) context_create: Option<TypedFunc<(u32, u32), ()>>,
@@ -94,8 +78,8 @@ pub(crate) struct Callbacks {
     pub(crate) log: Option<TypedFunc<u32, ()>>,
     pub(crate) done: Option<TypedFunc<u32, u32>>,
     pub(crate) delete: Option<TypedFunc<u32, ()>>,
-    /// Where the module has all the callbacks of them.
-    pub(crate) joints: Option<Joints>,
+    /// The three above at one entry ([`joint`]).
+    pub(crate) finish: Option<TypedFunc<u32, ()>>,
     /// By [`Phase`].
     of_phase: [Option<Callback>; Phase::ALL.len()],
     downstream_close: Option<Closed>,
@@ -127,7 +111,7 @@ impl Callbacks {
             log: find(instance, store, "proxy_on_log"),
             done: find(instance, store, "proxy_on_done"),
             delete: find(instance, store, "proxy_on_delete"),
-            joints: Joints::of(instance, store),
+            finish: find(instance, store, joint::FINISH),
             of_phase: Phase::ALL.map(|phase| Callback::of(instance, store, phase)),
             downstream_close: find(instance, store, "proxy_on_downstream_connection_close"),
             upstream_close: find(instance, store, "proxy_on_upstream_connection_close"),

@@ -4,7 +4,7 @@ use crate::abi::numbers::ROOT_CONTEXT;
 use crate::buffer::Buffer;
 use crate::effects::ContextId;
 use crate::error::Trap;
-use crate::guest::{Entry, Joint, Moment, Steps};
+use crate::guest::{Entry, Moment, Steps};
 use crate::hostcalls::View;
 use crate::instance::Instance;
 use crate::phase::{Action, Direction, Peer, Phase};
@@ -29,11 +29,6 @@ impl Instance {
         end_of_stream: bool,
     ) -> Result<(ContextId, Action), Trap> {
         self.lend(streams, |instance| {
-            if phase == Phase::RequestHeaders
-                && let Some(opened) = instance.open_at_once(stream, end_of_stream)
-            {
-                return opened;
-            }
             let context = instance.create(stream)?;
             if !instance.callbacks().phases.contains(phase) {
                 return Ok((context, Action::Continue));
@@ -52,27 +47,6 @@ impl Instance {
         end_of_stream: bool,
     ) -> Result<Action, Trap> {
         self.lend(streams, |instance| instance.show(context, phase, end_of_stream))
-    }
-
-    /// Both callbacks of an exchange that begins at one entry, where the module can do that.
-    fn open_at_once(
-        &mut self,
-        stream: StreamKey,
-        end_of_stream: bool,
-    ) -> Option<Result<(ContextId, Action), Trap>> {
-        self.callbacks().joints.as_ref()?;
-        let phase = Phase::RequestHeaders;
-        let headers = size(self.guest().streams.stream(stream)?, phase) as u32;
-        let context = ContextId { number: self.guest_mut().contexts.create(stream), stream };
-        let joint = Joint::new(Steps::Open { end_of_stream }, context);
-        let opened = self.enter_joint(joint, |joints, store| {
-            joints.open.call(store, (context.number, headers, end_of_stream.into()))
-        })?;
-        let action = opened.and_then(|(answer, joint)| match joint.is_apart {
-            true => self.show(context, phase, end_of_stream),
-            false => Ok(Action::of(phase, answer, self.pause())),
-        });
-        Some(action.map(|action| (context, action)))
     }
 
     fn create(&mut self, stream: StreamKey) -> Result<ContextId, Trap> {
@@ -140,20 +114,32 @@ impl Instance {
                 instance.log(context)?;
                 return instance.delete(context);
             }
-            let joint = Joint::new(Steps::Finish, context);
-            let at_once = instance
-                .enter_joint(joint, |joints, store| joints.finish.call(store, context.number));
-            if let Some(finished) = at_once {
-                return finished.map(|_| ());
+            let made = match instance.callbacks().finish.is_some() {
+                true => instance.finish_at_once(context)?,
+                false => 0,
+            };
+            if made == 0 {
+                instance.log(context)?;
             }
-            instance.log(context)?;
-            instance.done(context)?;
-            instance.delete(context)
+            if made <= 1 {
+                instance.done(context)?;
+            }
+            if made <= 2 {
+                instance.delete(context)?;
+            }
+            Ok(())
         });
         let guest = self.guest_mut();
         guest.calls.forget(context.stream);
         guest.contexts.delete(context.number);
         finished
+    }
+
+    /// The three callbacks at one entry; says how many of them the guest has made.
+    fn finish_at_once(&mut self, context: ContextId) -> Result<usize, Trap> {
+        self.enter_for(Steps::new(context), |callbacks, store| {
+            callbacks.finish.as_ref().map_or(Ok(()), |finish| finish.call(store, context.number))
+        })
     }
 
     fn log(&mut self, context: ContextId) -> Result<(), Trap> {

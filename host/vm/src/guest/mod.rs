@@ -33,7 +33,7 @@ pub(crate) use entry::Entry;
 pub(crate) use expressions::Expressions;
 pub(crate) use notes::Notes;
 pub(crate) use quota::Quota;
-pub(crate) use steps::{Joint, Steps, keep_up};
+pub(crate) use steps::{Occasion, Steps, look};
 
 /// Longest log record of a guest, in bytes; the rest of a longer one is dropped.
 const MAX_MESSAGE: usize = 64 << 10;
@@ -127,10 +127,10 @@ pub(crate) struct Guest {
     pub(crate) moment: Moment,
     /// How many effects there were before the running callback.
     pub(crate) effects_before: usize,
-    /// Where the guest says how far it has come with a joint.
-    pub(crate) step: Option<wasmtime::Global>,
     /// The callbacks that the guest was entered for, where these are several.
-    pub(crate) joint: Option<Joint>,
+    pub(crate) steps: Option<Steps>,
+    /// Where it says how far it has come with them.
+    pub(crate) step: Option<wasmtime::Global>,
     pub(crate) streams: Streams,
     pub(crate) contexts: Contexts,
     /// Fields that the guest has written.
@@ -170,7 +170,7 @@ impl Guest {
             moment: Moment::StartUp,
             effects_before: 0,
             step: None,
-            joint: None,
+            steps: None,
             streams: Streams::default(),
             contexts: Contexts::default(),
             known: Known::default(),

@@ -1,75 +1,90 @@
-//! Callbacks for which the guest is entered together ([`joint`](crate::joint)). The host does not hear when one ends and the
-//! next begins: it looks when something depends on it, at the first host call, tick or trap of each.
+//! The last callbacks of an exchange, for which the guest is entered once ([`joint`](crate::joint)). The host does not hear when
+//! one ends and the next begins: it looks when something depends on it, which is at a host call, a tick or a trap. The
+//! callbacks after that one are then left to the host, so that it looks once.
 
 use wasmtime::{AsContext, AsContextMut, StoreContextMut, Val};
 
 use super::{Entry, Guest, Moment};
 use crate::effects::ContextId;
-use crate::phase::Phase;
+use crate::joint::STOP;
 
-/// What the guest does after a callback in which it was told to stop: leaves out the next one.
-const APART: i32 = -1;
+/// In the order in which they are made.
+const CALLBACKS: [&str; 3] = ["proxy_on_log", "proxy_on_done", "proxy_on_delete"];
 
-/// Callbacks that come one after the other.
+/// The callbacks that a guest makes one after the other, and what is known of how far it has come.
 #[derive(Clone, Copy)]
-pub(crate) enum Steps {
-    /// `proxy_on_context_create`, `proxy_on_request_headers`
-    Open { end_of_stream: bool },
-    /// `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`
-    Finish,
-}
-
-/// Callbacks for one context, and how far the guest has come as far as the host has looked.
-#[derive(Clone, Copy)]
-pub(crate) struct Joint {
-    steps: Steps,
+pub(crate) struct Steps {
     context: ContextId,
-    at: i32,
-    /// The callbacks after this one are to be entered by themselves.
-    pub(crate) is_apart: bool,
+    /// Number of the callback that runs, as far as the host knows.
+    at: usize,
+    is_known: bool,
+    rest: Rest,
 }
 
-impl Joint {
-    pub(crate) fn new(steps: Steps, context: ContextId) -> Joint {
-        Joint { steps, context, at: 0, is_apart: false }
+/// Who makes the callbacks after the one in which the host has looked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Guest,
+    /// A tick has come.
+    Host,
+    /// The guest has called the host.
+    HostForCall,
+}
+
+/// What makes the host look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    Call,
+    Tick,
+    Trap,
+}
+
+impl Steps {
+    pub(crate) fn new(context: ContextId) -> Steps {
+        Steps { context, at: 0, is_known: false, rest: Rest::Guest }
+    }
+
+    /// How many of the callbacks the guest has made.
+    pub(crate) fn made(&self) -> usize {
+        match self.rest {
+            Rest::Guest => CALLBACKS.len(),
+            Rest::Host | Rest::HostForCall => self.at + 1,
+        }
+    }
+
+    /// Whether it was of no use to enter the guest for all of them, and mostly will be of none.
+    pub(crate) fn were_in_vain(&self) -> bool {
+        self.rest == Rest::HostForCall
     }
 
     /// The running callback.
     pub(crate) fn entry(&self) -> Entry {
-        let (callback, moment) = match (self.steps, self.at) {
-            (Steps::Open { .. }, 0) => ("proxy_on_context_create", Moment::Root),
-            (Steps::Open { end_of_stream }, _) => {
-                let phase = Phase::RequestHeaders;
-                (phase.callback(), Moment::Stream { phase, end_of_stream })
-            }
-            (Steps::Finish, 0) => ("proxy_on_log", Moment::Finish),
-            (Steps::Finish, 1) => ("proxy_on_done", Moment::Finish),
-            (Steps::Finish, _) => ("proxy_on_delete", Moment::Finish),
-        };
-        Entry { callback, moment, context: Some(self.context) }
+        let callback = CALLBACKS[self.at.min(CALLBACKS.len() - 1)];
+        Entry { callback, moment: Moment::Finish, context: Some(self.context) }
     }
 }
 
-/// Begins the callback that the guest is in, if it has gone on to another one.
+/// Looks which callback the guest is in, if that is not known.
 #[inline]
-pub(crate) fn keep_up(store: &mut impl AsContextMut<Data = Guest>) {
-    if store.as_context().data().joint.is_some() {
-        catch_up(store.as_context_mut());
+pub(crate) fn look(store: &mut impl AsContextMut<Data = Guest>, occasion: Occasion) {
+    if store.as_context().data().steps.as_ref().is_some_and(|steps| !steps.is_known) {
+        find_out(store.as_context_mut(), occasion);
     }
 }
 
-fn catch_up(mut store: StoreContextMut<'_, Guest>) {
-    let guest = store.data();
-    let (Some(mut joint), Some(step)) = (guest.joint, guest.step) else { return };
-    let at = step.get(&mut store).i32().unwrap_or_default();
-    if matches!(joint.steps, Steps::Open { .. }) && at == 0 && !joint.is_apart {
-        // What the guest asks for now may change what the next callback is told.
-        joint.is_apart = step.set(&mut store, Val::I32(APART)).is_ok();
+#[cold]
+fn find_out(mut store: StoreContextMut<'_, Guest>, occasion: Occasion) {
+    let (Some(mut steps), Some(step)) = (store.data().steps, store.data().step) else { return };
+    let at = step.get(&mut store).i32().and_then(|at| usize::try_from(at).ok()).unwrap_or(0);
+    let has_gone_on = at != steps.at;
+    steps.at = at;
+    steps.is_known = true;
+    if at + 1 < CALLBACKS.len() && step.set(&mut store, Val::I32(STOP)).is_ok() {
+        steps.rest = if occasion == Occasion::Call { Rest::HostForCall } else { Rest::Host };
     }
     let guest = store.data_mut();
-    if at != APART && at != joint.at {
-        joint.at = at;
-        guest.begin(&joint.entry());
+    guest.steps = Some(steps);
+    if has_gone_on {
+        guest.begin(&steps.entry());
     }
-    guest.joint = Some(joint);
 }

@@ -32,7 +32,7 @@ use wasmtime::{Caller, Linker};
 use crate::abi::numbers::Status;
 use crate::effects::{CallId, Effect};
 use crate::error::Fault;
-use crate::guest::{CallKind, Guest, Moment, keep_up};
+use crate::guest::{CallKind, Guest, Moment, Occasion, look};
 
 pub(crate) use head::View;
 use memory::{Span, slice};
@@ -69,7 +69,7 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn new(mut caller: Caller<'a, Guest>, name: &'static str) -> Call<'a> {
-        keep_up(&mut caller);
+        look(&mut caller, Occasion::Call);
         let mut call = Call { caller, name };
         call.find_memory();
         call

@@ -6,7 +6,7 @@ use wasmtime::{Caller, Linker, Val};
 use crate::abi::numbers::Status;
 use crate::abi::signatures::{self, ENV};
 use crate::error::Fault;
-use crate::guest::{Guest, keep_up};
+use crate::guest::{Guest, Occasion, look};
 
 /// What violations are counted under; names that guests make up are no labels.
 const NAME: &str = "unknown_import";
@@ -21,7 +21,7 @@ pub(super) fn link(linker: &mut Linker<Guest>, module: &wasmtime::Module) -> was
         };
         linker.allow_shadowing(true);
         linker.func_new(ENV, import.name(), function, move |mut caller, _, results| {
-            keep_up(&mut caller);
+            look(&mut caller, Occasion::Call);
             let status = refuse(&caller, &name)?;
             results.iter_mut().for_each(|result| *result = Val::I32(status as i32));
             Ok(())

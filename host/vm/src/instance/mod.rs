@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use wasmtime::{Store, UpdateDeadline};
 
-use crate::callbacks::{self, Callbacks, Joints};
+use crate::callbacks::{self, Callbacks};
 use crate::error::{Death, Fault, Trap, TrapReason};
-use crate::guest::{Entry, Guest, Joint, keep_up};
+use crate::guest::{Entry, Guest, Occasion, Steps, look};
 use crate::joint;
 use crate::module::Module;
 use crate::phase::HeadersPause;
@@ -19,6 +19,9 @@ use crate::services::Services;
 use crate::spec::PluginSpec;
 use crate::state::Streams;
 
+/// Who calls the host so often before the last of several callbacks is entered for each of them from then on.
+const PATIENCE: u8 = 16;
+
 /// An instance that may have died.
 pub(crate) struct Instance {
     store: Store<Guest>,
@@ -26,6 +29,8 @@ pub(crate) struct Instance {
     pause: HeadersPause,
     trap: Option<Trap>,
     pulse: Arc<Pulse>,
+    /// How often it was of no use to enter the guest for several callbacks.
+    vain: u8,
 }
 
 impl Instance {
@@ -47,7 +52,7 @@ impl Instance {
         let beating = pulse.clone();
         store.epoch_deadline_callback(move |mut store| {
             beating.beat();
-            keep_up(&mut store);
+            look(&mut store, Occasion::Tick);
             let guest = store.data_mut();
             guest.budget.check(guest.services.as_ref())?;
             Ok(UpdateDeadline::Continue(1))
@@ -55,7 +60,7 @@ impl Instance {
         store.set_epoch_deadline(1);
         pulse.beat();
         match start_up(module, &mut store) {
-            Ok(callbacks) => Ok(Instance { store, callbacks, pause, trap: None, pulse }),
+            Ok(callbacks) => Ok(Instance { store, callbacks, pause, trap: None, pulse, vain: 0 }),
             Err(error) => Err(autopsy::explain(store.data(), "start-up", &error)),
         }
     }
@@ -116,36 +121,34 @@ impl Instance {
         entry: Entry,
         run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<R>,
     ) -> Result<R, Trap> {
-        self.begin(&entry);
+        self.store.data_mut().begin(&entry);
+        self.store.set_epoch_deadline(1);
+        self.pulse.beat();
         run(&self.callbacks, &mut self.store).map_err(|error| self.die(&error))
     }
 
-    /// As [`enter`](Self::enter), for callbacks that the guest makes one after the other; says how far it has come. `None`:
-    /// the module has no such functions, and nothing has happened.
-    pub(crate) fn enter_joint<R>(
+    /// As [`enter`](Self::enter), for callbacks that the guest makes one after the other; says how many of them it has made.
+    pub(crate) fn enter_for(
         &mut self,
-        joint: Joint,
-        run: impl FnOnce(&Joints, &mut Store<Guest>) -> wasmtime::Result<R>,
-    ) -> Option<Result<(R, Joint), Trap>> {
-        self.callbacks.joints.as_ref()?;
-        self.store.data_mut().joint = Some(joint);
-        self.begin(&joint.entry());
-        let joints = self.callbacks.joints.as_ref()?;
-        let result = run(joints, &mut self.store).map_err(|error| self.die(&error));
-        let joint = self.store.data_mut().joint.take().unwrap_or(joint);
-        Some(result.map(|result| (result, joint)))
-    }
-
-    fn begin(&mut self, entry: &Entry) {
-        self.store.data_mut().begin(entry);
-        self.store.set_epoch_deadline(1);
-        self.pulse.beat();
+        steps: Steps,
+        run: impl FnOnce(&Callbacks, &mut Store<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<usize, Trap> {
+        self.store.data_mut().steps = Some(steps);
+        self.enter(steps.entry(), run)?;
+        let steps = self.store.data_mut().steps.take().unwrap_or(steps);
+        if steps.were_in_vain() {
+            self.vain += 1;
+            if self.vain == PATIENCE {
+                self.callbacks.finish = None;
+            }
+        }
+        Ok(steps.made())
     }
 
     /// The running callback has trapped.
     #[cold]
     fn die(&mut self, error: &wasmtime::Error) -> Trap {
-        keep_up(&mut self.store);
+        look(&mut self.store, Occasion::Trap);
         let guest = self.store.data_mut();
         guest.effects.truncate(guest.effects_before);
         guest.calls.clear();

@@ -1,5 +1,5 @@
-//! Callbacks that the guest makes at one entry are as those that the host makes one by one. Each guest here runs twice: as it
-//! is, and with an export whose name the host needs for functions of its own, so that it adds none.
+//! The last callbacks of an exchange, which the guest makes at one entry, are as those that the host makes one by one. Each guest
+//! here runs twice: as it is, and with an export whose name the host needs for a function of its own, so that it adds none.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use portcullis_vm::{Limits, Phase, Plugin, PluginSpec, Streams};
 
-use crate::host::{Record, Recorder, module, spec, stream, wat};
+use crate::host::{Host, Record, Recorder, module, spec, stream, wat};
 
 const APART: &str = r#"(global (export "portcullis:step") i32 (i32.const 0))"#;
 
@@ -205,4 +205,19 @@ fn modules_of_every_shape_keep_what_they_have() {
         let story = story(&shape, spec().limits);
         assert!(story.contains("contexts left: 0"), "{shape}: {story}");
     }
+}
+
+#[test]
+fn a_guest_that_logs_each_exchange_goes_on_to_have_all_callbacks() {
+    let said = CALLBACKS.map(|name| (name, format!(r#"(call $say "{name}"S)"#)));
+    let codes: Vec<_> = said.iter().map(|(name, code)| (*name, code.as_str())).collect();
+    let mut host = Host::new(&guest(&codes));
+    host.plugin.finish(&mut host.streams, host.context).unwrap();
+    host.said();
+    for _ in 0..40 {
+        let opened = host.plugin.open(&mut host.streams, host.key, Phase::RequestHeaders, true);
+        host.plugin.finish(&mut host.streams, opened.unwrap().0).unwrap();
+        assert_eq!(host.said(), CALLBACKS);
+    }
+    assert_eq!(host.plugin.contexts(), 0);
 }
