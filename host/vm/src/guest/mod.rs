@@ -112,30 +112,35 @@ impl Declared {
     }
 }
 
-/// What an instance carries.
+/// What an instance carries. In this order, what every callback needs lies side by side: with many filters, memory that has to
+/// come from behind the first cache costs as much as what is done with it.
+#[repr(C)]
 pub(crate) struct Guest {
-    pub(crate) spec: Arc<PluginSpec>,
-    pub(crate) services: Box<dyn Services>,
-    pub(crate) abi: Abi,
-    pub(crate) rust_sdk: bool,
-    pub(crate) memory: Option<wasmtime::Memory>,
-    pub(crate) allocate: Option<wasmtime::TypedFunc<u32, u32>>,
-    /// The guest is inside its allocator, on behalf of a host call.
-    pub(crate) allocating: bool,
     /// The running callback, by the name that the guest exports.
     pub(crate) callback: &'static str,
-    pub(crate) moment: Moment,
-    /// How many effects there were before the running callback.
+    /// How many effects there were before it.
     pub(crate) effects_before: usize,
+    pub(crate) moment: Moment,
+    /// The guest is inside its allocator, on behalf of a host call.
+    pub(crate) allocating: bool,
+    pub(crate) abi: Abi,
+    pub(crate) rust_sdk: bool,
+    pub(crate) streams: Streams,
+    pub(crate) contexts: Contexts,
+    pub(crate) quota: Quota,
+    pub(crate) budget: Budget,
+    pub(crate) memory: Option<wasmtime::Memory>,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) notes: Notes,
     /// The callbacks that the guest was entered for, where these are several.
     pub(crate) steps: Option<Steps>,
     /// Where it says how far it has come with them.
     pub(crate) step: Option<wasmtime::Global>,
-    pub(crate) streams: Streams,
-    pub(crate) contexts: Contexts,
+    pub(crate) allocate: Option<wasmtime::TypedFunc<u32, u32>>,
     /// Fields that the guest has written.
     pub(crate) known: Known,
-    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) spec: Arc<PluginSpec>,
+    pub(crate) services: Box<dyn Services>,
     pub(crate) calls: Calls,
     /// Upstreams that the guest uses as a Redis.
     pub(crate) stores: BTreeSet<String>,
@@ -149,9 +154,6 @@ pub(crate) struct Guest {
     pub(crate) tick_period: Option<Duration>,
     /// `proxy_on_done` of the root context is running, or has answered "not yet"; `proxy_done` has not come yet.
     pub(crate) awaiting_done: bool,
-    pub(crate) budget: Budget,
-    pub(crate) quota: Quota,
-    pub(crate) notes: Notes,
 }
 
 impl Guest {

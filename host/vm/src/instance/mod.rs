@@ -25,7 +25,8 @@ const PATIENCE: u8 = 16;
 /// An instance that may have died.
 pub(crate) struct Instance {
     store: Store<Guest>,
-    callbacks: Callbacks,
+    /// Far larger than what each callback needs of the rest.
+    callbacks: Box<Callbacks>,
     pause: HeadersPause,
     trap: Option<Trap>,
     pulse: Arc<Pulse>,
@@ -166,7 +167,7 @@ impl Instance {
     }
 }
 
-fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Callbacks> {
+fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Box<Callbacks>> {
     let instance = module.linked().instantiate(&mut *store)?;
     let memory = instance.get_memory(&mut *store, "memory");
     let allocate = callbacks::find(&instance, store, "proxy_on_memory_allocate")
@@ -176,7 +177,7 @@ fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Callb
     guest.memory = memory;
     guest.step = step;
     guest.allocate = allocate;
-    let callbacks = Callbacks::of(&instance, store);
+    let callbacks = Box::new(Callbacks::of(&instance, store));
     match run_main(&instance, store) {
         Err(error) if error.downcast_ref() == Some(&Fault::Exit(0)) => {}
         result => result?,
