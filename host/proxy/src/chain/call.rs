@@ -78,10 +78,10 @@ impl Chain {
             Direction::Response => Phase::ResponseTrailers,
         };
         let key = self.key;
-        let mut body = std::mem::take(&mut self.links[index].held(direction).body);
+        let mut body = self.links[index].held(direction).body.take();
         let lend = |streams: &mut Streams| swap_body(streams, key, direction, &mut body);
         let action = self.run_lent(index, phase, true, lend);
-        self.links[index].held(direction).body = body;
+        self.links[index].held(direction).body.append(&mut body);
         let map = self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
         (action, map.unwrap_or_default())
     }
@@ -121,7 +121,7 @@ impl Chain {
             if lent.is_none() {
                 held.lent = Some(held.body.len());
             }
-            let held = &mut self.links[index].held(direction).body;
+            let held = self.links[index].held(direction).body.as_mut();
             self.local.with_streams(|streams| swap_body(streams, self.key, direction, held));
             self.local.with(self.key, |stream| stream.lent[direction as usize] = lent.is_none());
             let grown =

@@ -51,7 +51,7 @@ pub struct Held {
     /// The head.
     pub head: Head,
     /// Body bytes, held or about to be shown.
-    pub body: Buffer,
+    pub body: HeldBody,
     /// The guest has seen `body` and said pause.
     pub paused: Option<Full>,
     /// `body` ends the stream.
@@ -64,6 +64,44 @@ pub struct Held {
     pub lent: Option<usize>,
     /// The guest took the last of a body while its callout was on the way: the end goes when that is answered.
     pub lets_go: bool,
+}
+
+/// A part of a body that waits; takes little room where there is none, as with most filters of most exchanges.
+#[derive(Debug, Default)]
+pub struct HeldBody(Option<Box<Buffer>>);
+
+impl HeldBody {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |held| held.len())
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What waits does so no longer.
+    pub fn take(&mut self) -> Buffer {
+        self.0.take().map(|held| *held).unwrap_or_default()
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// More waits.
+    pub fn append(&mut self, data: &mut Buffer) {
+        if !data.is_empty() {
+            self.0.get_or_insert_default().append(data);
+        }
+    }
+
+    /// What waits, to be exchanged for something else.
+    pub fn as_mut(&mut self) -> &mut Buffer {
+        self.0.get_or_insert_default()
+    }
 }
 
 /// Where a filter stands with the head.

@@ -101,7 +101,7 @@ impl Chain {
                     return self.too_large(index, direction);
                 }
                 let held = link.held(direction);
-                (data, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+                (data, end) = (held.body.take(), std::mem::take(&mut held.end));
             }
             let before = data.len();
             let action = self.run_with_body(index, direction, &mut data, end);
@@ -190,7 +190,7 @@ impl Chain {
         let held = self.links[index].held(direction);
         let head_held = held.head == Head::HeldOnly;
         held.paused = None;
-        let mut passed_on = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        let mut passed_on = (held.body.take(), std::mem::take(&mut held.end));
         if head_held {
             held.head = Head::Passed;
             self.head(direction, position + 1, false);
@@ -290,7 +290,7 @@ impl Chain {
         let head_held = held.head == Head::HeldOnly;
         held.paused = None;
         held.lets_go = false;
-        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        let (body, end) = (held.body.take(), std::mem::take(&mut held.end));
         let trailers = held.trailers.take();
         if head_held {
             held.head = Head::Passed;
@@ -310,7 +310,7 @@ impl Chain {
     pub(super) fn show_rest(&mut self, direction: Direction, position: usize) {
         let index = self.index(direction, position);
         let held = self.links[index].held(direction);
-        let (body, end) = (std::mem::take(&mut held.body), std::mem::take(&mut held.end));
+        let (body, end) = (held.body.take(), std::mem::take(&mut held.end));
         let trailers = held.trailers.take();
         if end || !body.is_empty() {
             self.data(direction, position, body, end);
