@@ -13,8 +13,30 @@ pub(super) const BESIDE: usize = BETWEEN.len() + END.len();
 #[derive(Clone, Copy)]
 pub(super) struct Field {
     pub(super) at: u32,
-    pub(super) name: u32,
+    pub(super) name: Outline,
     pub(super) value: u32,
+}
+
+/// How long a name is, in 24 bits, and its last byte without regard to case: names of one length mostly end differently, and
+/// need not be read to be told apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outline(u32);
+
+impl Outline {
+    const LENGTH: u32 = (1 << 24) - 1;
+
+    /// Of a name that is no longer than [`MAX_NAME`](super::MAX_NAME).
+    #[inline]
+    pub(super) fn of(name: &[u8]) -> Outline {
+        // The bit tells upper from lower case.
+        let last = name.last().map_or(0, |last| last | 0x20);
+        Outline(name.len() as u32 & Self::LENGTH | u32::from(last) << 24)
+    }
+
+    #[inline]
+    fn length(self) -> u32 {
+        self.0 & Self::LENGTH
+    }
 }
 
 impl Field {
@@ -29,12 +51,12 @@ impl Field {
     /// A field whose text begins there, in text that is not too long.
     #[inline]
     pub(super) fn within(at: usize, name: &[u8], value: &[u8]) -> Field {
-        Field { at: at as u32, name: name.len() as u32, value: value.len() as u32 }
+        Field { at: at as u32, name: Outline::of(name), value: value.len() as u32 }
     }
 
     #[inline]
     pub(super) fn bytes(self) -> usize {
-        (self.name + self.value) as usize
+        (self.name.length() + self.value) as usize
     }
 
     /// Of the line of a field.
@@ -48,12 +70,12 @@ impl Field {
     }
 
     pub(super) fn value_at(self) -> usize {
-        self.at as usize + self.name as usize + BETWEEN.len()
+        self.at as usize + self.name.length() as usize + BETWEEN.len()
     }
 
     /// Name and value.
     pub(super) fn split(self, text: &[u8]) -> (&[u8], &[u8]) {
-        let (name, value) = text[self.range()].split_at(self.name as usize);
+        let (name, value) = text[self.range()].split_at(self.name.length() as usize);
         (name, &value[BETWEEN.len()..][..self.value as usize])
     }
 

@@ -19,7 +19,7 @@ pub use names::Names;
 pub use read::NoFields;
 pub use refused::Refused;
 
-use line::{BESIDE, BETWEEN, END, Field};
+use line::{BESIDE, BETWEEN, END, Field, Outline};
 use names::Marks;
 use text::{is_value, lower};
 
@@ -139,7 +139,8 @@ impl Fields {
         name: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_ref();
-        let named = move |field: &&Field| self.is_named(**field, name);
+        let outline = Outline::of(name);
+        let named = move |field: &&Field| self.is_named(**field, outline, name);
         let maybe = match self.marks.meets(Marks::of(name)) {
             true => &self.list[..],
             false => &[],
@@ -310,10 +311,10 @@ impl Fields {
     }
 
     fn remove_from(&mut self, first: usize, name: &[u8]) {
-        let mut kept = first;
+        let (mut kept, outline) = (first, Outline::of(name));
         for at in first..self.list.len() {
             let field = self.list[at];
-            if self.is_named(field, name) {
+            if self.is_named(field, outline, name) {
                 self.bytes -= field.bytes();
             } else {
                 self.list[kept] = field;
@@ -333,20 +334,19 @@ impl Fields {
     }
 
     fn look_for(&self, name: &[u8], from: usize) -> Option<usize> {
-        let found = self.list[from..].iter().position(|field| self.is_named(*field, name));
+        let outline = Outline::of(name);
+        let found = self.list[from..].iter().position(|field| self.is_named(*field, outline, name));
         found.map(|at| from + at)
     }
 
-    #[inline(always)]
-    fn is_named(&self, field: Field, name: &[u8]) -> bool {
-        field.name as usize == name.len() && self.is_same(field, name)
+    #[inline]
+    fn is_named(&self, field: Field, outline: Outline, name: &[u8]) -> bool {
+        field.name == outline && self.is_same(field, name)
     }
 
     fn is_same(&self, field: Field, name: &[u8]) -> bool {
         let (own, _) = self.split(field);
-        // Names of one length mostly end differently; the bit tells upper from lower case.
-        let (Some(own_end), Some(end)) = (own.last(), name.last()) else { return false };
-        own_end | 0x20 == end | 0x20 && (own == name || own.eq_ignore_ascii_case(name))
+        own == name || own.eq_ignore_ascii_case(name)
     }
 
     fn split(&self, field: Field) -> (&[u8], &[u8]) {

@@ -79,6 +79,9 @@ impl Fields {
             count += 1;
             let (name, value) = (&lines[at..colon], &lines[line.value..line.value_end]);
             if keep(name, value) {
+                if name.len() > MAX_NAME {
+                    return Err(NoFields::TooLarge);
+                }
                 let mut text_at = fields.text.len() + at - copied;
                 if !is_ours {
                     text_at = fields.rewrite(&lines[copied..at], name, value);
@@ -93,7 +96,7 @@ impl Fields {
             Some(_) => return Err(NoFields::Name),
             None => return Err(NoFields::Incomplete),
         };
-        fields.complete(&lines[copied..at])?;
+        fields.complete(&lines[copied..at]);
         Ok((fields, end))
     }
 
@@ -105,16 +108,11 @@ impl Fields {
     }
 
     /// Copies the last lines; most heads have no others.
-    fn complete(&mut self, lines: &[u8]) -> Result<(), NoFields> {
-        let length = self.text.len() + lines.len();
-        if length > MAX_NAME && self.list.iter().any(|field| field.name as usize > MAX_NAME) {
-            return Err(NoFields::TooLarge);
-        }
-        let mut text = Vec::with_capacity(length + SPARE.1);
+    fn complete(&mut self, lines: &[u8]) {
+        let mut text = Vec::with_capacity(self.text.len() + lines.len() + SPARE.1);
         text.extend_from_slice(&self.text);
         text.extend_from_slice(lines);
         self.text = text;
-        Ok(())
     }
 }
 
