@@ -177,7 +177,11 @@ fn start_up(module: &Module, store: &mut Store<Guest>) -> wasmtime::Result<Box<C
     guest.memory = memory;
     guest.step = step;
     guest.allocate = allocate;
-    let callbacks = Box::new(Callbacks::of(&instance, store));
+    let mut callbacks = Box::new(Callbacks::of(&instance, store));
+    if module.inspection().exports.iter().any(|export| export.name == joint::FINISH) {
+        // What the module itself calls so is none of ours.
+        callbacks.finish = None;
+    }
     match run_main(&instance, store) {
         Err(error) if error.downcast_ref() == Some(&Fault::Exit(0)) => {}
         result => result?,

@@ -221,3 +221,16 @@ fn a_guest_that_logs_each_exchange_goes_on_to_have_all_callbacks() {
     }
     assert_eq!(host.plugin.contexts(), 0);
 }
+
+#[test]
+fn a_function_that_only_bears_the_name_of_ours_is_not_called() {
+    let said = CALLBACKS.map(|name| (name, format!(r#"(call $say "{name}"S)"#)));
+    let codes: Vec<_> = said.iter().map(|(name, code)| (*name, code.as_str())).collect();
+    let own = r#"(func (export "portcullis:finish") (param i32) unreachable)"#;
+    for step in ["", APART] {
+        let mut host = Host::new(&format!("{} {own} {step}", guest(&codes)));
+        host.said();
+        host.plugin.finish(&mut host.streams, host.context).unwrap();
+        assert_eq!(host.said(), CALLBACKS[2..]);
+    }
+}
