@@ -28,7 +28,7 @@ impl Engine {
     /// Most functions that a backtrace names.
     pub(crate) const FRAMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
     /// Part of the fingerprint: changes with what the compiler is given, and with what is asked of it below.
-    const COMPILER: &str = "cranelift, speed; joints";
+    const COMPILER: &str = "cranelift, speed; joint 2";
 
     /// An engine for this machine.
     ///

@@ -152,11 +152,15 @@ impl Callbacks {
         const CONTEXT: u32 = 0;
         let mut finish = Function::new([]);
         let mut code = finish.instructions();
-        code.i32_const(0).global_set(step).local_get(CONTEXT).call(self.log);
-        code.global_get(step).if_(BlockType::Empty).return_().end();
+        code.local_get(CONTEXT).call(self.log);
+        code.global_get(step).if_(BlockType::Empty);
+        code.i32_const(0).global_set(step).return_().end();
         code.i32_const(1).global_set(step).local_get(CONTEXT).call(self.done).drop();
-        code.global_get(step).i32_const(1).i32_ne().if_(BlockType::Empty).return_().end();
-        code.i32_const(2).global_set(step).local_get(CONTEXT).call(self.delete).end();
+        code.global_get(step).i32_const(1).i32_ne().if_(BlockType::Empty);
+        code.i32_const(0).global_set(step).return_().end();
+        code.i32_const(2).global_set(step).local_get(CONTEXT).call(self.delete);
+        // A tick may come before the next run has done anything.
+        code.i32_const(0).global_set(step).end();
         finish
     }
 }
