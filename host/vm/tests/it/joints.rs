@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use portcullis_vm::{Limits, Phase, Plugin, PluginSpec, Streams};
+use portcullis_vm::{Engine, Limits, Module, Phase, Plugin, PluginSpec, Streams};
 
 use crate::host::{Host, Record, Recorder, module, spec, stream, wat};
 
@@ -233,4 +234,52 @@ fn a_function_that_only_bears_the_name_of_ours_is_not_called() {
         host.plugin.finish(&mut host.streams, host.context).unwrap();
         assert_eq!(host.said(), CALLBACKS[2..]);
     }
+}
+
+#[test]
+fn ticks_at_any_moment_change_neither_what_is_called_nor_how_it_is_named() {
+    let engine = Engine::new().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let ticking = std::thread::spawn({
+        let (engine, stop) = (engine.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                engine.tick();
+            }
+        }
+    });
+    // Counts its callbacks, of which one in eight calls the host.
+    let codes = CALLBACKS.map(|name| {
+        let call = "(if (i32.eqz (i32.and (global.get $COUNT) (i32.const 7))) (then (drop (call $proxy_done))))";
+        let count = "(global.set $COUNT (i32.add (global.get $COUNT) (i32.const 1)))";
+        (name, format!("{count} {call}").replace("COUNT", name))
+    });
+    let codes: Vec<_> = codes.iter().map(|(name, code)| (*name, code.as_str())).collect();
+    let counts = CALLBACKS.map(|name| format!("(global ${name} (mut i32) (i32.const 0))"));
+    let says = CALLBACKS.map(|name| format!("(call $say32 (global.get ${name}))")).concat();
+    let tell = format!(r#"(func (export "proxy_on_tick") (param i32) {says})"#);
+    let text = wat(&format!("{} {} {tell}", counts.concat(), guest(&codes)));
+    let bytes = ::wat::parse_str(text).unwrap();
+    let module = Module::load(&engine, &bytes, None).unwrap();
+    const EXCHANGES: usize = 96;
+    for _ in 0..40 {
+        let record = Arc::new(Record::default());
+        let services = Box::new(Recorder(record.clone()));
+        let mut plugin = Plugin::start(&module, Arc::new(spec()), services).unwrap();
+        let mut streams = Streams::default();
+        for _ in 0..EXCHANGES {
+            let key = streams.insert(stream());
+            let (context, _) = plugin.open(&mut streams, key, Phase::RequestHeaders, true).unwrap();
+            plugin.finish(&mut streams, context).unwrap();
+        }
+        let told: Vec<_> = record.take_violations().into_iter().map(|told| told.phase).collect();
+        assert_eq!(told, CALLBACKS.repeat(EXCHANGES / 8));
+        record.take_log();
+        plugin.tick(&mut streams).unwrap();
+        let said: Vec<_> = record.take_log().into_iter().map(|(_, _, message)| message).collect();
+        assert_eq!(said, [EXCHANGES.to_string().as_str(); CALLBACKS.len()]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    engine.rouse();
+    ticking.join().unwrap();
 }
