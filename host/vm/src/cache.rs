@@ -5,7 +5,6 @@
 //! does not check out is treated as absent and compiled again, never loaded. What was used last stays; the rest goes when there
 //! is too much. Never touches the folder's other files.
 
-use std::borrow::Cow;
 use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
@@ -101,7 +100,7 @@ impl Cache {
         bytes: &[u8],
     ) -> Result<(), LoadError> {
         let key = Key { digest, fingerprint: engine.fingerprint() };
-        let code = engine.compile(&with_joints(bytes))?;
+        let code = translate(engine, bytes)?;
         self.write(&key, &code).map_err(|problem| LoadError::Cache {
             path: self.path.display().to_string(),
             problem: problem.to_string(),
@@ -214,7 +213,7 @@ pub(crate) fn compile(
     bytes: &[u8],
     cache: Option<&Cache>,
 ) -> Result<wasmtime::Module, LoadError> {
-    let code = engine.compile(&with_joints(bytes))?;
+    let code = translate(engine, bytes)?;
     if let Some(cache) = cache {
         let key = Key { digest, fingerprint: engine.fingerprint() };
         if let Err(problem) = cache.write(&key, &code) {
@@ -225,8 +224,13 @@ pub(crate) fn compile(
     deserialize(engine, &code).map_err(LoadError::of_engine)
 }
 
-fn with_joints(bytes: &[u8]) -> Cow<'_, [u8]> {
-    joint::added(bytes).map_or(Cow::Borrowed(bytes), Cow::Owned)
+fn translate(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let Some(joined) = joint::added(bytes) else { return engine.compile(bytes) };
+    engine.compile(&joined).or_else(|problem| {
+        // A module may have as many functions or exports as the engine allows.
+        tracing::debug!(%problem, "last callbacks of a module are made one by one");
+        engine.compile(bytes)
+    })
 }
 
 #[allow(unsafe_code, reason = "loads code that this program compiled; the proof stands inside")]

@@ -63,7 +63,8 @@ impl Engine {
             .max_wasm_stack(Self::STACK)
             .memory_init_cow(true)
             .generate_address_map(true)
-            .wasm_backtrace_max_frames(Some(Self::FRAMES))
+            // The outermost may be a function of ours.
+            .wasm_backtrace_max_frames(Some(Self::FRAMES.saturating_add(1)))
             .wasm_bulk_memory(true)
             .wasm_multi_value(true)
             .wasm_simd(true)

@@ -196,8 +196,12 @@ fn filling(peer: PeerName, scenario: &Scenario, stage: &Stage) -> Result<Filling
         Speech::Tls => &["tls", "only_tls"],
         Speech::Mtls => &["tls", "mtls"],
     };
-    let others =
-        [(secure, "secure"), (scenario.callout, "callout"), (scenario.routes > 1, "routes")];
+    let others = [
+        (secure, "secure"),
+        (scenario.callout, "callout"),
+        (scenario.routes > 1, "routes"),
+        (scenario.filter.as_ref().is_some_and(|filters| filters.share_vm), "share_vm"),
+    ];
     let others = others.iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag);
     for flag in flags.iter().chain(others) {
         filling.flag(flag);

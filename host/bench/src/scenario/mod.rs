@@ -30,6 +30,9 @@ pub struct Filters {
     /// What can be seen of it.
     #[serde(default)]
     pub effect: Effect,
+    /// On Envoy they share one VM; otherwise each has its own.
+    #[serde(default)]
+    pub share_vm: bool,
 }
 
 impl Filters {

@@ -1,212 +1,15 @@
-//! The law of acceptance: which version of each source object is live after a change, with a data plane that only
-//! takes notes.
+//! The law of acceptance: which version of each source object is live after a change.
 
-use std::collections::BTreeSet;
+mod house;
+mod starts;
+
 use std::fs;
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use portcullis::control::{Board, Control, Eagerness, Plane};
-use portcullis::diagnose::Problem;
-use portcullis::fetch::Store;
-use portcullis::plan::ProcessSettings;
-use portcullis::source::Files;
-use portcullis_proxy::snapshot::Filter;
-use portcullis_proxy::{Refusal, Snapshot};
-use portcullis_vm::{Death, Digest, Engine, TrapReason};
-use serde_json::Value;
-use tempfile::TempDir;
+use portcullis::control::Eagerness;
+use portcullis_vm::Digest;
+use serde_json::{Value, json};
 
-const PROXY: &str = r#"
-apiVersion: portcullis.dev/v1alpha1
-kind: Proxy
-metadata: {name: edge}
-spec:
-  listeners: [{name: web, address: "127.0.0.1:8080", direction: GATEWAY, protocol: HTTP}]
-"#;
-
-/// A module that starts, and one that does not even load.
-const QUIET: &str = r#"(module
-  (memory (export "memory") 1)
-  (func (export "proxy_abi_version_0_2_1"))
-  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 1024)
-  (func (export "proxy_on_tick") (param i32)))"#;
-const LOUD: &str = r#"(module
-  (memory (export "memory") 2)
-  (func (export "proxy_abi_version_0_2_1"))
-  (func (export "proxy_on_memory_allocate") (param i32) (result i32) i32.const 2048)
-  (func (export "proxy_on_tick") (param i32)))"#;
-const STRANGE: &str = r#"(module
-  (import "env" "no_such_function" (func))
-  (memory (export "memory") 1)
-  (func (export "proxy_abi_version_0_2_1")))"#;
-
-fn backend(name: &str) -> String {
-    format!(
-        "apiVersion: portcullis.dev/v1alpha1\nkind: Backend\nmetadata: {{name: {name}}}\n\
-         spec: {{protocol: HTTP, endpoints: [{{address: \"127.0.0.1:9001\"}}]}}\n"
-    )
-}
-
-fn route(name: &str, backend: &str) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
-         spec: {{rules: [{{backendRefs: [{{name: {backend}, port: 80}}]}}]}}\n"
-    )
-}
-
-fn filter(name: &str, config: &str) -> String {
-    format!(
-        "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {{name: {name}}}\n\
-         spec: {{url: \"file://{name}.wasm\", pluginConfig: {config:?}}}\n"
-    )
-}
-
-#[derive(Default)]
-struct Notes {
-    published: Vec<Snapshot>,
-    rehearsed: usize,
-    taken: BTreeSet<u16>,
-    /// Refuse snapshots with this backend as contradictory.
-    odd: &'static str,
-}
-
-/// Refuses filters configured with `bad`, and ports that are taken.
-struct Fake(Arc<Mutex<Notes>>);
-
-impl Plane for Fake {
-    fn rehearse(&mut self, filter: &Arc<Filter>, _: &ProcessSettings) -> Result<(), Refusal> {
-        self.0.lock().unwrap().rehearsed += 1;
-        if filter.plugin.configuration != "bad" {
-            return Ok(());
-        }
-        let message = "it answered no in proxy_on_configure".to_owned();
-        let trap = Death { reason: TrapReason::Refused, message, backtrace: Vec::new() }.into();
-        Err(Refusal::Filter { name: filter.name.clone(), trap })
-    }
-
-    fn publish(&mut self, snapshot: Snapshot, _: &ProcessSettings) -> Result<(), Refusal> {
-        let mut notes = self.0.lock().unwrap();
-        let taken = snapshot
-            .listeners
-            .iter()
-            .find(|listener| notes.taken.contains(&listener.address.port()));
-        if let Some(listener) = taken {
-            return Err(Refusal::Listener {
-                name: listener.name.clone(),
-                address: listener.address,
-                problem: io::ErrorKind::AddrInUse.into(),
-            });
-        }
-        let log = snapshot.access_log.as_ref().filter(|log| log.path.starts_with("/missing/"));
-        if let Some(log) = log {
-            let problem = "no such folder".to_owned();
-            return Err(Refusal::AccessLog { path: log.path.clone(), problem });
-        }
-        if snapshot.backends.iter().any(|backend| *backend.name == *notes.odd) {
-            return Err(Refusal::Snapshot("odd".to_owned()));
-        }
-        notes.published.push(snapshot);
-        Ok(())
-    }
-}
-
-/// A folder of documents under control.
-struct House {
-    folder: TempDir,
-    control: Control<Fake>,
-    board: Arc<Board>,
-    notes: Arc<Mutex<Notes>>,
-}
-
-impl House {
-    fn new(files: &[(&str, &str)]) -> House {
-        let folder = tempfile::tempdir().unwrap();
-        let notes = Arc::new(Mutex::new(Notes::default()));
-        let store = Arc::new(Store::new(Engine::new().unwrap(), None));
-        let sources = Files::new(vec![folder.path().to_owned()]);
-        let control = Control::new(sources, store, None, Fake(notes.clone()));
-        let house = House { folder, board: control.board(), control, notes };
-        files.iter().for_each(|(name, text)| house.write(name, text));
-        house
-    }
-
-    /// A house that has started.
-    fn living(files: &[(&str, &str)]) -> House {
-        let mut house = House::new(files);
-        house.control.start().unwrap();
-        house
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let bytes = match name.ends_with(".wasm") {
-            true => wat::parse_str(text).unwrap(),
-            false => text.as_bytes().to_vec(),
-        };
-        fs::write(self.path().join(name), bytes).unwrap();
-    }
-
-    fn delete(&self, name: &str) {
-        fs::remove_file(self.path().join(name)).unwrap();
-    }
-
-    fn edit(&mut self, name: &str, text: &str) {
-        self.write(name, text);
-        self.control.round(Eagerness::WhenChanged);
-    }
-
-    fn source(&self, name: &str) -> Value {
-        let status = self.board.status();
-        let sources = status["sources"].as_array().unwrap().clone();
-        let file = format!("{}/{name}", self.path().display());
-        sources.into_iter().find(|source| source["name"] == file.as_str()).unwrap()
-    }
-
-    /// Live: names of routes, backends and filters in the last snapshot; and its generation.
-    fn live(&self) -> (u64, Vec<String>) {
-        let notes = self.notes.lock().unwrap();
-        let Some(snapshot) = notes.published.last() else { return (0, Vec::new()) };
-        let short = |name: &Arc<str>| name.replace("default/", "");
-        let mut names: Vec<String> =
-            snapshot.routes.iter().map(|route| short(&route.name)).collect();
-        names.extend(snapshot.backends.iter().map(|backend| short(&backend.name)));
-        names.extend(snapshot.filters.iter().map(|filter| {
-            let configuration = String::from_utf8_lossy(&filter.plugin.configuration).into_owned();
-            format!("{}={configuration}", short(&filter.name))
-        }));
-        (snapshot.generation, names)
-    }
-
-    #[track_caller]
-    fn check(&self, generation: u64, names: &[&str]) {
-        let (live, found) = self.live();
-        assert_eq!(
-            (live, found.iter().map(String::as_str).collect()),
-            (generation, names.to_vec())
-        );
-        assert_eq!(self.board.generation(), generation);
-    }
-
-    /// The codes of everything that is wrong now, with the file.
-    fn problems(&self) -> Vec<String> {
-        let status = self.board.status();
-        let mut found = Vec::new();
-        for source in status["sources"].as_array().unwrap() {
-            let file = source["name"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
-            for problem in source["problems"].as_array().unwrap() {
-                found.push(format!("{file} {}", problem["code"].as_str().unwrap()));
-            }
-        }
-        let whole = status["problems"].as_array().unwrap();
-        found.extend(whole.iter().map(|problem| problem["code"].as_str().unwrap().to_owned()));
-        found
-    }
-}
+use house::{House, LOUD, PROXY, QUIET, STRANGE, backend, filter, route};
 
 #[test]
 fn one_bad_object_of_ten_keeps_its_last_good_version_and_nine_go_live() {
@@ -420,10 +223,7 @@ fn what_is_live_of_a_folder_that_is_gone_stays_and_other_folders_go_on_changing(
     let conf = other.path().join("conf");
     fs::create_dir(&conf).unwrap();
     fs::write(conf.join("b.yaml"), backend("b")).unwrap();
-    let store = Arc::new(Store::new(Engine::new().unwrap(), None));
-    let sources = Files::new(vec![house.path().to_owned(), conf.clone()]);
-    house.control = Control::new(sources, store, None, Fake(house.notes.clone()));
-    house.board = house.control.board();
+    house.join(&conf);
     house.control.start().unwrap();
     house.check(1, &["b"]);
     fs::rename(&conf, other.path().join("away")).unwrap();
@@ -474,10 +274,10 @@ fn what_the_data_plane_finds_contradictory_refuses_what_has_changed() {
 #[test]
 fn a_changed_number_of_workers_goes_live_and_is_said_to_need_a_restart() {
     let mut house = House::living(&[("proxy.yaml", &format!("{PROXY}  workers: 1\n"))]);
-    assert_eq!(house.board.status()["needs_restart"], serde_json::json!([]));
+    assert_eq!(house.board.status()["needs_restart"], json!([]));
     house.edit("proxy.yaml", &format!("{PROXY}  workers: 2\n"));
     house.check(2, &[]);
-    assert_eq!(house.board.status()["needs_restart"], serde_json::json!(["workers"]));
+    assert_eq!(house.board.status()["needs_restart"], json!(["workers"]));
 }
 
 #[test]
@@ -486,7 +286,7 @@ fn a_changed_drain_is_what_the_documents_say_now() {
     house.edit("proxy.yaml", &format!("{PROXY}  drain: {{delay: 0s, timeout: 7s}}\n"));
     let settings = house.board.settings().unwrap();
     assert_eq!((settings.drain_delay.as_secs(), settings.drain_timeout.as_secs()), (0, 7));
-    assert_eq!(house.board.status()["needs_restart"], serde_json::json!([]));
+    assert_eq!(house.board.status()["needs_restart"], json!([]));
 }
 
 #[test]
@@ -501,89 +301,4 @@ fn an_object_that_is_meant_for_another_proxy_is_noted() {
     let notes = house.board.status()["notes"].clone();
     assert_eq!(notes[0]["object"], "HTTPRoute default/r", "{notes}");
     assert_eq!(notes[0]["place"]["line"], 4);
-}
-
-#[test]
-fn a_first_start_leaves_out_what_is_broken_and_serves_the_rest() {
-    let house = House::living(&[
-        ("proxy.yaml", PROXY),
-        ("b.yaml", &backend("b")),
-        ("r.yaml", &route("r", "b")),
-        ("s.yaml", "kind: Nonsense: no"),
-    ]);
-    house.check(1, &["r", "b"]);
-    assert_eq!(house.problems(), ["s.yaml P0101"]);
-    assert_eq!(house.source("s.yaml")["accepted_version"], Value::Null);
-}
-
-#[test]
-fn a_route_whose_backend_was_left_out_stays_rather_than_give_its_traffic_to_others() {
-    let mut house = House::living(&[
-        ("proxy.yaml", PROXY),
-        ("b.yaml", "kind: Backend: no"),
-        ("r.yaml", &route("r", "b")),
-    ]);
-    house.check(1, &["r"]);
-    assert_eq!(house.problems(), ["b.yaml P0101", "r.yaml P0105"]);
-    house.edit("b.yaml", &backend("b"));
-    house.check(2, &["r", "b"]);
-    assert_eq!(house.problems(), [""; 0]);
-}
-
-#[test]
-fn a_new_route_to_nothing_goes_live_and_answers_500_rather_than_give_its_traffic_to_others() {
-    let files = [("proxy.yaml", PROXY), ("r.yaml", &*route("r", "nothing"))];
-    let house = House::living(&files);
-    house.check(1, &["r"]);
-    assert_eq!(house.problems(), ["r.yaml P0105"]);
-
-    let mut house = House::living(&files[..1]);
-    house.edit("r.yaml", &route("r", "nothing"));
-    house.check(2, &["r"]);
-    assert_eq!(house.problems(), ["r.yaml P0105"]);
-    house.edit("n.yaml", &backend("nothing"));
-    house.check(3, &["r", "nothing"]);
-    assert_eq!(house.problems(), [""; 0]);
-}
-
-#[test]
-fn nothing_starts_without_a_filter_that_traffic_has_to_pass() {
-    let filter = |name: &str, more: &str| {
-        format!(
-            "apiVersion: portcullis.dev/v1alpha1\nkind: WasmFilter\nmetadata: {{name: {name}}}\n\
-             spec: {{url: 7, {more}}}\n"
-        )
-    };
-    let start =
-        |text: &str| House::new(&[("proxy.yaml", PROXY), ("guard.yaml", text)]).control.start();
-    let (open, closed) = ("failStrategy: FAIL_OPEN", "priority: 1");
-    let problems = start(&filter("guard", closed)).unwrap_err();
-    let codes: Vec<String> = problems.iter().map(|problem| problem.code.to_string()).collect();
-    assert_eq!(codes, ["P0103", "P0209"]);
-    assert!(start(&filter("guard", open)).is_ok());
-    // Each filter speaks for itself, words of a comment or a configuration for nobody, and what nobody can read for a guard.
-    for other in [
-        format!("---\n{}", filter("other", closed)),
-        format!("---\n{}", filter("other", "pluginConfig: {failStrategy: FAIL_OPEN}")),
-        format!("---\n{}# failStrategy: FAIL_OPEN\n", filter("other", closed)),
-        format!("---\n{}", filter("other", open).replace("v1alpha1", "v7")),
-        "---\nkind: [\n".to_owned(),
-    ] {
-        let problems = start(&format!("{}{other}", filter("guard", open))).unwrap_err();
-        assert!(problems.iter().any(|problem| problem.code.to_string() == "P0209"), "{other}");
-    }
-}
-
-#[test]
-fn a_first_start_with_nothing_good_says_everything_that_is_wrong() {
-    let codes = |files: &[(&str, &str)]| -> Vec<String> {
-        let problems: Vec<Problem> = House::new(files).control.start().unwrap_err();
-        problems.iter().map(|problem| problem.code.to_string()).collect()
-    };
-    assert_eq!(codes(&[]).len(), 1);
-    let broken = PROXY.replace("spec:", "spec:\n  colour: red");
-    assert_eq!(
-        codes(&[("a.yaml", "kind: : no"), ("proxy.yaml", &broken)]),
-        ["P0101", "P0102"].map(str::to_owned)
-    );
 }

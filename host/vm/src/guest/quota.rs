@@ -38,6 +38,11 @@ impl Quota {
         self.compilations = 0;
     }
 
+    /// Goes on as if there had been no [`reset`](Self::reset) of what was denied.
+    pub(crate) fn keep(&mut self, denied: bool) {
+        self.denied = denied;
+    }
+
     /// Counts bytes that the host keeps for the guest until the callback is over; false if that is too much.
     pub(crate) fn hold(&mut self, bytes: usize) -> bool {
         self.held = self.held.saturating_add(bytes);

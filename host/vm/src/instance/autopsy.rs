@@ -17,10 +17,11 @@ pub(super) fn explain(guest: &Guest, callback: &str, error: &wasmtime::Error) ->
         message.push_str(&last);
     }
     let mut backtrace = backtrace(error);
-    if guest.steps.is_some() && backtrace.len() < Engine::FRAMES.get() {
+    if guest.steps.is_some() && backtrace.len() <= Engine::FRAMES.get() {
         // The outermost function is ours.
         backtrace.pop();
     }
+    backtrace.truncate(Engine::FRAMES.get());
     Death { reason, message, backtrace }.into()
 }
 

@@ -19,7 +19,8 @@ use crate::services::Services;
 use crate::spec::PluginSpec;
 use crate::state::Streams;
 
-/// Who calls the host so often before the last of several callbacks is entered for each of them from then on.
+/// Who calls the host before the last of several callbacks, so many times more often than not, is entered for each of them from
+/// then on.
 const PATIENCE: u8 = 16;
 
 /// An instance that may have died.
@@ -30,7 +31,7 @@ pub(crate) struct Instance {
     pause: HeadersPause,
     trap: Option<Trap>,
     pulse: Arc<Pulse>,
-    /// How often it was of no use to enter the guest for several callbacks.
+    /// How much more often it was of no use to enter the guest for several callbacks than it was.
     vain: u8,
 }
 
@@ -142,6 +143,8 @@ impl Instance {
             if self.vain == PATIENCE {
                 self.callbacks.finish = None;
             }
+        } else {
+            self.vain = self.vain.saturating_sub(1);
         }
         Ok(steps.made())
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use portcullis_vm::{Engine, Limits, Module, Phase, Plugin, PluginSpec, Streams};
+use portcullis_vm::{Cache, Engine, Limits, Module, Phase, Plugin, PluginSpec, Streams};
 
-use crate::host::{Host, Record, Recorder, module, spec, stream, wat};
+use crate::host::{Host, Record, Recorder, engine, module, spec, stream, wat};
 
 const APART: &str = r#"(global (export "portcullis:step") i32 (i32.const 0))"#;
 
@@ -157,21 +157,41 @@ fn log_lines_of_one_callback_do_not_explain_the_trap_of_another() {
 }
 
 #[test]
-fn each_callback_has_a_budget_of_its_own_and_is_named_when_it_is_spent() {
+fn a_callback_that_spends_its_budget_is_named() {
     let limits = Limits { callback: Duration::from_millis(20), ..spec().limits };
     for name in CALLBACKS {
         let text = wat(&guest(&[(name, "(loop $again (br $again))")]));
         let story = story(&text, limits.clone());
         assert!(story.contains(&format!("Cpu proxy_on_{name}: ")), "{name}: {story}");
     }
-    let busy = "(global.set $left (i32.const 4000000))
-        (loop $again
-          (global.set $left (i32.sub (global.get $left) (i32.const 1)))
-          (br_if $again (global.get $left)))";
-    let limits = Limits { callback: Duration::from_secs(5), ..spec().limits };
-    let all = guest(&CALLBACKS.map(|name| (name, busy)));
-    let text = wat(&format!("(global $left (mut i32) (i32.const 0)) {all}"));
-    assert!(story(&text, limits).contains("contexts left: 0"));
+}
+
+#[test]
+fn memory_that_was_denied_is_told_with_the_callback_that_died_of_it() {
+    for name in CALLBACKS {
+        for code in ["", r#"(call $say "no room"S)"#] {
+            let code = format!("(drop (memory.grow (i32.const 1000))) {code} unreachable");
+            let story = same(&[(name, &code)], &spec().limits);
+            assert!(story.contains(&format!("Memory proxy_on_{name}: memory limit")), "{story}");
+        }
+    }
+}
+
+#[test]
+fn a_backtrace_names_as_many_functions_as_without_ours() {
+    for depth in [30, 31, 32, 33] {
+        let deeper = format!("(call $deeper (i32.const {depth}))");
+        let function = r#"(func $deeper (param i32)
+            (if (i32.eqz (local.get 0)) (then unreachable))
+            (call $deeper (i32.sub (local.get 0) (i32.const 1))))"#;
+        for name in ["log", "done", "delete"] {
+            let text = format!("{function} {}", guest(&[(name, &deeper)]));
+            let joint = story(&wat(&text), spec().limits);
+            assert_eq!(joint, story(&wat(&(text + APART)), spec().limits));
+            let backtrace = joint.lines().find(|line| line.starts_with("Trap ")).unwrap();
+            assert_eq!(backtrace.matches("\"deeper\"").count(), 32.min(depth + 1), "{joint}");
+        }
+    }
 }
 
 #[test]
@@ -205,6 +225,44 @@ fn modules_of_every_shape_keep_what_they_have() {
     for shape in shapes {
         let story = story(&shape, spec().limits);
         assert!(story.contains("contexts left: 0"), "{shape}: {story}");
+        let has_all = ["log", "done", "delete"].iter().all(|name| {
+            let export = format!(r#"(export "proxy_on_{name}""#);
+            shape.contains(&export)
+        });
+        assert_eq!(has_function(&shape), has_all, "{shape}");
+        let taken = format!("{} {APART})", shape.trim_end().strip_suffix(')').unwrap());
+        assert!(!has_function(&taken), "{taken}");
+    }
+}
+
+/// Whether the guest is compiled with a function of ours.
+fn has_function(text: &str) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("cache");
+    let bytes = ::wat::parse_str(text).unwrap();
+    Module::load(engine(), &bytes, Some(&Cache::open(&folder).unwrap())).unwrap();
+    let files = std::fs::read_dir(&folder).unwrap();
+    let contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let compiled = contents.max_by_key(Vec::len).unwrap();
+    let name = b"portcullis:finish";
+    compiled.windows(name.len()).any(|window| window == name)
+}
+
+#[test]
+fn a_module_with_no_room_for_more_exports_is_as_it_was() {
+    // All exports together may weigh a million, a function as much as its type has parameters, about.
+    let guest = guest(&[]);
+    let wide = "i32 ".repeat(999);
+    let exports: String =
+        (0..998).map(|n| format!(r#"(export "wide-{n}" (func $wide))"#)).collect();
+    for (fill, has_room) in [(972, true), (976, false)] {
+        let fill = "i32 ".repeat(fill);
+        let text = format!(
+            r#"(module (func (export "proxy_abi_version_0_2_0")) (func $wide (param {wide}))
+               (func (export "fill") (param {fill})) {exports} {guest})"#
+        );
+        assert_eq!(has_function(&text), has_room);
+        assert!(story(&text, spec().limits).contains("contexts left: 0"));
     }
 }
 
