@@ -141,10 +141,10 @@ pub enum AccessLogFormat {
 }
 
 impl Snapshot {
-    /// Proves that every index is in range, so that nothing on the request path has to.
+    /// Proves that every index is in range, so that nothing on the request path has to, and that no filter stands where none runs.
     ///
     /// # Errors
-    /// The first reference that points nowhere, in words.
+    /// The first that is not so, in words.
     pub fn check(&self) -> Result<(), String> {
         let filter = |index: &FilterIndex| {
             (*index < self.filters.len())
@@ -175,6 +175,11 @@ impl Snapshot {
                     if let RouteFilter::Wasm(index) = route_filter {
                         filter(index)?;
                     }
+                }
+                let mut of_backends = rule.backends.iter().flat_map(|weighted| &weighted.filters);
+                if of_backends.any(|filter| matches!(filter, RouteFilter::Wasm(_))) {
+                    // It would be passed by.
+                    return Err(format!("rule {}: a Wasm filter of a backend", rule.name));
                 }
                 let mut backends = rule.backends.iter().filter_map(|weighted| weighted.backend);
                 if let Some(index) = backends.find(|index| *index >= self.backends.len()) {

@@ -22,6 +22,7 @@ mod reply;
 mod route;
 mod route_edit;
 mod stock;
+mod snapshot;
 mod tcp;
 mod tls;
 mod tls_material;
