@@ -15,6 +15,7 @@ use crate::place;
 use crate::report::{self, Report, Table};
 use crate::scenario::{self, PeerName};
 use crate::swap;
+use crate::tools::Subject;
 
 /// Parts of BENCHMARKS.md.
 const PART: &str = "compare";
@@ -43,17 +44,17 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct AloneArgs {
-    /// Fewer repetitions, and BENCHMARKS.md stays as it is
+    /// Fewer repetitions, a build without training, and BENCHMARKS.md stays as it is
     #[arg(long)]
     quick: bool,
-    /// Use this portcullis instead of building it
+    /// Use this portcullis instead of building one
     #[arg(long, value_name = "PATH")]
     portcullis: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct CompareArgs {
-    /// Three rounds of a second, and BENCHMARKS.md stays as it is
+    /// Three rounds of a second, a build without training, and BENCHMARKS.md stays as it is
     #[arg(long)]
     quick: bool,
     /// Only this scenario (may be repeated; scenarios.toml lists them), and BENCHMARKS.md stays as it is
@@ -62,7 +63,7 @@ struct CompareArgs {
     /// Only this proxy (may be repeated), and BENCHMARKS.md stays as it is
     #[arg(long, value_name = "NAME", value_parser = peer)]
     peer: Vec<PeerName>,
-    /// Use this portcullis instead of building it
+    /// Use this portcullis instead of building one
     #[arg(long, value_name = "PATH")]
     portcullis: Option<PathBuf>,
     /// Form of the results
@@ -105,8 +106,9 @@ pub fn main() -> ExitCode {
 fn compare(args: CompareArgs) -> Result<()> {
     let whole = args.only.is_empty() && args.peer.is_empty() && !args.quick;
     let scenarios = scenario::chosen(scenario::load()?, &args.only, &args.peer)?;
+    let portcullis = Subject::new(args.portcullis, args.quick);
     let pace = if args.quick { Pace::QUICK } else { Pace::WHOLE };
-    let plan = Plan { scenarios, pace, portcullis: args.portcullis, command: command() };
+    let plan = Plan { scenarios, pace, portcullis, command: command() };
     let report = compare::run(&plan, &mut say)?;
     let tables = Table::all(&plan.scenarios, &report.rows);
     show(args.output, &report, &tables)?;
@@ -119,7 +121,7 @@ fn compare(args: CompareArgs) -> Result<()> {
 
 fn swap(args: AloneArgs) -> Result<()> {
     let (repetitions, changes) = if args.quick { swap::Plan::QUICK } else { swap::Plan::WHOLE };
-    let portcullis = args.portcullis;
+    let portcullis = Subject::new(args.portcullis, args.quick);
     let plan = swap::Plan { repetitions, changes, portcullis, command: command() };
     let report = swap::run(&plan, &mut say)?;
     let text = report.markdown();
@@ -137,7 +139,7 @@ fn grow(args: GrowArgs) -> Result<()> {
     let (most, rounds, seconds) = if args.alone.quick { (1000, 1, 1) } else { (10_000, 3, 2) };
     let whole = args.only.is_empty() && !args.alone.quick;
     let axes = if args.only.is_empty() { Axis::ALL.to_vec() } else { args.only };
-    let portcullis = args.alone.portcullis;
+    let portcullis = Subject::new(args.alone.portcullis, args.alone.quick);
     let plan = grow::Plan { axes, most, rounds, seconds, portcullis, command: command() };
     let report = grow::run(&plan, &mut say)?;
     let text = report.markdown();

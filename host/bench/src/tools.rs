@@ -1,10 +1,10 @@
 //! Programs that a run needs: found, or installed with a word about it. One that cannot be had is missing, with the reason; what
 //! follows from that is for the caller to say.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -77,7 +77,7 @@ pub fn oha(say: &mut dyn FnMut(&str)) -> Found {
         return Ok(program);
     }
     say(&format!("installing: cargo install oha --version {OHA} into {}", folder.display()));
-    let mut install = cargo();
+    let mut install = without_our_package(&cargo());
     install.args(["install", "oha", "--version", OHA, "--locked", "--quiet", "--root"]);
     install.arg(&folder).arg("--target-dir").arg(folder.join("target"));
     run(&mut install).map_err(|why| format!("oha cannot be installed: {why}"))?;
@@ -85,20 +85,54 @@ pub fn oha(say: &mut dyn FnMut(&str)) -> Found {
     Ok(program)
 }
 
-/// This program's subject, as it is shipped, unless another one is given.
-///
-/// # Errors
-/// It does not compile.
-pub fn portcullis(given: Option<&Path>, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    if let Some(given) = given {
-        return Ok(std::path::absolute(given)?);
+/// The portcullis that is measured.
+#[derive(Debug)]
+pub enum Subject {
+    /// As releases have it: trained by `deploy/build`.
+    Released,
+    /// As cargo makes it, without training.
+    Untrained,
+    /// One that lies somewhere.
+    Given(PathBuf),
+}
+
+impl Subject {
+    /// The one for figures that count, unless it has to be `quick` or another one is given.
+    #[must_use]
+    pub fn new(given: Option<PathBuf>, quick: bool) -> Subject {
+        match given {
+            Some(program) => Subject::Given(program),
+            None if quick => Subject::Untrained,
+            None => Subject::Released,
+        }
     }
-    say("building: cargo build --release --package portcullis");
-    let mut build = cargo();
-    build.args(["build", "--release", "--quiet", "--package", "portcullis"]);
-    let built = build.current_dir(place::workspace()).status()?;
-    ensure!(built.success(), "portcullis does not compile");
-    Ok(place::target().join("release/portcullis"))
+
+    /// Where it lies, once it is built.
+    ///
+    /// # Errors
+    /// It does not compile, or cannot be trained here.
+    pub fn program(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        match self {
+            Subject::Given(program) => Ok(std::path::absolute(program)?),
+            Subject::Untrained => {
+                say("building: cargo build --release --package portcullis");
+                let mut build = without_our_package(&cargo());
+                build.args(["build", "--release", "--quiet", "--package", "portcullis"]);
+                let built = build.current_dir(place::workspace()).status()?;
+                ensure!(built.success(), "portcullis does not compile");
+                Ok(place::target().join("release/portcullis"))
+            }
+            Subject::Released => {
+                say("building: deploy/build, twenty minutes the first time");
+                let script = place::workspace().join("deploy/build");
+                let output =
+                    without_our_package(script.as_os_str()).stderr(Stdio::inherit()).output()?;
+                ensure!(output.status.success(), "deploy/build failed; --quick does without");
+                let said = String::from_utf8_lossy(&output.stdout);
+                Ok(PathBuf::from(said.lines().last().context("deploy/build names no program")?))
+            }
+        }
+    }
 }
 
 /// The first line that a program says of itself.
@@ -115,15 +149,19 @@ pub fn version(program: &Path, argument: &str) -> Result<String> {
 
 /// Without what the cargo that runs us says of our own package: build scripts ask for the same names (that of ring does), and all that
 /// stands on them would be compiled once more, and linked, although it was just built.
-fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+fn without_our_package(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
     let ours = |name: &OsString| {
         name.to_str().is_some_and(|name| OUR_PACKAGE.iter().any(|prefix| name.starts_with(prefix)))
     };
     for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
-        cargo.env_remove(name);
+        command.env_remove(name);
     }
-    cargo
+    command
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

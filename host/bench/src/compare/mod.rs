@@ -20,7 +20,7 @@ use crate::peers::{Program, Stage};
 use crate::place;
 use crate::report::{Machine, Report, targets};
 use crate::scenario::{PeerName, Scenario};
-use crate::tools;
+use crate::tools::{self, Subject};
 use crate::upstream::{Reach, Upstream};
 
 /// How long is measured.
@@ -46,8 +46,8 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// How long.
     pub pace: Pace,
-    /// Built from this tree if absent.
-    pub portcullis: Option<PathBuf>,
+    /// What is measured.
+    pub portcullis: Subject,
     /// What was typed.
     pub command: String,
 }
@@ -122,7 +122,7 @@ fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
         plan.scenarios.iter().flat_map(|scenario| &scenario.peers).copied().collect();
     for name in PeerName::ALL {
         let found = match name {
-            PeerName::Portcullis => Ok(tools::portcullis(plan.portcullis.as_deref(), say)?),
+            PeerName::Portcullis => Ok(plan.portcullis.program(say)?),
             // The upstream is one.
             PeerName::Nginx => tools::debian("nginx", "nginx", say),
             _ if !peers.contains(&name) => continue,

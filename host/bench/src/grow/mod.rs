@@ -20,7 +20,7 @@ use crate::load::{Generators, Tool};
 use crate::modules;
 use crate::place;
 use crate::report::Machine;
-use crate::tools;
+use crate::tools::{self, Subject};
 use crate::upstream::{Reach, Upstream};
 
 /// What is to be done.
@@ -34,8 +34,8 @@ pub struct Plan {
     pub rounds: u32,
     /// Of a round.
     pub seconds: u32,
-    /// Built from this tree if absent.
-    pub portcullis: Option<PathBuf>,
+    /// What is measured.
+    pub portcullis: Subject,
     /// What was typed.
     pub command: String,
 }
@@ -103,7 +103,7 @@ fn measure(
 }
 
 fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
-    let program = tools::portcullis(plan.portcullis.as_deref(), say)?;
+    let program = plan.portcullis.program(say)?;
     let found = |found: tools::Found| found.map_err(anyhow::Error::msg);
     let nginx = found(tools::debian("nginx", "nginx", say))?;
     let mut generators = Generators::default();

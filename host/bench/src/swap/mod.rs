@@ -17,7 +17,7 @@ use crate::certificates;
 use crate::modules;
 use crate::place;
 use crate::report::Machine;
-use crate::tools;
+use crate::tools::{self, Subject};
 use crate::upstream::{Reach, Upstream};
 
 /// What is to be done.
@@ -27,8 +27,8 @@ pub struct Plan {
     pub repetitions: u32,
     /// Changes in a row, for memory.
     pub changes: u32,
-    /// Built from this tree if absent.
-    pub portcullis: Option<PathBuf>,
+    /// What is measured.
+    pub portcullis: Subject,
     /// What was typed.
     pub command: String,
 }
@@ -82,7 +82,7 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report> {
 }
 
 fn prepare(plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Bench> {
-    let program = tools::portcullis(plan.portcullis.as_deref(), say)?;
+    let program = plan.portcullis.program(say)?;
     let nginx = tools::debian("nginx", "nginx", say).map_err(anyhow::Error::msg)?;
     let small = modules::one("guests/header", say)?;
     let release = modules::one("guests/release", say)?;
