@@ -88,7 +88,7 @@ pub fn oha(say: &mut dyn FnMut(&str)) -> Found {
 /// The portcullis that is measured.
 #[derive(Debug)]
 pub enum Subject {
-    /// As releases have it: trained by `deploy/build`.
+    /// As releases have it, by `deploy/build`: compiled with a profile.
     Released,
     /// As cargo makes it, without training.
     Untrained,
@@ -123,7 +123,7 @@ impl Subject {
                 Ok(place::target().join("release/portcullis"))
             }
             Subject::Released => {
-                say("building: deploy/build, twenty minutes the first time");
+                say("building: deploy/build, half an hour the first time");
                 let script = place::workspace().join("deploy/build");
                 let output =
                     without_our_package(script.as_os_str()).stderr(Stdio::inherit()).output()?;

@@ -1,5 +1,6 @@
 //! The container image: built, unpacked, and run the way a container is, with nothing around it. Takes minutes, hence no part
-//! of a plain `cargo test`: `cargo test -p portcullis --test image -- --nocapture`, as root, with musl-tools and buildah.
+//! of a plain `cargo test`: `PROFILE=dev cargo test -p portcullis --test image -- --nocapture`, as root, with musl-tools and buildah. Without
+//! PROFILE it is the image as it is released, which takes half an hour to build.
 
 #![allow(
     clippy::expect_used,
