@@ -14,4 +14,5 @@ mod counts;
 mod curves;
 mod generators;
 mod layers;
+mod programs;
 mod tables;
