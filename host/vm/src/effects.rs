@@ -1,6 +1,7 @@
 //! What a guest asked for during a callback, to be carried out by the embedder once the callback has returned.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +14,21 @@ use crate::state::{RequestHead, StreamKey};
 /// A context of one exchange inside one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContextId {
-    pub(crate) number: u32,
+    /// Ids count from 1; an absent one takes no room of its own.
+    number: NonZeroU32,
     /// The exchange, so that no callback has to look for it.
     pub(crate) stream: StreamKey,
+}
+
+impl ContextId {
+    pub(crate) fn new(number: NonZeroU32, stream: StreamKey) -> ContextId {
+        ContextId { number, stream }
+    }
+
+    /// As guests know it.
+    pub(crate) fn number(self) -> u32 {
+        self.number.get()
+    }
 }
 
 /// Identifies a callout within the instance that made it; never that of another outstanding callout. The two low bits tell

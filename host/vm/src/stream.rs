@@ -51,14 +51,14 @@ impl Instance {
 
     fn create(&mut self, stream: StreamKey) -> Result<ContextId, Trap> {
         let callback = "proxy_on_context_create";
-        let context = ContextId { number: self.guest_mut().contexts.create(stream), stream };
+        let context = self.guest_mut().contexts.create(stream);
         let entry = Entry { callback, moment: Moment::Root, context: Some(context) };
         let created = self.enter(entry, |callbacks, store| {
             let Some(create) = &callbacks.context_create else { return Ok(()) };
-            create.call(store, (context.number, ROOT_CONTEXT))
+            create.call(store, (context.number(), ROOT_CONTEXT))
         });
         if created.is_err() {
-            self.guest_mut().contexts.delete(context.number);
+            self.guest_mut().contexts.delete(context.number());
         }
         created.map(|()| context)
     }
@@ -76,7 +76,7 @@ impl Instance {
         let moment = Moment::Stream { phase, end_of_stream };
         let entry = Entry { callback: phase.callback(), moment, context: Some(context) };
         let answer = self.enter(entry, |callbacks, store| match callbacks.phase(phase) {
-            Some(callback) => callback.call(store, context.number, size, end_of_stream),
+            Some(callback) => callback.call(store, context.number(), size, end_of_stream),
             None => Ok(0),
         })?;
         Ok(Action::of(phase, answer, self.pause()))
@@ -97,14 +97,14 @@ impl Instance {
         let entry = Entry { callback, moment: Moment::Closed, context: Some(context) };
         self.call(streams, entry, |callbacks, store| {
             let Some(closed) = callbacks.closed(direction) else { return Ok(()) };
-            closed.call(store, (context.number, by as u32))
+            closed.call(store, (context.number(), by as u32))
         })
     }
 
     /// The last callbacks of a stream: `proxy_on_log`, `proxy_on_done`, `proxy_on_delete`, for TCP `proxy_on_done` first,
     /// as Envoy has it. The context is gone afterwards, also after a trap.
     pub(crate) fn finish(&mut self, streams: &mut Streams, context: ContextId) -> Result<(), Trap> {
-        if !self.guest().contexts.contains(context.number) {
+        if !self.guest().contexts.contains(context.number()) {
             return Ok(());
         }
         let done_first = streams.tcp(context.stream).is_some();
@@ -131,33 +131,33 @@ impl Instance {
         });
         let guest = self.guest_mut();
         guest.calls.forget(context.stream);
-        guest.contexts.delete(context.number);
+        guest.contexts.delete(context.number());
         finished
     }
 
     /// The three callbacks at one entry; says how many of them the guest has made.
     fn finish_at_once(&mut self, context: ContextId) -> Result<usize, Trap> {
         self.enter_for(Steps::new(context), |callbacks, store| {
-            callbacks.finish.as_ref().map_or(Ok(()), |finish| finish.call(store, context.number))
+            callbacks.finish.as_ref().map_or(Ok(()), |finish| finish.call(store, context.number()))
         })
     }
 
     fn log(&mut self, context: ContextId) -> Result<(), Trap> {
         self.enter(last("proxy_on_log", context), |callbacks, store| {
-            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context.number))
+            callbacks.log.as_ref().map_or(Ok(()), |log| log.call(store, context.number()))
         })
     }
 
     fn done(&mut self, context: ContextId) -> Result<(), Trap> {
         self.enter(last("proxy_on_done", context), |callbacks, store| {
-            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context.number))
+            callbacks.done.as_ref().map_or(Ok(1), |done| done.call(store, context.number()))
         })?;
         Ok(())
     }
 
     fn delete(&mut self, context: ContextId) -> Result<(), Trap> {
         self.enter(last("proxy_on_delete", context), |callbacks, store| {
-            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context.number))
+            callbacks.delete.as_ref().map_or(Ok(()), |delete| delete.call(store, context.number()))
         })
     }
 }

@@ -117,11 +117,8 @@ impl Chain {
             if held.paused.is_none() {
                 continue;
             }
-            let lent = held.lent.take();
-            if lent.is_none() {
-                held.lent = Some(held.body.len());
-            }
-            let held = self.links[index].held(direction).body.as_mut();
+            let lent = held.body.note_lent();
+            let held = held.body.as_mut();
             self.local.with_streams(|streams| swap_body(streams, self.key, direction, held));
             self.local.with(self.key, |stream| stream.lent[direction as usize] = lent.is_none());
             let grown =

@@ -25,7 +25,7 @@ pub enum Passed {
         end: bool,
     },
     /// The end of the stream.
-    Trailers(Fields),
+    Trailers(Box<Fields>),
 }
 
 /// One direction of an exchange.
@@ -60,20 +60,25 @@ pub struct Held {
     pub trailers: Option<Box<Trailers>>,
     /// The filter has ended the stream early; what still comes is dropped.
     pub drop_rest: bool,
-    /// How much of `body` is lent to a callback of the root context.
-    pub lent: Option<usize>,
     /// The guest took the last of a body while its callout was on the way: the end goes when that is answered.
     pub lets_go: bool,
 }
 
 /// A part of a body that waits; takes little room where there is none, as with most filters of most exchanges.
 #[derive(Debug, Default)]
-pub struct HeldBody(Option<Box<Buffer>>);
+pub struct HeldBody(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Buffer,
+    /// How much of it is lent to a callback of the root context.
+    lent: Option<usize>,
+}
 
 impl HeldBody {
     /// Bytes.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |held| held.len())
+        self.0.as_ref().map_or(0, |waiting| waiting.bytes.len())
     }
 
     /// Whether nothing waits.
@@ -83,7 +88,7 @@ impl HeldBody {
 
     /// What waits does so no longer.
     pub fn take(&mut self) -> Buffer {
-        self.0.take().map(|held| *held).unwrap_or_default()
+        self.0.take().map(|waiting| waiting.bytes).unwrap_or_default()
     }
 
     /// Drops what waits.
@@ -94,13 +99,23 @@ impl HeldBody {
     /// More waits.
     pub fn append(&mut self, data: &mut Buffer) {
         if !data.is_empty() {
-            self.0.get_or_insert_default().append(data);
+            self.0.get_or_insert_default().bytes.append(data);
         }
     }
 
     /// What waits, to be exchanged for something else.
     pub fn as_mut(&mut self) -> &mut Buffer {
-        self.0.get_or_insert_default()
+        &mut self.0.get_or_insert_default().bytes
+    }
+
+    /// Notes that it is lent, or not any more; how much had been lent.
+    pub fn note_lent(&mut self) -> Option<usize> {
+        let waiting = self.0.get_or_insert_default();
+        let lent = waiting.lent.take();
+        if lent.is_none() {
+            waiting.lent = Some(waiting.bytes.len());
+        }
+        lent
     }
 }
 

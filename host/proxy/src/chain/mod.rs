@@ -165,7 +165,7 @@ impl Chain {
             match piece {
                 Passed::Headers { end } => self.head(Direction::Request, first, end),
                 Passed::Data { data, end } => self.data(Direction::Request, first, data, end),
-                Passed::Trailers(map) => self.trailers(Direction::Request, first, map),
+                Passed::Trailers(map) => self.trailers(Direction::Request, first, *map),
             }
         }
     }

@@ -241,7 +241,7 @@ impl Chain {
             }
             self.release(direction, position);
         }
-        self.flows[direction as usize].passed.push_back(Passed::Trailers(map));
+        self.flows[direction as usize].passed.push_back(Passed::Trailers(Box::new(map)));
         self.check_length(direction, true);
     }
 

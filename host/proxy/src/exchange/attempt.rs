@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::header::{TE, TRAILER, UPGRADE};
@@ -13,8 +13,8 @@ use portcullis_vm::{Direction, HttpStream, RequestHead};
 use tokio::time::sleep;
 
 use super::body::{Inlet, RequestStream};
-use super::head::{self, Hop};
-use super::{Exchange, Interruption, Switch, upgrade};
+use super::head;
+use super::{Exchange, Interruption, upgrade};
 use crate::body::Body;
 use crate::chain::{Party, Terminal};
 use crate::facts::Flags;
@@ -43,18 +43,16 @@ impl Exchange {
         self: &Rc<Self>,
         selected: &Selected,
         bodyless: bool,
-        hop: &Hop,
-        switch: Option<Switch>,
     ) -> Result<Option<Instant>, Interruption> {
         let rule = &selected.rule;
         let (cluster, reference, endpoint) = self.choose(rule)?;
-        let mut head = self.upstream_head(selected, reference, hop)?;
-        if bodyless && hop.upgrade.is_none() && head.headers.contains(TRAILER) {
+        let mut head = self.upstream_head(selected, reference)?;
+        if bodyless && self.hop.upgrade.is_none() && head.headers.contains(TRAILER) {
             Arc::make_mut(&mut head).headers.remove(TRAILER);
         }
         self.local.with(self.key, |stream| stream.request_sent = true);
         self.replay.borrow_mut().keeps = rule.retry.is_some();
-        let upgrade = hop.upgrade.clone().filter(|_| bodyless);
+        let upgrade = self.hop.upgrade.clone().filter(|_| bodyless);
         let mut options = SendOptions { upgrade, endpoint, ..SendOptions::default() };
         let answer = self.attempts(rule, &cluster, &head, bodyless, &mut options).await?;
         self.facts.borrow_mut().upstream_latency =
@@ -66,7 +64,8 @@ impl Exchange {
                     let named = response.head.headers.get(UPGRADE);
                     let named = named.and_then(|name| HeaderValue::from_bytes(name).ok());
                     self.switching.set(named.or(Some(asked)));
-                    let response = upgrade::establish(response, switch, self.guest.clone());
+                    let (switch, guest) = (self.switch.take(), self.guest.clone());
+                    let response = upgrade::establish(response, switch, guest);
                     Ok(self.take_response(response))
                 }
                 None => Err(Interruption::Failure(Failure::Protocol(
@@ -130,7 +129,6 @@ impl Exchange {
         &self,
         selected: &Selected,
         reference: &WeightedBackend,
-        hop: &Hop,
     ) -> Result<Arc<RequestHead>, Interruption> {
         let gone = || Interruption::Failure(Failure::BadRequest("the exchange is over".to_owned()));
         let share = |stream: &mut HttpStream| (stream.request.clone(), stream.request_edited);
@@ -153,7 +151,7 @@ impl Exchange {
         if edited && head::has_hop_by_hop(&head.headers) {
             head::strip_hop_by_hop(&mut Arc::make_mut(&mut head).headers);
         }
-        if hop.trailers {
+        if self.hop.trailers {
             let inserted = Arc::make_mut(&mut head).headers.insert(TE, "trailers");
             inserted.map_err(|_| Interruption::Failure(Failure::HeadersTooLarge))?;
         }
@@ -268,11 +266,11 @@ impl Exchange {
     }
 
     /// Waits, unless the filters end the exchange first.
-    async fn unless_interrupted<T>(
+    fn unless_interrupted<T>(
         &self,
         mut future: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, Interruption> {
-        poll_fn(|context| {
+    ) -> impl Future<Output = Result<T, Interruption>> {
+        poll_fn(move |context| {
             self.mailbox.wait(Party::Head, context);
             if let Some(terminal) = self.take_terminal() {
                 return Poll::Ready(Err(Interruption::Terminal(terminal)));
@@ -284,7 +282,6 @@ impl Exchange {
                 None => Ok(done),
             })
         })
-        .await
     }
 
     /// The filters' wish to end the exchange, if they have come to one.
@@ -297,32 +294,44 @@ impl Exchange {
 
 impl Exchange {
     /// Gives a part of the exchange until `deadline`.
-    pub(super) async fn in_time<T>(
+    pub(super) fn in_time<T>(
         &self,
         deadline: Option<Instant>,
-        part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
-    ) -> Result<T, Interruption> {
-        self.until(deadline, part).await.unwrap_or_else(|| {
-            self.timed_out("request");
-            Err(Interruption::Failure(Failure::RequestTimeout))
+        mut part: Pin<&mut impl Future<Output = Result<T, Interruption>>>,
+    ) -> impl Future<Output = Result<T, Interruption>> {
+        poll_fn(move |context| {
+            self.poll_before(deadline, part.as_mut(), context).map(|ended| {
+                ended.unwrap_or_else(|| {
+                    self.timed_out("request");
+                    Err(Interruption::Failure(Failure::RequestTimeout))
+                })
+            })
         })
     }
 
     /// Waits until `deadline`, which has come first if there is nothing. What is waited for stays where it is: moved into
     /// this future, it would be in the state of the exchange twice.
-    async fn until<T>(
+    fn until<T>(
         &self,
         deadline: Option<Instant>,
         mut part: Pin<&mut impl Future<Output = T>>,
-    ) -> Option<T> {
-        let Some(deadline) = deadline else { return Some(part.await) };
-        poll_fn(|context| {
-            if let Poll::Ready(ended) = part.as_mut().poll(context) {
-                return Poll::Ready(Some(ended));
-            }
-            self.alarm.borrow_mut().poll(deadline, context).map(|()| None)
-        })
-        .await
+    ) -> impl Future<Output = Option<T>> {
+        poll_fn(move |context| self.poll_before(deadline, part.as_mut(), context))
+    }
+
+    fn poll_before<T>(
+        &self,
+        deadline: Option<Instant>,
+        part: Pin<&mut impl Future<Output = T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<T>> {
+        if let Poll::Ready(ended) = part.poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        match deadline {
+            Some(deadline) => self.alarm.borrow_mut().poll(deadline, context).map(|()| None),
+            None => Poll::Pending,
+        }
     }
 
     /// When `timeouts.request` is over.

@@ -265,7 +265,7 @@ impl HttpBody for RequestStream {
                     replay.last = end;
                 }
                 Some(Passed::Trailers(map)) => {
-                    replay.trailers = Some(Box::new(map));
+                    replay.trailers = Some(map);
                     replay.last = true;
                 }
                 Some(Passed::Headers { .. }) => {}
@@ -377,7 +377,7 @@ impl ResponseStream {
                         exchange.generation.meters.trailers_dropped("response");
                         return Poll::Ready(None);
                     }
-                    return Poll::Ready(Some(Ok(Frame::trailers((&map).into()))));
+                    return Poll::Ready(Some(Ok(Frame::trailers((&*map).into()))));
                 }
                 Some(Passed::Headers { .. }) => {}
                 None if !chain.wants_input(Direction::Response) => return Poll::Pending,

@@ -100,6 +100,10 @@ struct Exchange {
     in_flight: Cell<Option<InFlight>>,
     alarm: Rc<RefCell<Alarm>>,
     guest: Rc<dyn Any>,
+    /// What the request's head says to us.
+    hop: head::Hop,
+    /// Gets the client's connection after a 101.
+    switch: Cell<Option<Switch>>,
     /// The protocol that a 101 of the upstream switches to.
     switching: Cell<Option<HeaderValue>>,
     /// The client gets trailers: by HTTP/2, or because the head announces them.
@@ -117,10 +121,7 @@ impl Drop for Ending {
 
 /// An exchange that waits to be answered. Dropped, it ends: the client has gone.
 pub struct Begun {
-    exchange: Rc<Exchange>,
     ending: Ending,
-    hop: head::Hop,
-    switch: Option<Switch>,
 }
 
 impl Begun {
@@ -129,8 +130,18 @@ impl Begun {
     /// # Errors
     /// A filter reset the exchange, or the response cannot be expressed.
     pub async fn answer(self) -> Result<Response<Body>, Reset> {
-        let Begun { exchange, ending, hop, switch } = self;
-        exchange.run(ending, hop, switch).await
+        let exchange = self.ending.0.clone();
+        let deadline = match exchange.response().await {
+            Ok(deadline) => deadline,
+            Err(Interruption::Terminal(Terminal::Close(_))) => {
+                exchange.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
+                return Err(Reset);
+            }
+            Err(interruption) => {
+                exchange.take_response(exchange.answer(interruption).map(Inlet::Own))
+            }
+        };
+        exchange.response_phase(deadline, self.ending).await
     }
 }
 
@@ -210,12 +221,14 @@ pub fn begin(
             in_flight: Cell::new(Some(client.in_flight)),
             alarm: client.alarm,
             guest: client.guest,
+            hop,
+            switch: Cell::new(switch),
             switching: Cell::new(None),
             carries_trailers: Cell::new(version == Version::HTTP_2),
             generation,
         }
     });
-    Ok(Begun { ending: Ending(exchange.clone()), exchange, hop, switch })
+    Ok(Begun { ending: Ending(exchange) })
 }
 
 const fn protocol(version: Version) -> &'static str {
@@ -252,39 +265,17 @@ impl Lender for Exchange {
 }
 
 impl Exchange {
-    async fn run(
-        self: &Rc<Self>,
-        ending: Ending,
-        hop: head::Hop,
-        switch: Option<Switch>,
-    ) -> Result<Response<Body>, Reset> {
-        let deadline = match self.response(&hop, switch).await {
-            Ok(deadline) => deadline,
-            Err(Interruption::Terminal(Terminal::Close(_))) => {
-                self.facts.borrow_mut().flags.insert(Flags::LOCAL_RESET);
-                return Err(Reset);
-            }
-            Err(interruption) => self.take_response(self.answer(interruption).map(Inlet::Own)),
-        };
-        self.response_phase(deadline, ending, &hop).await
-    }
-
-    /// [Takes](Self::take_response) the upstream's response, or one that the route gives.
-    async fn response(
-        self: &Rc<Self>,
-        hop: &head::Hop,
-        switch: Option<Switch>,
-    ) -> Result<Option<Instant>, Interruption> {
-        let provisional = self.select();
-        self.note_route(provisional.as_ref());
+    /// [Takes](Self::take_response) the upstream's response, or one that the route gives; until when its head has to have
+    /// passed the filters.
+    async fn response(self: &Rc<Self>) -> Result<Option<Instant>, Interruption> {
         let ready = {
-            let phase = pin!(self.request_phase(provisional));
+            let phase = pin!(self.request_phase(self.provisional()));
             self.in_time(self.request_deadline(), phase).await?
         };
-        match ready {
-            Ready::Own(response) => Ok(self.take_response(*response)),
+        match &ready {
+            Ready::Answered => Ok(None),
             Ready::Upstream(selected, end) => {
-                let phase = pin!(self.upstream_phase(&selected, end, hop, switch));
+                let phase = pin!(self.upstream_phase(selected, *end));
                 self.in_time(self.request_deadline(), phase).await
             }
         }

@@ -8,7 +8,6 @@ use portcullis_vm::{Direction, HttpStream, RequestHead, UpstreamHost};
 use super::body::Inlet;
 use super::{Exchange, Interruption};
 use crate::chain::Slot;
-use crate::message::Response;
 use crate::reply::{self, Failure};
 use crate::route::{self, Selected};
 use crate::snapshot::{RouteFilter, Rule};
@@ -17,8 +16,8 @@ use crate::snapshot::{RouteFilter, Rule};
 pub enum Ready {
     /// Goes to a backend of this rule; the flag says that the request has no body.
     Upstream(Selected, bool),
-    /// Is answered by us.
-    Own(Box<Response<Inlet>>),
+    /// Is answered by us; the response was taken.
+    Answered,
 }
 
 impl Exchange {
@@ -54,7 +53,8 @@ impl Exchange {
                     .with_request(|head| route::location(redirect, head, &selected.prefix, port));
                 self.facts.borrow_mut().details = "direct_response".into();
                 let response = reply::redirect(redirect.status, &location.unwrap_or_default());
-                Ok(Ready::Own(Box::new(response.map(Inlet::Own))))
+                self.take_response(response.map(Inlet::Own));
+                Ok(Ready::Answered)
             }
             None => Ok(Ready::Upstream(selected, end)),
         }
@@ -100,7 +100,14 @@ impl Exchange {
         slots
     }
 
-    pub(super) fn select(&self) -> Option<Selected> {
+    /// The rule for the head as it came, which is noted.
+    pub(super) fn provisional(&self) -> Option<Selected> {
+        let selected = self.select();
+        self.note_route(selected.as_ref());
+        selected
+    }
+
+    fn select(&self) -> Option<Selected> {
         let routes = self.generation.routes(self.listener);
         let select = |stream: &mut HttpStream| routes.select(&stream.request, &stream.filter_state);
         self.local.with(self.key, select).flatten()
@@ -123,7 +130,7 @@ impl Exchange {
         self.local.with(self.key, steered).unwrap_or(false)
     }
 
-    pub(super) fn note_route(&self, selected: Option<&Selected>) {
+    fn note_route(&self, selected: Option<&Selected>) {
         if self.is_noted(selected) {
             return;
         }

@@ -26,13 +26,12 @@ impl Exchange {
         self: &Rc<Self>,
         deadline: Option<Instant>,
         ending: Ending,
-        hop: &head::Hop,
     ) -> Result<Response<Body>, Reset> {
         let end = match self.in_time(deadline, pin!(self.take_head(Direction::Response))).await {
             Ok(end) => end,
             Err(interruption) => return self.replace(interruption, ending),
         };
-        let whole = match self.complete_head(end, hop) {
+        let whole = match self.complete_head(end) {
             true => Some(Bytes::new()),
             // There may be trailers, and a stream's window may be closed: the exchange goes on until the client takes its body.
             false if self.carries_trailers.get() => None,
@@ -107,7 +106,7 @@ impl Exchange {
     }
 
     /// Makes the head what the client gets of it; true when nothing follows.
-    fn complete_head(&self, end: bool, hop: &head::Hop) -> bool {
+    fn complete_head(&self, end: bool) -> bool {
         let filtered = !self.chain.borrow().is_empty();
         let bodyless = self.local.with(self.key, |stream| {
             stream.response_sent = true;
@@ -118,7 +117,7 @@ impl Exchange {
             }
             self.complete_switch(head);
             self.facts.borrow_mut().responded(head);
-            if self.version == Version::HTTP_11 && hop.trailers {
+            if self.version == Version::HTTP_11 && self.hop.trailers {
                 self.complete_trailers(&mut head.headers, end);
             }
             // By its status, which a filter may have changed.

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,10 +110,10 @@ impl Http1 {
         &mut self,
         target: &Target<'_>,
         endpoint: SocketAddr,
-        body: Body,
+        body: &mut Body,
     ) -> Result<ResponseHead, Box<SendError>> {
         let reused = self.served;
-        self.link.borrow_mut().begin(target, endpoint, body)?;
+        self.link.borrow_mut().begin(target, endpoint, take(body))?;
         self.served = true;
         let answered = poll_fn(|context| self.link.borrow_mut().poll_head(context)).await;
         match answered {

@@ -13,6 +13,7 @@ pub mod redis;
 mod request;
 
 use std::cell::Cell;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -195,14 +196,14 @@ impl Cluster {
     pub async fn send(
         self: &Rc<Self>,
         head: &RequestHead,
-        body: Body,
+        mut body: Body,
         options: &SendOptions,
     ) -> Result<Box<Upstreamed>, Box<SendError>> {
         let target = match Target::new(head, options) {
             Ok(target) => target,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
         };
-        let wanted = match self.wanted(options) {
+        let mut wanted = match self.wanted(options) {
             Ok(wanted) => wanted,
             Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
         };
@@ -210,10 +211,9 @@ impl Cluster {
             Ok(address) => address,
             Err((stage, reason)) => return Err(SendError::before(stage, reason, body)),
         };
-        let (mut wanted, mut body) = (wanted, body);
         let mut tries = 1;
         loop {
-            match self.attempt(address, wanted, &target, body).await {
+            match self.attempt(&address, wanted, &target, &mut body).await {
                 // Nothing was written, so nothing can have happened.
                 Err(mut error) if error.stage == Stage::Sent && error.reused && tries < TRIES => {
                     match error.body.take() {
@@ -245,20 +245,20 @@ impl Cluster {
 
     async fn attempt(
         &self,
-        address: SocketAddr,
+        address: &SocketAddr,
         wanted: Wanted,
         target: &Target<'_>,
-        body: Body,
+        body: &mut Body,
     ) -> Result<Box<Upstreamed>, Box<SendError>> {
-        let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, address, wanted).await {
+        let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, *address, wanted).await {
             Ok((lease, _)) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
                 lease.release();
-                return Err(SendError::before(Stage::Request, self.http1_only(), body));
+                return Err(SendError::before(Stage::Request, self.http1_only(), take(body)));
             }
             Ok(acquired) => acquired,
             Err(refused) => {
-                let mut error = SendError::before(refused.stage, refused.reason, body);
-                error.endpoint = Some(address);
+                let mut error = SendError::before(refused.stage, refused.reason, take(body));
+                error.endpoint = Some(*address);
                 return Err(error);
             }
         };

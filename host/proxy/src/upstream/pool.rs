@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -329,14 +330,14 @@ impl Lease {
         }
     }
 
-    /// Sends a request; the body of the answer is read from what comes with it (HTTP/2), or from here.
+    /// Sends a request, whose body is taken; the body of the answer is read from what comes with it (HTTP/2), or from here.
     ///
     /// # Errors
     /// No head of a response; at [`Stage::Request`] nothing was sent.
     pub(super) async fn send(
         &mut self,
         target: &Target<'_>,
-        body: Body,
+        body: &mut Body,
     ) -> Result<Response<Option<Incoming>>, Box<SendError>> {
         let address = self.connection().peer;
         match &mut self.held {
@@ -346,8 +347,10 @@ impl Lease {
             }
             Held::Shared(seat) => {
                 let request = match target.http2(address) {
-                    Ok(request) => request.map(|()| body),
-                    Err(reason) => return Err(SendError::before(Stage::Request, reason, body)),
+                    Ok(request) => request.map(|()| take(body)),
+                    Err(reason) => {
+                        return Err(SendError::before(Stage::Request, reason, take(body)));
+                    }
                 };
                 let mut sender = seat.0.connection.sender.clone();
                 // Large, and of no use to HTTP/1: kept out of the state that each request carries.

@@ -1,11 +1,15 @@
 //! The contexts of an instance: which exchange each stands for, and which one host calls are about.
 
+use std::num::NonZeroU32;
+
 use crate::abi::numbers::ROOT_CONTEXT;
 use crate::effects::ContextId;
 use crate::state::StreamKey;
 
 /// Places that a table begins with; a power of two.
 const FEWEST: usize = 16;
+/// The id after that of the root context.
+const FIRST: NonZeroU32 = NonZeroU32::MIN.saturating_add(ROOT_CONTEXT);
 
 struct Context {
     number: u32,
@@ -20,7 +24,7 @@ pub(crate) struct Contexts {
     /// next free one takes two steps on average.
     places: Vec<Option<Context>>,
     taken: usize,
-    last: u32,
+    last: Option<NonZeroU32>,
     effective: u32,
     /// The exchange of `effective`, which every host call asks for.
     effective_stream: Option<StreamKey>,
@@ -28,19 +32,20 @@ pub(crate) struct Contexts {
 
 impl Contexts {
     /// A new id for an exchange; ids count up from 2, past those whose place is taken.
-    pub(crate) fn create(&mut self, stream: StreamKey) -> u32 {
+    pub(crate) fn create(&mut self, stream: StreamKey) -> ContextId {
         if self.taken * 2 >= self.places.len() {
             self.grow();
         }
         let mask = self.places.len().wrapping_sub(1);
         loop {
-            let number = self.last.checked_add(1).unwrap_or(0).max(ROOT_CONTEXT + 1);
-            self.last = number;
+            let id = self.last.and_then(|last| last.checked_add(1)).unwrap_or(FIRST);
+            let number = id.get();
+            self.last = Some(id);
             let place = &mut self.places[number as usize & mask];
             if place.is_none() {
                 *place = Some(Context { number, stream, replied: false });
                 self.taken += 1;
-                return number;
+                return ContextId::new(id, stream);
             }
         }
     }
@@ -85,7 +90,7 @@ impl Contexts {
 
     /// Makes host calls be about the context of the callback that begins.
     pub(crate) fn enter(&mut self, context: Option<ContextId>) {
-        self.effective = context.map_or(ROOT_CONTEXT, |context| context.number);
+        self.effective = context.map_or(ROOT_CONTEXT, |context| context.number());
         self.effective_stream = context.map(|context| context.stream);
     }
 
