@@ -106,8 +106,8 @@ pub struct ConnectionAttributes {
     pub peer: SocketAddr,
     /// Our end of the connection.
     pub local: SocketAddr,
-    /// `None` on plain connections.
-    pub tls: Option<TlsAttributes>,
+    /// `None` on plain connections, which shall take little room.
+    pub tls: Option<Box<TlsAttributes>>,
 }
 
 /// An endpoint of a backend.

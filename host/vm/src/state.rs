@@ -52,14 +52,15 @@ pub struct HttpStream {
     pub request: Arc<RequestHead>,
     /// The part of the request body that the current body callback sees.
     pub request_body: Buffer,
-    /// Present from the trailers phase on, or once a guest has added one in the last body callback.
-    pub request_trailers: Option<Fields>,
+    /// Present from the trailers phase on, or once a guest has added one in the last body callback. Most streams have none, which
+    /// shall take little room.
+    pub request_trailers: Option<Box<Fields>>,
     /// Present from the response-headers phase on.
     pub response: Option<ResponseHead>,
     /// The part of the response body that the current body callback sees.
     pub response_body: Buffer,
     /// As `request_trailers`.
-    pub response_trailers: Option<Fields>,
+    pub response_trailers: Option<Box<Fields>>,
     /// By [`Direction`]: the body stands in its place so that callbacks of the root context can read and change what the
     /// filter holds. Outside of body callbacks there is none otherwise.
     pub lent: [bool; 2],

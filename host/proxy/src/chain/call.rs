@@ -72,7 +72,7 @@ impl Chain {
         direction: Direction,
         map: Fields,
     ) -> (Option<Action>, Fields) {
-        self.local.with(self.key, |stream| *trailers(stream, direction) = Some(map));
+        self.local.with(self.key, |stream| *trailers(stream, direction) = Some(Box::new(map)));
         let phase = match direction {
             Direction::Request => Phase::RequestTrailers,
             Direction::Response => Phase::ResponseTrailers,
@@ -83,7 +83,7 @@ impl Chain {
         let action = self.run_lent(index, phase, true, lend);
         self.links[index].held(direction).body.append(&mut body);
         let map = self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
-        (action, map.unwrap_or_default())
+        (action, map.map_or_else(Fields::default, |map| *map))
     }
 
     /// Trailers that the guest has added while it saw the last of the body.
@@ -97,7 +97,7 @@ impl Chain {
         }
         let added =
             self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
-        added.filter(|map| !map.is_empty())
+        added.map(|map| *map).filter(|map| !map.is_empty())
     }
 
     /// Whether guests have trailers before them.
@@ -155,7 +155,7 @@ fn body(stream: &mut HttpStream, direction: Direction) -> &mut Buffer {
     }
 }
 
-fn trailers(stream: &mut HttpStream, direction: Direction) -> &mut Option<Fields> {
+fn trailers(stream: &mut HttpStream, direction: Direction) -> &mut Option<Box<Fields>> {
     match direction {
         Direction::Request => &mut stream.request_trailers,
         Direction::Response => &mut stream.response_trailers,

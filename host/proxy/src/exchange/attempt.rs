@@ -63,7 +63,7 @@ impl Exchange {
                 Some(asked) => {
                     let named = response.head.headers.get(UPGRADE);
                     let named = named.and_then(|name| HeaderValue::from_bytes(name).ok());
-                    self.switching.set(named.or(Some(asked)));
+                    self.switching.set(named.map(Box::new).or(Some(asked)));
                     let (switch, guest) = (self.switch.take(), self.guest.clone());
                     let response = upgrade::establish(response, switch, guest);
                     Ok(self.take_response(response))

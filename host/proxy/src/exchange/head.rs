@@ -17,7 +17,7 @@ use crate::reply::Failure;
 #[derive(Debug, Default)]
 pub struct Hop {
     /// Wants the connection for this protocol (HTTP/1.1 only).
-    pub upgrade: Option<HeaderValue>,
+    pub upgrade: Option<Box<HeaderValue>>,
     /// The client takes trailers.
     pub trailers: bool,
 }
@@ -108,7 +108,7 @@ fn strip_request(headers: &mut Fields, version: Version) -> Hop {
     };
     // An upgrade to h2c is an offer that a proxy may leave alone: RFC 9113 has dropped it.
     let upgrade = upgrade.filter(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"));
-    let hop = Hop { upgrade, trailers: has_token(headers, &TE, "trailers") };
+    let hop = Hop { upgrade: upgrade.map(Box::new), trailers: has_token(headers, &TE, "trailers") };
     strip_hop_by_hop(headers);
     hop
 }

@@ -105,7 +105,7 @@ struct Exchange {
     /// Gets the client's connection after a 101.
     switch: Cell<Option<Switch>>,
     /// The protocol that a 101 of the upstream switches to.
-    switching: Cell<Option<HeaderValue>>,
+    switching: Cell<Option<Box<HeaderValue>>>,
     /// The client gets trailers: by HTTP/2, or because the head announces them.
     carries_trailers: Cell<bool>,
 }

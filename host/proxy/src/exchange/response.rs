@@ -179,7 +179,7 @@ impl Exchange {
         let switched = self.switching.take().is_some_and(|protocol| {
             *status == StatusCode::SWITCHING_PROTOCOLS
                 && headers.insert(CONNECTION, "upgrade").is_ok()
-                && headers.insert(UPGRADE, protocol).is_ok()
+                && headers.insert(UPGRADE, &*protocol).is_ok()
         });
         if !switched {
             *status = StatusCode::INTERNAL_SERVER_ERROR;

@@ -54,7 +54,7 @@ impl Reception {
         let generation = self.generation.borrow().clone();
         let Some(listener) = generation.listener(&self.name) else { return };
         let id = next_connection_id();
-        let connection = Arc::new(ConnectionAttributes { id, peer, local, tls });
+        let connection = Arc::new(ConnectionAttributes { id, peer, local, tls: tls.map(Box::new) });
         tcp::serve(generation, Client { connection, listener, first }, stream).await;
     }
 }

@@ -175,7 +175,12 @@ impl Reception {
         stream.set_nodelay(true)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let attributes = |tls: Option<TlsAttributes>| {
-            Arc::new(ConnectionAttributes { id: next_connection_id(), peer, local, tls })
+            Arc::new(ConnectionAttributes {
+                id: next_connection_id(),
+                peer,
+                local,
+                tls: tls.map(Box::new),
+            })
         };
         // A connection pins no generation: each of its exchanges does.
         let generation = self.generation.borrow().clone();

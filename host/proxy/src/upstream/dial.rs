@@ -181,7 +181,11 @@ impl Dialer {
         let local = stream.local_addr()?;
         let (wire, tls, http2) = self.secure(stream, offered).await?;
         let id = next_connection_id();
-        Ok((wire, Arc::new(ConnectionAttributes { id, peer: address, local, tls }), http2))
+        Ok((
+            wire,
+            Arc::new(ConnectionAttributes { id, peer: address, local, tls: tls.map(Box::new) }),
+            http2,
+        ))
     }
 
     async fn secure(

@@ -59,7 +59,7 @@ pub struct Cluster {
 #[derive(Clone, Debug, Default)]
 pub struct SendOptions {
     /// Ask for an upgrade to this protocol; HTTP/1.1 only. After a 101 the body hands out the tunnel.
-    pub upgrade: Option<HeaderValue>,
+    pub upgrade: Option<Box<HeaderValue>>,
     /// By no HTTP/1 connection that has served before.
     pub fresh: bool,
     /// By HTTP/2 or not at all.
@@ -250,7 +250,8 @@ impl Cluster {
         target: &Target<'_>,
         body: &mut Body,
     ) -> Result<Box<Upstreamed>, Box<SendError>> {
-        let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, *address, wanted).await {
+        let (mut lease, pool_ready) = match self.pool.acquire(&self.dialer, *address, wanted).await
+        {
             Ok((lease, _)) if wanted.http2_only && lease.version() != Version::HTTP_2 => {
                 lease.release();
                 return Err(SendError::before(Stage::Request, self.http1_only(), take(body)));

@@ -44,7 +44,7 @@ impl<'a> Target<'a> {
             true => None,
             false => Some(path(&head.path)?),
         };
-        Ok(Target { head, path, upgrade: options.upgrade.as_ref() })
+        Ok(Target { head, path, upgrade: options.upgrade.as_deref() })
     }
 
     pub(super) fn method(&self) -> &Method {

@@ -349,7 +349,7 @@ fn an_upgrade_hands_out_the_tunnel() {
         })
         .await;
         let options = SendOptions {
-            upgrade: Some(HeaderValue::from_static("echo")),
+            upgrade: Some(Box::new(HeaderValue::from_static("echo"))),
             ..SendOptions::default()
         };
         let cluster = cluster(Http, address);

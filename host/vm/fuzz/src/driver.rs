@@ -56,7 +56,7 @@ impl Life {
             }
             24 => self.with_exchange(|stream| stream.request_sent = true),
             25 => self.with_exchange(|stream| stream.response_sent = true),
-            26 => self.with_exchange(|stream| stream.request_trailers = Some(Fields::default())),
+            26 => self.with_exchange(|stream| stream.request_trailers = Some(Box::default())),
             27 => self.closed(Direction::Request),
             28 => self.closed(Direction::Response),
             29 => {

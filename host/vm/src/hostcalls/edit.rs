@@ -241,7 +241,11 @@ fn check_total(count: usize, bytes: usize) -> Result<(), Ignored> {
 }
 
 /// Trailers come into being when a guest adds one in the last body callback.
-fn trailers(slot: &mut Option<Fields>, moment: Moment, body: Phase) -> Result<Map<'_>, Ignored> {
+fn trailers(
+    slot: &mut Option<Box<Fields>>,
+    moment: Moment,
+    body: Phase,
+) -> Result<Map<'_>, Ignored> {
     if slot.is_none() && moment != (Moment::Stream { phase: body, end_of_stream: true }) {
         return Err("there are no trailers");
     }

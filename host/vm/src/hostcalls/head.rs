@@ -56,9 +56,11 @@ impl<'a> View<'a> {
         let stream = || guest.http();
         match map {
             MapType::RequestHeaders => Some(View::Request(&stream()?.request)),
-            MapType::RequestTrailers => Some(View::Fields(stream()?.request_trailers.as_ref()?)),
+            MapType::RequestTrailers => Some(View::Fields(stream()?.request_trailers.as_deref()?)),
             MapType::ResponseHeaders => Some(View::Response(stream()?.response.as_ref()?)),
-            MapType::ResponseTrailers => Some(View::Fields(stream()?.response_trailers.as_ref()?)),
+            MapType::ResponseTrailers => {
+                Some(View::Fields(stream()?.response_trailers.as_deref()?))
+            }
             MapType::InitialMetadata
             | MapType::TrailingMetadata
             | MapType::CallHeaders

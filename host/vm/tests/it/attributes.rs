@@ -66,7 +66,7 @@ fn at(stage: usize, attribute: &str) -> Host {
     stream.filter_state.set_property(b"tier", b"gold", Declaration::default()).unwrap();
     let known = &mut stream.attributes;
     if stage >= 1 {
-        Arc::make_mut(&mut known.connection).tls = Some(tls());
+        Arc::make_mut(&mut known.connection).tls = Some(Box::new(tls()));
     }
     if stage >= 2 {
         known.cluster_name = Some("shop/reviews".into());
@@ -74,7 +74,7 @@ fn at(stage: usize, attribute: &str) -> Host {
         known.attempts = 1;
     }
     if stage >= 3 {
-        let tls = Some(tls());
+        let tls = Some(Box::new(tls()));
         let (peer, local) = ("192.0.2.9:80".parse().unwrap(), "192.0.2.1:9".parse().unwrap());
         known.upstream = Some(Arc::new(ConnectionAttributes { id: 9, peer, local, tls }));
         known.pool_ready = Some(Duration::from_millis(1));
@@ -83,8 +83,8 @@ fn at(stage: usize, attribute: &str) -> Host {
         known.code_details = Some("via_upstream".into());
         known.duration = Some(Duration::from_millis(2));
         known.backend_latency = Some(Duration::from_millis(1));
-        stream.request_trailers = Some(headers(&[("t", "1")]));
-        stream.response_trailers = Some(headers(&[("t", "1")]));
+        stream.request_trailers = Some(Box::new(headers(&[("t", "1")])));
+        stream.response_trailers = Some(Box::new(headers(&[("t", "1")])));
     }
     if stage >= 4 {
         stream.response = Some(response(200, &[("server", "s")]));

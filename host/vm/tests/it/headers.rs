@@ -83,7 +83,7 @@ fn a_serialized_map_is_the_one_of_the_specification() {
         (drop (call $proxy_get_header_map_size (i32.const 3) (i32.const 24)))
         (call $say32 (i32.load (i32.const 24)))";
     let mut host = Host::new(&callback(read));
-    host.stream().response_trailers = Some(headers(&[("a", "1"), ("b", "22")]));
+    host.stream().response_trailers = Some(Box::new(headers(&[("a", "1"), ("b", "22")])));
     host.run(Phase::RequestHeaders).unwrap();
     let vector = "\x02\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x02\0\0\0a\x001\0b\x0022\0";
     assert_eq!(host.said(), ["0", vector, "5"]);

@@ -82,7 +82,7 @@ fn attributes_of_a_finished_exchange_are_known() {
     let prepare = |host: &mut Host| {
         let stream = host.stream();
         stream.response = Some(response(503, &[("grpc-status", "3"), ("server", "b")]));
-        stream.response_trailers = Some(headers(&[("grpc-status", "14")]));
+        stream.response_trailers = Some(Box::new(headers(&[("grpc-status", "14")])));
         stream.attributes.duration = Some(Duration::from_millis(15));
         stream.attributes.response_flags = 2;
         stream.attributes.code_details = Some("via_upstream".into());
@@ -105,12 +105,12 @@ fn attributes_of_tls_come_from_the_connection() {
     let prepare = |host: &mut Host| {
         let mut known = attributes();
         let connection = Arc::make_mut(&mut known.connection);
-        connection.tls = Some(TlsAttributes {
+        connection.tls = Some(Box::new(TlsAttributes {
             version: "TLSv1.3".to_owned(),
             mutual: true,
             peer_uris: vec!["spiffe://cluster.local/ns/a/sa/b".to_owned()],
             ..TlsAttributes::default()
-        });
+        }));
         known.upstream = Some(known.connection.clone());
         host.stream().attributes = known;
     };

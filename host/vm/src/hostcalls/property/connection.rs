@@ -6,7 +6,7 @@ use super::found::{EMPTY, Found, int, text, value};
 use crate::attributes::{Attribute, Attributes, ConnectionAttributes, TlsAttributes};
 
 pub(super) fn connection(connection: &ConnectionAttributes, name: &str) -> Option<Found> {
-    let session = connection.tls.as_ref();
+    let session = connection.tls.as_deref();
     match name {
         "id" => value(Attribute::Uint(connection.id)),
         "mtls" => value(Attribute::Bool(session.is_some_and(|session| session.mutual))),

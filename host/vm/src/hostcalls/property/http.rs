@@ -35,9 +35,10 @@ pub(super) fn request(stream: &HttpStream, path: &[&str]) -> Option<Found> {
         }
         ["headers"] => map(&View::Request(head)),
         ["headers", name] => joined(MapType::RequestHeaders, &View::Request(head), name),
-        ["trailers"] => map(&View::Fields(stream.request_trailers.as_ref()?)),
+        ["trailers"] => map(&View::Fields(stream.request_trailers.as_deref()?)),
         ["trailers", name] => {
-            joined(MapType::RequestTrailers, &View::Fields(stream.request_trailers.as_ref()?), name)
+            let trailers = stream.request_trailers.as_deref()?;
+            joined(MapType::RequestTrailers, &View::Fields(trailers), name)
         }
         ["time" | "duration"] => received(known, path),
         _ => None,
@@ -45,7 +46,7 @@ pub(super) fn request(stream: &HttpStream, path: &[&str]) -> Option<Found> {
 }
 
 pub(super) fn response(stream: &HttpStream, path: &[&str]) -> Option<Found> {
-    let (head, trailers) = (stream.response.as_ref(), stream.response_trailers.as_ref());
+    let (head, trailers) = (stream.response.as_ref(), stream.response_trailers.as_deref());
     let view = head.map(View::Response);
     let sizes = || {
         let trailers = trailers.map_or(0, |trailers| View::Fields(trailers).bytes());
