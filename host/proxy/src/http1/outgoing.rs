@@ -1,6 +1,8 @@
 //! A message on its way out: its head, then its body as the source gives it; what is there at the same time leaves together.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice, Write as _};
+use std::mem::take;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -16,12 +18,18 @@ use tokio::io::AsyncWrite;
 use super::head::elements;
 use crate::body::Body;
 
-/// What a connection may keep of the room that its last head needed.
-const KEPT: usize = 2 << 10;
+/// What a worker may keep of the room that its last head needed.
+const KEPT: usize = 16 << 10;
 /// So much of a body is copied behind the head: one piece leaves by a cheaper system call than two.
 const SMALL: usize = 512;
 const END_OF_CHUNK: &[u8] = b"\r\n";
 const END_OF_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+thread_local! {
+    /// Room for heads that was used last, by whichever connection: it is still in the processor's cache, and a connection that
+    /// writes nothing has none.
+    static ROOM: Cell<Vec<u8>> = Cell::default();
+}
 
 /// Fields that change what a message means, which trailers may not do (RFC 9110, 6.5.1).
 const NO_TRAILERS: [HeaderName; 12] = [
@@ -114,6 +122,7 @@ impl Outgoing {
         head: impl FnOnce(&mut Vec<u8>, &Body) -> Result<Framing, String>,
     ) -> Result<(), (String, Body)> {
         self.clear();
+        self.front = ROOM.take();
         match head(&mut self.front, &body) {
             Ok(framing) => self.framing = framing,
             Err(reason) => {
@@ -128,11 +137,12 @@ impl Outgoing {
     }
 
     fn clear(&mut self) {
-        if self.front.capacity() > KEPT {
-            self.front = Vec::new();
-        }
-        self.front.clear();
         self.front_written = 0;
+        let mut room = take(&mut self.front);
+        if (1..=KEPT).contains(&room.capacity()) {
+            room.clear();
+            ROOM.set(room);
+        }
     }
 
     /// Whether all of it is written.
@@ -147,7 +157,7 @@ impl Outgoing {
 
     /// The body, if neither it nor the connection knows of the message.
     pub fn take_untouched(&mut self) -> Option<Body> {
-        (!self.touched).then(|| std::mem::take(&mut self.body))
+        (!self.touched).then(|| take(&mut self.body))
     }
 
     /// Writes until all is written, or the body or the connection has to be waited for.
