@@ -310,7 +310,7 @@ impl Exchange {
     }
 
     /// Waits until `deadline`, which has come first if there is nothing. What is waited for stays where it is: moved into
-    /// this future, it would be in the state of the exchange twice.
+    /// this future, it would be in the state of the exchange twice. So would be the arguments of an `async fn`.
     fn until<T>(
         &self,
         deadline: Option<Instant>,

@@ -243,6 +243,7 @@ impl Cluster {
         })
     }
 
+    /// Takes the body when it can be sent. It is lent, since each future that it was moved through would keep room for it.
     async fn attempt(
         &self,
         address: &SocketAddr,
