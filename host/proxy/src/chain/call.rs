@@ -70,9 +70,9 @@ impl Chain {
         &mut self,
         index: usize,
         direction: Direction,
-        map: Fields,
-    ) -> (Option<Action>, Fields) {
-        self.local.with(self.key, |stream| *trailers(stream, direction) = Some(Box::new(map)));
+        map: Box<Fields>,
+    ) -> (Option<Action>, Box<Fields>) {
+        self.local.with(self.key, |stream| *trailers(stream, direction) = Some(map));
         let phase = match direction {
             Direction::Request => Phase::RequestTrailers,
             Direction::Response => Phase::ResponseTrailers,
@@ -83,7 +83,7 @@ impl Chain {
         let action = self.run_lent(index, phase, true, lend);
         self.links[index].held(direction).body.append(&mut body);
         let map = self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
-        (action, map.map_or_else(Fields::default, |map| *map))
+        (action, map.unwrap_or_default())
     }
 
     /// Trailers that the guest has added while it saw the last of the body.
@@ -91,13 +91,13 @@ impl Chain {
         &mut self,
         index: usize,
         direction: Direction,
-    ) -> Option<Fields> {
+    ) -> Option<Box<Fields>> {
         if !self.links[index].held(direction).end || !self.has_trailers(direction) {
             return None;
         }
         let added =
             self.local.with(self.key, |stream| trailers(stream, direction).take()).flatten();
-        added.map(|map| *map).filter(|map| !map.is_empty())
+        added.filter(|map| !map.is_empty())
     }
 
     /// Whether guests have trailers before them.

@@ -154,7 +154,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Trailers {
     /// The fields.
-    pub map: Fields,
+    pub map: Box<Fields>,
     /// Whether the guest has seen them, and what it said.
     pub shown: Shown,
 }

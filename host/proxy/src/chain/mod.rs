@@ -165,7 +165,7 @@ impl Chain {
             match piece {
                 Passed::Headers { end } => self.head(Direction::Request, first, end),
                 Passed::Data { data, end } => self.data(Direction::Request, first, data, end),
-                Passed::Trailers(map) => self.trailers(Direction::Request, first, *map),
+                Passed::Trailers(map) => self.trailers(Direction::Request, first, map),
             }
         }
     }
@@ -187,7 +187,7 @@ impl Chain {
     /// Feeds the trailers, which end the stream.
     pub fn feed_trailers(&mut self, direction: Direction, map: Fields) {
         self.flows[direction as usize].source_ended = true;
-        self.trailers(direction, 0, map);
+        self.trailers(direction, 0, Box::new(map));
     }
 
     /// One direction goes no further: its filters are not called any more.

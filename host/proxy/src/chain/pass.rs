@@ -185,7 +185,7 @@ impl Chain {
         index: usize,
         position: usize,
         direction: Direction,
-        added: Option<Fields>,
+        added: Option<Box<Fields>>,
     ) -> Option<(Buffer, bool)> {
         let held = self.links[index].held(direction);
         let head_held = held.head == Head::HeldOnly;
@@ -203,7 +203,7 @@ impl Chain {
         Some(passed_on)
     }
 
-    pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: Fields) {
+    pub(super) fn trailers(&mut self, direction: Direction, from: usize, mut map: Box<Fields>) {
         for position in from..self.links.len() {
             if !self.goes_on(direction) {
                 return;
@@ -241,7 +241,7 @@ impl Chain {
             }
             self.release(direction, position);
         }
-        self.flows[direction as usize].passed.push_back(Passed::Trailers(Box::new(map)));
+        self.flows[direction as usize].passed.push_back(Passed::Trailers(map));
         self.check_length(direction, true);
     }
 

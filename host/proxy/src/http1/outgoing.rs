@@ -18,6 +18,8 @@ use tokio::io::AsyncWrite;
 use super::head::elements;
 use crate::body::Body;
 
+/// So much room is for a head, and goes with it; what is smaller is for the sizes of chunks.
+const ROOMY: usize = 256;
 /// What a worker may keep of the room that its last head needed.
 const KEPT: usize = 16 << 10;
 /// So much of a body is copied behind the head: one piece leaves by a cheaper system call than two.
@@ -26,8 +28,8 @@ const END_OF_CHUNK: &[u8] = b"\r\n";
 const END_OF_LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
 
 thread_local! {
-    /// Room for heads that was used last, by whichever connection: it is still in the processor's cache, and a connection that
-    /// writes nothing has none.
+    /// Room for heads that was used last, by whichever connection: it is still in the processor's cache, and a connection whose
+    /// head has left has none.
     static ROOM: Cell<Vec<u8>> = Cell::default();
 }
 
@@ -137,11 +139,19 @@ impl Outgoing {
     }
 
     fn clear(&mut self) {
+        self.empty_front();
+        self.front = Vec::new();
+    }
+
+    /// The room of a head goes to the next one that anybody writes.
+    fn empty_front(&mut self) {
+        self.front.clear();
         self.front_written = 0;
-        let mut room = take(&mut self.front);
-        if (1..=KEPT).contains(&room.capacity()) {
-            room.clear();
-            ROOM.set(room);
+        if self.front.capacity() >= ROOMY {
+            let room = take(&mut self.front);
+            if room.capacity() <= KEPT {
+                ROOM.set(room);
+            }
         }
     }
 
@@ -318,8 +328,7 @@ impl Outgoing {
         self.front_written += front;
         written -= front;
         if self.front_written == self.front.len() {
-            self.front.clear();
-            self.front_written = 0;
+            self.empty_front();
         }
         let piece = written.min(self.piece.len());
         self.piece.advance(piece);

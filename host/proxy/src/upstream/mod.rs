@@ -243,7 +243,8 @@ impl Cluster {
         })
     }
 
-    /// Takes the body when it can be sent. It is lent, since each future that it was moved through would keep room for it.
+    /// Takes the body; in an error it comes back if nothing of it was sent. It is lent, since each future that it was moved
+    /// through would keep room for it.
     async fn attempt(
         &self,
         address: &SocketAddr,
