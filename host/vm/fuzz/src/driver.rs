@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_vm::{
-    CallId, CallOutcome, ContextId, Direction, Effect, Fields, GrpcCall, GrpcEvent, HttpCall,
-    LocalReply, Module, Peer, Phase, Plugin, PluginSpec, QueueId, StreamKey, Streams, TcpStream,
-    Trap,
+    CallId, CallOutcome, ContextId, Direction, Effect, GrpcCall, GrpcEvent, HttpCall, LocalReply,
+    Module, Peer, Phase, Plugin, PluginSpec, QueueId, StreamKey, Streams, TcpStream, Trap,
 };
 
 use crate::host::{self, Record, Recorder};
