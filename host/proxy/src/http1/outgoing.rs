@@ -125,6 +125,8 @@ impl Outgoing {
     ) -> Result<(), (String, Body)> {
         self.clear();
         self.front = ROOM.take();
+        // However short the head, there is room to be passed on.
+        self.front.reserve(ROOMY);
         match head(&mut self.front, &body) {
             Ok(framing) => self.framing = framing,
             Err(reason) => {
